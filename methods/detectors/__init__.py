@@ -1,0 +1,1 @@
+"""What a method trains: one file or folder per detector."""
