@@ -1,0 +1,157 @@
+"""Images: what a reader lists (`Sample`) and the decoded, memory-mapped pixels of a stream (`Arrays`)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from filelock import FileLock
+
+from bench import pixels
+from bench.errors import BadInput
+from bench.fingerprint import fingerprint, workers, write_json
+from bench.listing import Item, listing, refuse
+from bench.pixels import decode
+from bench.stream import Stream
+
+__all__ = ["Arrays", "Sample", "decode", "load", "refuse"]
+
+Progress = Callable[[int, int], None]  # called with (images done, images in all)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a data set, as a reader lists it.
+
+    `image` is a path, or a text key if the reader renders the image itself: then its module has
+    `decode(sample, size)`, and the key says everything that decides the pixels.
+    """
+
+    category: str
+    split: Literal["train", "test"]
+    image: Path | str
+    mask: Path | None
+    label: int  # 0 normal, 1 anomalous
+    kind: str  # "good", or the type of defect
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """All images of a stream, in an order that does not depend on the order of its steps; pixels are read-only."""
+
+    images: np.ndarray  # (N, S, S, 3) uint8, memory-mapped
+    masks: np.ndarray  # (N, S, S) bool, memory-mapped, True on defects
+    labels: np.ndarray  # (N,) int64, 0 normal, 1 anomalous
+    categories: np.ndarray  # (N,) int64, index into stream.classes
+    train: np.ndarray  # (N,) bool, False: test
+    notes: tuple[str, ...] = ()  # what is odd, and no error
+
+
+def load(
+    stream: Stream, root: Path | None, size: int, cache: Path, progress: Progress | None = None
+) -> tuple[Arrays, str]:
+    """Decode every image of a stream once, and map the result into memory: (arrays, fingerprint of the data).
+
+    The pixels are kept in `cache` by fingerprint, size and version of the decoding. Several processes may call this
+    at once, and a killed one leaves nothing that another would take for finished.
+    Raises BadInput for whatever is wrong with the data, after looking at all of them.
+    """
+    root, cache = Path(root).expanduser() if root else None, _folder(cache)
+    items = listing(stream, root)
+    identity = fingerprint(items, cache)
+    place = cache / f"{identity[:16]}-{size}px-v{pixels.VERSION}"
+    if not _complete(place):
+        with FileLock(f"{place}.lock"):
+            if not _complete(place):  # another process may have built it while this one waited
+                _build(items, size, place, progress)
+    samples = [item.sample for item in items]
+    column = {name: index for index, name in enumerate(stream.classes)}
+    return Arrays(
+        images=np.load(place / "images.npy", mmap_mode="r"),
+        masks=np.load(place / "masks.npy", mmap_mode="r"),
+        labels=np.array([sample.label for sample in samples]),
+        categories=np.array([column[sample.category] for sample in samples]),
+        train=np.array([sample.split == "train" for sample in samples]),
+        notes=tuple(json.loads((place / "complete.json").read_text(encoding="utf-8"))["notes"]),
+    ), identity
+
+
+def pixels_of(item: Item, size: int) -> tuple[np.ndarray, np.ndarray] | str:
+    """Image and mask of one item from its reader's decoder or the common one, or what is wrong with them."""
+    try:
+        return getattr(item.reader, "decode", decode)(item.sample, size)
+    except BadInput as problem:
+        return str(problem)
+
+
+def _build(items: Sequence[Item], size: int, place: Path, progress: Progress | None) -> None:
+    temporary = place.with_name(f"{place.name}.tmp")
+    for stale in (temporary, place):  # left by a killed process: the lock is ours, so nobody is at work in there
+        shutil.rmtree(stale, ignore_errors=True)
+    _room(place.parent, len(items) * size * size * 4)
+    temporary.mkdir()
+    images = _array(temporary / "images.npy", np.uint8, (len(items), size, size, 3))
+    masks = _array(temporary / "masks.npy", np.bool_, (len(items), size, size))
+    problems, lost = [], []
+    with ThreadPoolExecutor(workers()) as pool:
+        for row, result in enumerate(_windowed(pool, items, size)):
+            if isinstance(result, str):
+                problems.append(result)
+            else:
+                images[row], mask = result
+                if mask.any():  # rows never written stay holes in the file: most images have no defect
+                    masks[row] = mask
+                elif items[row].sample.label:
+                    lost.append(items[row].place)
+            if progress:
+                progress(row + 1, len(items))
+    refuse(problems)
+    images.flush()
+    masks.flush()
+    write_json(temporary / "complete.json", {"images": len(items), "size": size, "notes": _vanished(lost, size)})
+    temporary.replace(place)
+
+
+def _windowed(pool: ThreadPoolExecutor, items: Sequence[Item], size: int):
+    """Results in order, a few hundred decoded images ahead at most: they would not all fit into memory."""
+    for start in range(0, len(items), 256):
+        yield from pool.map(lambda item: pixels_of(item, size), items[start : start + 256])
+
+
+def _vanished(lost: Sequence[str], size: int) -> list[str]:
+    if not lost:
+        return []
+    return [f"{len(lost)} defects are too small to leave a pixel of their mask at {size} px, first: {lost[0]}"]
+
+
+def _array(path: Path, kind: type, shape: tuple[int, ...]) -> np.memmap:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+
+
+def _complete(place: Path) -> bool:
+    return (place / "complete.json").is_file()  # written last
+
+
+def _folder(cache: Path) -> Path:
+    cache = Path(cache).expanduser()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / ".writable").touch()
+    except OSError as error:
+        raise BadInput(f"The cache folder {cache} cannot be written ({error.strerror}): choose another one.") from error
+    return cache
+
+
+def _room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:  # a full disk under a memory map kills the process without a word
+        raise BadInput(
+            f"The cache folder {folder} has {free / 1e9:.1f} GB free and the decoded images take "
+            f"{needed / 1e9:.1f} GB: choose another one."
+        )

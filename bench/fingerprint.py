@@ -1,0 +1,100 @@
+"""The fingerprint of a data set: one hash over what is in its files, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from bench.listing import Item
+
+
+def fingerprint(items: Sequence[Item], cache: Path) -> str:
+    """sha256 (hex) over the sorted (class, split, kind, place, recipe, hash of image, hash of mask) of all items.
+
+    It depends neither on the order of the stream nor on where the data lie: `place` is the path below the root. For
+    a rendered image, place and recipe stand for the content. File hashes are kept in `cache`: a file of the same
+    path, size and modification time is not read again.
+    """
+    paths = {path for item in items for path in (item.sample.image, item.sample.mask) if isinstance(path, Path)}
+    known = contents(paths, cache)
+    rows = sorted(
+        [
+            item.sample.category,
+            item.sample.split,
+            item.sample.kind,
+            item.place,
+            item.recipe,
+            known.get(item.sample.image, ""),
+            known.get(item.sample.mask, ""),
+        ]
+        for item in items
+    )
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+
+
+def contents(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
+    """sha256 (hex) of each file, read in threads; those known to `cache` are only looked at, not read."""
+    paths = sorted(paths)
+    if not paths:
+        return {}
+    root = os.path.commonpath([path.parent for path in paths])
+    store = cache / f"hashes-{hashlib.sha256(root.encode()).hexdigest()[:12]}.json"
+    with FileLock(f"{store}.lock"):  # the second process waits for the first one's hashes, and need not read the files
+        known = _known(store)
+        stamps = {path: _stamp(path) for path in paths}
+        unknown = [path for path in paths if known.get(str(path), [])[:2] != stamps[path]]
+        with ThreadPoolExecutor(workers()) as pool:
+            for path, digest in zip(unknown, pool.map(_digest, unknown), strict=True):
+                known[str(path)] = [*stamps[path], digest]
+        if unknown:
+            write_json(store, known)
+    return {path: known[str(path)][2] for path in paths}
+
+
+def workers() -> int:
+    """Threads for reading and decoding: the cores that this process may use, at most 16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, cores)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file whole or not at all, also when killed; the caller holds a lock, so nobody else writes it."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _known(store: Path) -> dict:
+    try:
+        return json.loads(store.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise BadInput(f"The file {path} cannot be read ({error.strerror}): check that it is there.") from error
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"The file {path} cannot be read ({error.strerror}): check its permissions.") from error

@@ -1,0 +1,103 @@
+"""The listing of a stream: every image its readers find, in an order of its own, and what the classes lack."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from bench.data import Sample
+    from bench.stream import Stream
+
+
+class Item(NamedTuple):
+    """A sample, with what its place in the listing and its fingerprint hang on."""
+
+    sample: Sample
+    place: str  # path below the root of its data set, or the key of a rendered image
+    reader: ModuleType
+    recipe: str  # version and options of the reader's own decoder; "" where the file alone decides the pixels
+
+
+def reader(name: str) -> ModuleType:
+    """The module of a reader; raises BadInput, with the readers there are, for one that is not."""
+    import scenarios
+
+    found = sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__))
+    if name not in found:
+        raise BadInput(f"There is no reader {name!r}: the readers are {', '.join(found)}.")
+    return importlib.import_module(f"scenarios.{name}")
+
+
+def listing(stream: Stream, root: Path | None) -> list[Item]:
+    """All items of a stream, sorted by class name, split, kind and place: the same for every order of its steps.
+
+    Raises BadInput where a reader does, and for a class without training, normal test or anomalous test images.
+    """
+    readers = stream.reader.split("+")
+    items = []
+    for name in readers:
+        prefix = f"{name}:" if len(readers) > 1 else ""
+        categories = [category.removeprefix(prefix) for category in stream.classes if category.startswith(prefix)]
+        place = _part(stream, root, name) if prefix else root
+        items += _read(reader(name), place, categories, stream.options, prefix)
+    return sorted(items, key=lambda item: (item.sample.category, item.sample.split, item.sample.kind, item.place))
+
+
+def gaps(samples: Sequence[Sample], category: str) -> list[str]:
+    """What a class lacks to be trained and tested on, in words; empty if nothing."""
+    found = {(sample.split, sample.label) for sample in samples if sample.category == category}
+    wanted = {("train", 0): "training", ("test", 0): "good test", ("test", 1): "anomalous test"}
+    return [words for key, words in wanted.items() if key not in found]
+
+
+def _read(module: ModuleType, root: Path | None, categories: list[str], options: dict, prefix: str) -> list[Item]:
+    samples = module.samples(root, categories, options)
+    refuse(
+        [
+            f"Class {category!r} has no {words} images{f' in {root}' if root else ''}: this needs {module.NEEDS}"
+            for category in categories
+            for words in gaps(samples, category)
+        ]
+    )
+    return [item(sample, root, module, options, prefix) for sample in samples]
+
+
+def item(sample: Sample, root: Path | None, module: ModuleType, options: dict, prefix: str = "") -> Item:
+    """A sample with its place and, where its reader brings its own decoder, the recipe of its pixels."""
+    rendered = isinstance(sample.image, str)
+    place = sample.image if rendered or root is None else Path(os.path.relpath(sample.image, root)).as_posix()
+    recipe = ""
+    if hasattr(module, "decode"):
+        recipe = f"{module.__name__} {getattr(module, 'VERSION', 1)} {json.dumps(options, sort_keys=True)}"
+    return Item(replace(sample, category=prefix + sample.category), str(place), module, recipe)
+
+
+def _part(stream: Stream, root: Path | None, name: str) -> Path | None:
+    """The folder of one data set of a stream over several: the one in `root` whose name starts like the reader's."""
+    if root is None:
+        return None
+    found = [path for path in sorted(Path(root).glob("*/")) if path.name.lower().startswith(name)]
+    if not found:
+        raise BadInput(
+            f"Stream {stream.name} reads several data sets and there is no folder {name!r} in {root}: "
+            f"put or link them there as {' and '.join(stream.reader.split('+'))}."
+        )
+    return found[0]
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise BadInput with the first problem and the number of the others; return if there is none."""
+    if problems:
+        others = len(problems) - 1
+        more = f" (and {others} more problem{'s' if others > 1 else ''} in this data set)" if others else ""
+        raise BadInput(f"{problems[0].rstrip('.')}{more}.")

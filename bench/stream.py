@@ -1,0 +1,170 @@
+"""Streams: which classes arrive together and in which order, read from versioned YAML manifests."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+
+from bench.errors import BadInput
+
+ORDERS = "published, alphabetical, reversed or random:SEED"
+REQUIRED = ("version", "reader", "image_size", "source", "steps")
+ALLOWED = (*REQUIRED, "options")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A list of steps, each a tuple of class names; `image_size` in pixels; `options` go to the reader unchanged."""
+
+    name: str
+    version: int
+    reader: str
+    steps: tuple[tuple[str, ...], ...]
+    image_size: int
+    options: dict = field(default_factory=dict)
+    source: str = ""
+    order: str = "published"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The columns of R: every class once, in order of arrival."""
+        return tuple(name for step in self.steps for name in step)
+
+    @property
+    def learned_at(self) -> tuple[int, ...]:
+        """For each column of R, the step (row) that brings its class."""
+        return tuple(index for index, step in enumerate(self.steps) for _ in step)
+
+
+def load(name: str, folders: Iterable[Path] = ()) -> Stream:
+    """Read a stream by name (`mvtec/10-1x5`, `mvtec/10-1x5@1`) or by the path of a YAML file.
+
+    Streams in `folders` (laid out as <dataset>/<stream>.yaml) are found beside the shipped ones.
+    Raises BadInput for an unknown name, another version than asked for, and a manifest that does not hold together.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _read(Path(name), f"custom/{Path(name).stem}")
+    plain, at, version = name.partition("@")
+    files = dict(_manifests(folders))
+    if plain not in files:
+        near = difflib.get_close_matches(plain, files, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? The" if near else "the"
+        raise BadInput(f"There is no stream {plain!r}: {hint} streams here are {', '.join(sorted(files))}.")
+    stream = _read(files[plain], plain)
+    if at and version != str(stream.version):
+        raise BadInput(
+            f"Stream {plain} is at version {stream.version} here, not {version!r}: ask for {plain}@{stream.version}."
+        )
+    return stream
+
+
+def names(folders: Iterable[Path] = ()) -> list[str]:
+    """Every stream as <dataset>/<stream>, sorted."""
+    return sorted(dict(_manifests(folders)))
+
+
+def reorder(stream: Stream, order: str) -> Stream:
+    """Permute the classes and keep the step sizes; `order` is published, alphabetical, reversed or random:SEED.
+
+    Raises BadInput for any other order, ValueError if the stream is no longer in its published order.
+    """
+    if stream.order != "published":
+        raise ValueError(f"{stream.name} is already in order {stream.order!r}; reorder the published stream")
+    classes = iter(_permute(stream.classes, order))
+    steps = tuple(tuple(next(classes) for _ in step) for step in stream.steps)
+    return replace(stream, steps=steps, order=order)
+
+
+def _permute(classes: tuple[str, ...], order: str) -> list[str]:
+    if order == "published":
+        return list(classes)
+    if order == "alphabetical":
+        return sorted(classes)
+    if order == "reversed":
+        return list(reversed(classes))
+    seed = re.fullmatch(r"random:(\d+)", order)
+    if not seed:
+        raise BadInput(f"There is no class order {order!r}: use {ORDERS}.")
+    # Sorting by a hash gives the same permutation on every platform and Python version; `random` promises neither.
+    return sorted(classes, key=lambda name: hashlib.sha256(f"{int(seed[1])}:{name}".encode()).digest())
+
+
+def _manifests(folders: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    shipped = Path(str(resources.files("scenarios") / "streams"))
+    for folder in (shipped, *map(Path, folders)):
+        for path in sorted(folder.glob("*/*.yaml")):
+            yield f"{path.parent.name}/{path.stem}", path
+
+
+def _read(path: Path, name: str) -> Stream:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"The stream file {path} cannot be read ({error}): give the path of a YAML file.") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"The stream file {path} is not valid YAML ({reason}): correct it there.") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"The stream file {path} holds no keys: it needs {', '.join(REQUIRED)}.")
+    problem = _problem(content)
+    if problem:
+        raise BadInput(f"The stream file {path} {problem}.")
+    steps = tuple(tuple(step) for step in content.pop("steps"))
+    options = content.pop("options", None) or {}
+    return Stream(name=name, steps=steps, options=options, **content)
+
+
+def _problem(content: dict) -> str | None:
+    """What is wrong with a manifest, worded to follow its file name; None if nothing is."""
+    absent = [key for key in REQUIRED if key not in content]
+    if absent:
+        return f"lacks {', '.join(absent)}: add {'it' if len(absent) == 1 else 'them'}"
+    unknown = [key for key in content if key not in ALLOWED]
+    if unknown:
+        return f"has the unknown key {unknown[0]!r}: the keys are {', '.join(ALLOWED)}"
+    for key in ("version", "image_size"):
+        if type(content[key]) is not int or content[key] < 1:
+            return f"has {key} {content[key]!r}: it must be a whole number above 0"
+    for key in ("reader", "source"):
+        if not isinstance(content[key], str) or not content[key].strip():
+            return f"has {key} {content[key]!r}: it must be text"
+    if not isinstance(content.get("options") or {}, dict):
+        return f"has options {content['options']!r}: they must be `key: value` lines"
+    return _steps_problem(content["steps"], content["reader"].split("+"))
+
+
+def _steps_problem(steps: object, readers: list[str]) -> str | None:
+    if not isinstance(steps, list) or not steps:
+        return "has no steps: give a list of lists of class names"
+    seen = set()
+    for number, step in enumerate(steps, start=1):
+        if not isinstance(step, list) or not step:
+            return f"has nothing in step {number}: give every step at least one class, as a list"
+        for name in step:
+            problem = _class_problem(name, readers)
+            if problem:
+                return f"has the class {name!r} in step {number}: {problem}"
+            if name in seen:
+                return f"has the class {name!r} twice: every class arrives in one step only"
+            seen.add(name)
+    return None
+
+
+def _class_problem(name: object, readers: list[str]) -> str | None:
+    if not isinstance(name, str) or not name:
+        return "class names are text, put it in quotes"
+    prefix, colon, rest = name.rpartition(":")
+    if len(readers) > 1 and prefix not in readers:
+        return f"with reader {'+'.join(readers)} write it as {readers[0]}:CLASS"
+    if len(readers) == 1 and colon:
+        return "a ':' belongs only to streams over several data sets"
+    if not rest or rest.startswith(".") or "/" in rest or "\\" in rest:
+        return "a class is the plain name of a folder"
+    return None
