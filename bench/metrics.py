@@ -128,52 +128,71 @@ def _require_labels(found, count):
 def _metrics(xp, scores, labels, count, fpr_limit):
     """(auroc, ap, f1max, aupro or NaN if `fpr_limit` is None) of flat `scores`; label 0 = normal, 1..count = region.
 
-    Every metric is a mean (F1: a maximum) over the anomalous scores of a function of their rank among all scores and
-    among themselves. So the many normal scores need no payload: all scores are sorted once, keys only, and the few
-    anomalous ones are looked up. A threshold at a normal score moves neither recall nor overlap: it cannot raise F1,
-    and on the overlap curve it is a point of a horizontal line.
+    AUROC, AP and AUPRO are means, F1-max a maximum, over the anomalous scores. A threshold at a normal score moves
+    neither recall nor overlap: it cannot raise F1, and on the overlap curve it is a point of a horizontal line.
     """
-    where = xp.where(labels != 0)[0]
-    region, anomalous = labels[where], scores[where]
+    found = xp.where(labels != 0)[0]
+    region = labels[found]
     _require_labels(region, count)
-    total, positives = len(scores), len(where)
-    normals = total - positives
-    everything = _sort(xp, scores)
-    if total and not float("-inf") < float(everything[0]) <= float(everything[-1]) < float("inf"):
-        _require_finite(scores)  # NaN sorts last, so the two ends show whether to look
+    which, copies, tp, fp, fp_above = _counts(xp, scores, found)
+    positives, normals = len(found), len(scores) - len(found)
     if not positives:
         return NAN, NAN, NAN, NAN
-
-    order = xp.argsort(anomalous)
-    anomalous, region = anomalous[order], region[order]
-    below, upto = _ranks(xp, everything, anomalous)
-    own_below, own_upto = _ranks(xp, anomalous, anomalous)
-    hits, flagged = positives - own_below, total - below  # with the threshold at each anomalous score
-    ap = float((hits / flagged).sum()) / positives
-    f1max = float((2 * hits / (flagged + positives)).max())
+    ap = float((copies * tp / (tp + fp)).sum()) / positives
+    f1max = float((2 * tp / (tp + fp + positives)).max())
     if not normals:
         return NAN, ap, f1max, NAN
-    below, upto = below - own_below, upto - own_upto  # among the normal scores
-    auroc = float((below + upto).sum()) / (2 * positives * normals)
+    auroc = 1 - float((copies * (fp + fp_above)).sum()) / (2 * positives * normals)
     if fpr_limit is None:
         return auroc, ap, f1max, NAN
-    return auroc, ap, f1max, _aupro(xp, 1 - upto / normals, 1 - below / normals, region, fpr_limit)
+    area = _ramp_area(xp, fp_above / normals, fp / normals, fpr_limit)
+    return auroc, ap, f1max, _region_mean(xp, area[which], region) / fpr_limit
 
 
-def _ranks(xp, ordered, values):
-    """How many of `ordered` lie below each of `values`, and how many below or level with it; exact, as float64."""
-    return tuple(_cast(xp, xp.searchsorted(ordered, values, side=side), xp.float64) for side in ("left", "right"))
+def _counts(xp, scores, found):
+    """Counts at every distinct score v of the anomalous ones, which are at the indices `found`.
 
-
-def _aupro(xp, start, end, region, limit):
-    """The AUPRO as a weighted mean over anomalous pixels: a pixel weighs 1 / (pixels of its region x regions).
-
-    As the false-positive rate grows, a pixel is found between the rates `start` (threshold just above its score) and
-    `end` (just below), linearly if normal pixels tie with it; what it adds is the area under that ramp up to `limit`.
+    Returns (index of each anomalous score's v, anomalous scores equal to v, anomalous ones >= v, normal ones >= v,
+    normal ones > v). Only ranks are needed, and normal scores are many: so all scores are sorted once, keys only, the
+    few anomalous ones are looked up there, and their ranks among themselves are taken off.
     """
-    size = xp.bincount(region)
-    weight = 1 / _cast(xp, size[region], xp.float64)
+    everything = _sort(xp, scores)
+    if len(scores) and not float("-inf") < float(everything[0]) <= float(everything[-1]) < float("inf"):
+        _require_finite(scores)  # NaN sorts last, so the two ends show whether to look
+    distinct, which, copies = xp.unique(scores[found], return_inverse=True, return_counts=True)
+    below, upto = _ranks(xp, everything, distinct, copies)
+    own_upto = xp.cumsum(copies, 0)
+    own_below = own_upto - copies
+    normals = len(scores) - len(found)
+    exact = (len(found) - own_below, normals - (below - own_below), normals - (upto - own_upto))
+    return which, copies, *(_cast(xp, counts, xp.float64) for counts in exact)
+
+
+def _ranks(xp, ordered, distinct, copies):
+    """How many of `ordered` lie below each of `distinct`, and how many below or level; exact, as float64.
+
+    `ordered` holds every distinct value at least `copies` times. Only where it holds more is a second search needed.
+    """
+    below = xp.searchsorted(ordered, distinct)
+    upto = below + copies
+    more = xp.where(ordered[upto.clip(max=len(ordered) - 1)] == distinct)[0]
+    upto[more] = xp.searchsorted(ordered, distinct[more], side="right")
+    return below, upto
+
+
+def _ramp_area(xp, start, end, limit):
+    """Area up to `limit` under a line that rises from 0 at `start` to 1 at `end` and stays there (a step if equal).
+
+    It is what an anomalous pixel adds to its region's overlap curve: as the false-positive rate grows, the pixel is
+    found between the rates with the threshold just above (`start`) and just below its score (`end`), which differ
+    where normal pixels tie with it.
+    """
     left, right = start.clip(max=limit), end.clip(max=limit)
     width = xp.where(end > start, end - start, xp.ones_like(end))
-    area = limit - right + (right - left) ** 2 / (2 * width)
-    return float((weight * area).sum()) / (limit * int((size > 0).sum()))
+    return limit - right + (right - left) ** 2 / (2 * width)
+
+
+def _region_mean(xp, values, region):
+    """Mean over the regions present of the mean of `values` (one per anomalous pixel) within each region."""
+    size = xp.bincount(region)
+    return float((values / size[region]).sum()) / int((size > 0).sum())
