@@ -31,11 +31,11 @@ class Spec(TypedDict):
     method_config: dict
     detector: str
     detector_config: dict
-    backbone: str | None
+    backbone: str | None  # timm name
+    backbone_arguments: dict  # how it was constructed, e.g. pad_type
     weights: Weights
     size: Literal["tiny", "paper"]
     seed: int
-    batch_size: int
     metric_version: int
     variant: str  # "option=value,..." for what the user changed, "" for the defaults; part of the file's path
 

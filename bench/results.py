@@ -30,6 +30,27 @@ def key_of(spec: Spec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def blank(spec: Spec, capabilities: tuple[str, ...], status: Status, reason: str) -> Cell:
+    """A cell in which nothing was measured: skipped, or dead before its first step."""
+    empty = {name: [] for name in ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")}
+    return {
+        "schema": SCHEMA,
+        "key": key_of(spec),
+        "spec": spec,
+        "capabilities": list(capabilities),
+        "status": status,
+        "reason": reason,
+        "matrices": {},
+        "pooled": {},
+        "threshold": {"value": [], "f1": [], "false_alarm": []},
+        "routing_accuracy": None,
+        "cost": empty
+        | dict.fromkeys(("peak_rss_bytes", "parameters", "trainable_parameters", "detector_bytes", "gpu"))
+        | {"ms_per_image": {}},
+        "environment": {},
+    }
+
+
 def path_of(root: Path, spec: Spec) -> Path:
     """`root/<data set>/<stream>/<method>+<detector>[,option=value...]/seed-<k>.json`; another order is an option."""
     options = [spec["variant"]] if spec["variant"] else []

@@ -177,7 +177,7 @@ def run(cell: Cell, root: Path, emit: Emit = lambda event: None, *, threads: int
     except Exception:  # a crash is a row of the table, with its traceback
         reason = traceback.format_exc()
         record = under_way.record("failed", reason) if under_way else None
-        results.write(root, record or results.failed(cell.spec, cell.capabilities, reason))
+        results.write(root, record or results.blank(cell.spec, cell.capabilities, "failed", reason))
         emit({"done": "failed", "reason": reason})
 
 

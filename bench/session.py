@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from bench import config, leaderboard, pool, results
-from bench.cell import blank
 from bench.errors import BadInput
 
 
@@ -19,7 +18,7 @@ def run(options) -> int:
             return 0
         for cell in cells:
             if cell.skip:
-                results.write(options.results, blank(cell.spec, cell.capabilities, "skipped", cell.skip))
+                results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         failed = _run(context, todo, options)
         print(_summary(cells, todo, failed))
         print(leaderboard.write(options.results, _beside(options.results)))
@@ -91,7 +90,7 @@ def _run(context, todo: list, options) -> list:
             context, todo, options.results, jobs=jobs, threads=options.threads, loggers=options.logger, on_event=watch
         )
     for cell, reason in watch.ended.get("died", ()):
-        results.write(options.results, blank(cell.spec, cell.capabilities, "failed", reason))
+        results.write(options.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
