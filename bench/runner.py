@@ -59,7 +59,7 @@ class Run:
     def _attach(self, loggers) -> None:
         strategy = self.strategy
         position = strategy.plugins.index(strategy.evaluator)
-        strategy.evaluator = EvaluationPlugin(self.evaluation, loggers=list(loggers), suppress_warnings=True)
+        strategy.evaluator = EvaluationPlugin(self.evaluation, loggers=list(loggers))
         strategy.plugins[position : position + 1] = [strategy.evaluator, Epochs(self.emit)]
 
     @property

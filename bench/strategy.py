@@ -68,7 +68,7 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
             optimizer=NoOptimizer(),
             criterion=None,
             plugins=list(plugins),
-            evaluator=EvaluationPlugin(loggers=[], suppress_warnings=True),
+            evaluator=EvaluationPlugin(loggers=[]),
             train_mb_size=detector.batch_size,
             train_epochs=detector.epochs,
             eval_mb_size=eval_batch_size,
