@@ -1,0 +1,75 @@
+"""All that a method or detector file needs: the one module of the bench that it imports."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avalanche.core import BaseSGDPlugin
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from bench.backbone import BackboneSpec, Features
+from bench.benchmark import as_float, normal_images
+from bench.detector import Detector, freeze, trainable
+from bench.errors import BadInput
+from bench.strategy import Images, Strategy
+from bench.types import Batch, Prediction
+
+__all__ = [
+    "BadInput",
+    "Batch",
+    "Detector",
+    "Features",
+    "Images",
+    "Plugin",
+    "Prediction",
+    "Setup",
+    "Strategy",
+    "as_float",
+    "freeze",
+    "normal_images",
+    "smooth",
+    "trainable",
+]
+
+
+class Plugin(BaseSGDPlugin, supports_distributed=False):
+    """What is done about forgetting. Its `state_dict` is all that it carries from one step to the next.
+
+    The state serves resume and is what the column `carried` counts: tensors, arrays, numbers, strings, lists, dicts.
+    """
+
+    def state_dict(self) -> dict:
+        """Return everything carried to the next step."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take back what `state_dict` returned."""
+        if state:
+            raise KeyError(f"{type(self).__name__} saves a state but does not load it")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the run fixes for every method alike."""
+
+    image_size: int  # px, square
+    seed: int
+    device: str = "cpu"
+    backbone: BackboneSpec | None = None
+    detector: Detector | None = None  # for a method's `build`
+
+    def features(self, *strides: int) -> Features:
+        """Return the run's frozen backbone as feature maps at `strides`, e.g. `setup.features(4, 8, 16)`."""
+        if self.backbone is None:
+            raise BadInput("this detector needs a backbone but declares `BACKBONE = None`; remove that line from its file.")
+        return Features(self.backbone, strides)
+
+    def strategy(self, plugins: Sequence[Plugin] = ()) -> Strategy:
+        """Return the run's detector under the training loop, with `plugins` in the order of their turn."""
+        return Strategy(self.detector, plugins, device=self.device)
+
+
+def smooth(anomaly_map: Tensor, sigma: float) -> Tensor:
+    """Blur maps (B, 1, H, W) with a Gaussian of `sigma` px, cut at four sigma as in anomalib."""
+    kernel = min(2 * int(4 * sigma + 0.5) + 1, 2 * min(anomaly_map.shape[-2:]) - 1)  # the border is reflected
+    return gaussian_blur(anomaly_map, [kernel, kernel], [sigma, sigma])

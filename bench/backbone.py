@@ -1,0 +1,124 @@
+"""Frozen timm networks as feature extractors, with weights that are named, checked and never silently random."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bench.detector import freeze
+from bench.errors import BadInput
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a backbone really has: this goes into every cell file."""
+
+    kind: str  # imagenet | procedural | random | path | none
+    source: str = ""  # timm tag, or file name
+    sha256: str = ""  # of the file, where there is one
+    file: str = ""  # where to read it; not part of a result
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A timm architecture, its construction arguments, and its weights."""
+
+    name: str
+    weights: Weights
+    arguments: dict = field(default_factory=dict)  # e.g. pad_type="same"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    seed: int = 0  # of random weights, so that they are the same for every detector of a run
+
+
+class Features(nn.Module):
+    """Maps images (B, 3, H, W) in 0..1 to the backbone's feature maps at the strides asked for, frozen.
+
+    `layers` names them, `channels` and `strides` describe them in the same order. Also stands in for anomalib's
+    `TimmFeatureExtractor` (`forward` returns an ordered dict; `out_dims` and `layers` as there).
+    """
+
+    def __init__(self, spec: BackboneSpec, strides: Sequence[int]):
+        super().__init__()
+        self.spec, self.strides = spec, tuple(strides)
+        self.net = freeze(_create(spec, self.strides))
+        info = self.net.feature_info
+        self.channels = self.out_dims = list(info.channels())
+        self.layers = [f"stride{stride}" for stride in self.strides]
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        maps = self.net((image - self.mean) / self.std)
+        return OrderedDict(zip(self.layers, maps, strict=True))
+
+    def train(self, mode: bool = True):
+        return self
+
+    @contextmanager
+    def inside(self, module: str):
+        """Let the anomalib model of `module`, built within, use these features instead of downloading its own."""
+        with mock.patch(f"{module}.TimmFeatureExtractor", lambda *_, **__: self):
+            yield
+
+
+def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
+    offered = _reductions(spec)
+    missing = [stride for stride in strides if stride not in offered]
+    if missing:
+        raise BadInput(f"backbone {spec.name!r} has no features at stride {missing[0]}; it offers {offered}.")
+    indices = [offered.index(stride) for stride in strides]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)  # random weights must not depend on what was drawn before
+        net = _timm(spec, features_only=True, out_indices=indices, pretrained=spec.weights.kind == "imagenet")
+    if spec.weights.file:
+        _load(net, spec)
+    return net
+
+
+def _reductions(spec: BackboneSpec) -> list[int]:
+    with torch.device("meta"):
+        return _timm(spec, features_only=True).feature_info.reduction()
+
+
+def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:
+    if spec.name.partition(".")[0] not in timm.list_models():
+        raise BadInput(f"no timm backbone {spec.name!r}; `python -c 'import timm; print(timm.list_models())'` lists them.")
+    try:
+        return timm.create_model(spec.name, **spec.arguments, **kwargs)
+    except TypeError as error:
+        raise BadInput(f"backbone {spec.name!r} does not take {spec.arguments}: {error}.") from error
+    except (OSError, RuntimeError) as error:  # what timm and the hub raise when weights cannot be fetched
+        raise BadInput(
+            f"the pretrained weights of {spec.name!r} are not at hand ({type(error).__name__}): fetch them once with network "
+            f"by `python -c \"import timm; timm.create_model('{spec.name}', pretrained=True)\"`, "
+            f"or give a local file with --weights FILE.safetensors."
+        ) from error
+
+
+def _load(net: nn.Module, spec: BackboneSpec) -> None:
+    state = load_file(spec.weights.file)
+    wanted = net.state_dict()
+    absent = [name for name in wanted if name not in state]
+    if absent:
+        raise BadInput(
+            f"weights {Path(spec.weights.file).name!r} do not fit backbone {spec.name!r}: "
+            f"{len(absent)} of {len(wanted)} tensors are absent, the first is {absent[0]!r}; name the right --backbone."
+        )
+    wrong = [name for name in wanted if state[name].shape != wanted[name].shape]
+    if wrong:
+        raise BadInput(
+            f"weights {Path(spec.weights.file).name!r} do not fit backbone {spec.name!r}: {wrong[0]!r} is "
+            f"{tuple(state[wrong[0]].shape)}, not {tuple(wanted[wrong[0]].shape)}; name the right --backbone."
+        )
+    net.load_state_dict({name: state[name].float() for name in wanted})

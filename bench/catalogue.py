@@ -1,0 +1,43 @@
+"""`bench list`: names, one-line descriptions and needs, read without importing anything heavy."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench import registry, stream
+
+
+def listing(kind: str | None, plugins: Iterable[Path] = ()) -> str:
+    """The table of one kind (methods, detectors, scenarios), or all three."""
+    tables = {"methods": _methods, "detectors": _detectors, "scenarios": _scenarios}
+    wanted = [kind] if kind else list(tables)
+    return "\n\n".join(_table(name, tables[name](tuple(plugins))) for name in wanted)
+
+
+def _methods(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
+    for entry in registry.found("method", plugins).values():
+        declared = entry.declared
+        needs = f"a detector with {declared['REQUIRES']}" if declared["REQUIRES"] else "any detector"
+        marks = "".join(f"; {name.replace('_', ' ')}" for name in declared["CAPABILITIES"])
+        yield entry.name, entry.summary, f"{needs} (default {declared['DEFAULT_DETECTOR']}){marks}"
+
+
+def _detectors(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
+    for entry in registry.found("detector", plugins).values():
+        backbone = entry.declared["BACKBONE"]
+        needs = f"a backbone (paper: {backbone})" if backbone else "nothing"
+        yield entry.name, entry.summary, f"{needs}; has {', '.join(entry.declared['TRAITS'])}"
+
+
+def _scenarios(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
+    readers = registry.found("scenario", plugins)
+    for name in stream.names():
+        one = stream.load(name)
+        needs = {readers[part].declared["NEEDS"] for part in one.reader.split("+") if part in readers}
+        shape = f"{len(one.classes)} classes in {len(one.steps)} steps at {one.image_size} px"
+        yield f"{name}@{one.version}", shape, "; ".join(sorted(needs))
+
+
+def _table(title: str, rows: Iterable[tuple[str, str, str]]) -> str:
+    rows = list(rows)
+    name, text = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
+    return "\n".join([f"{title}:", *(f"  {a:<{name}}  {b:<{text}}  {c}" for a, b, c in rows)])

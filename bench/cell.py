@@ -1,0 +1,110 @@
+"""The cell record, key by key: one method × detector × scenario × seed, one JSON file."""
+
+from typing import Literal, NotRequired, TypedDict
+
+SCHEMA = 1
+
+Numbers = list[float]  # one per step; null in the file, NaN in memory, `—` in tables: not measured, never 0
+Status = Literal["ok", "partial", "failed", "skipped"]
+Capability = Literal["reads_ahead", "task_oracle", "labels"]
+
+
+class Weights(TypedDict):
+    """Which pretrained weights the detector really had."""
+
+    kind: Literal["imagenet", "procedural", "random", "path", "none"]
+    source: str  # timm name, file name or the seed that drew them
+    sha256: str | None  # of the weight file
+
+
+class Spec(TypedDict):
+    """Everything that decides the numbers; its hash is the cell's key."""
+
+    scenario: str  # "synthetic/1x6" = <data set>/<stream>
+    scenario_version: int  # of the stream's manifest
+    fingerprint: str  # of the data: file list, contents, decoding
+    order: str  # published | alphabetical | reversed | random:SEED
+    classes: list[str]  # columns of R, in order of arrival
+    steps: list[list[str]]  # classes that arrive together
+    image_size: int  # px, of evaluation
+    method: str
+    method_config: dict
+    detector: str
+    detector_config: dict
+    backbone: str | None  # timm name
+    backbone_arguments: dict  # how it was constructed, e.g. pad_type
+    weights: Weights
+    size: Literal["tiny", "paper"]
+    seed: int
+    metric_version: int
+    variant: str  # "option=value,..." for what the user changed, "" for the defaults; part of the file's path
+
+
+class Threshold(TypedDict):
+    """At the 95th percentile of the scores of normal *training* images of each step: what a line would run with."""
+
+    value: Numbers
+    f1: Numbers  # over the test images of all classes seen
+    false_alarm: Numbers  # share of normal test images above it, 0..1
+
+
+class Gpu(TypedDict):
+    """Peaks over the run, from the allocator; utilisation and energy where NVML tells."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    utilisation: float | None  # mean, 0..1
+    energy_j: float | None
+
+
+class Cost(TypedDict):
+    """What the cell cost. The lists have one number per step."""
+
+    train_s: Numbers  # wall seconds inside train, the method's own work included
+    eval_s: Numbers
+    extra_s: Numbers  # the part of train_s spent in the method's own callbacks
+    train_images: Numbers  # images that the loss saw, repeats counted
+    eval_images: Numbers
+    carried_bytes: Numbers  # kept from this step to the next, beyond the detector's weights
+    peak_rss_bytes: int | None
+    parameters: int
+    trainable_parameters: int
+    detector_bytes: int
+    ms_per_image: dict[str, float | None]  # batch size ("1", "32") -> milliseconds per image, after warm-up
+    gpu: Gpu | None  # None on a CPU
+
+
+class Environment(TypedDict):
+    """Where it ran."""
+
+    device: str  # "cpu" or the GPU's name
+    cpu: str
+    cores: int
+    threads: int
+    python: str
+    platform: str
+    torch: str
+    versions: dict[str, str]
+    bench: str
+    commit: str
+    deterministic: bool
+    started: str  # ISO 8601, UTC
+    finished: str
+
+
+class Cell(TypedDict):
+    """One result file. Failed and skipped cells carry what there was: empty lists where nothing was measured."""
+
+    schema: int
+    key: str  # bench.results.key_of(spec)
+    spec: Spec
+    capabilities: list[Capability]  # what the method declares beyond the rules
+    status: Status
+    reason: str  # traceback of a failed cell, sentence of a skipped one, else ""
+    matrices: dict[str, list[Numbers]]  # metric -> R: rows = after step t, columns = classes; NaN = not evaluated
+    pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
+    threshold: Threshold
+    routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route
+    cost: Cost
+    environment: Environment
+    extra: NotRequired[dict]  # a method's own diagnostics, shown by `bench show`

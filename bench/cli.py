@@ -1,0 +1,204 @@
+"""The command line: `python -m bench --help`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from bench import __version__
+from bench.errors import BadInput
+
+EXAMPLES = """examples:
+  python -m bench run --methods all
+      every method on the embedded stream, tiny sizes, no data needed; then the leaderboard
+  python -m bench run --methods finetune,replay,joint --detectors reverse_distillation,patchcore \\
+      --scenario mvtec/10-1x5 --data DIR --seeds 0,1,2
+  python -m bench list methods
+  python -m bench show synthetic/1x6/replay+reverse_distillation/seed-0
+  python -m bench leaderboard --check
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 fine, 1 a check or a cell failed, 2 bad input, 130 interrupted."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `bench published | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser; nothing heavy is imported for it."""
+    top = argparse.ArgumentParser(
+        "bench",
+        description="Compare continual visual anomaly-detection methods.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _run(commands)
+    _list(commands)
+    _leaderboard(commands)
+    _data(commands)
+    _published(commands)
+    _show(commands)
+    _pretrain(commands)
+    return top
+
+
+def _command(commands, name: str, function, text: str, epilog: str = "") -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.set_defaults(command=function)
+    return command
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
+
+
+def _results(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--results", type=Path, default=Path("results"), help="folder of the cell files (%(default)s)")
+
+
+def _run(commands) -> None:
+    run = _command(commands, "run", _do_run, "run cells (method × detector × scenario × seed), then the leaderboard", EXAMPLES)
+    what = run.add_argument_group("what to compare")
+    what.add_argument("--methods", type=_names, required=True, help="comma-separated names, or all")
+    what.add_argument("--detectors", type=_names, default=(), help="names, or all; without it each method's default")
+    what.add_argument("--scenario", type=_names, default=("synthetic/1x6",), help="streams, or a YAML file (%(default)s)")
+    what.add_argument("--seeds", type=_seeds, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
+    what.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
+    what.add_argument("--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable")
+    how = run.add_argument_group("at what size")
+    how.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set (or $BENCH_DATA)")
+    how.add_argument("--size", choices=("tiny", "paper"), help="default: tiny where no data set is needed, else paper")
+    how.add_argument("--backbone", help="timm name, with arguments after a colon: mobilenetv2_100:pad_type=same,mean=0.5,std=0.5")
+    how.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
+    how.add_argument("--image-size", type=int, help="px; default: the stream's")
+    how.add_argument("--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable")
+    where = run.add_argument_group("where and how")
+    _results(where)
+    where.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+    where.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    where.add_argument("--jobs", type=int, help="cells at a time (CPU: one per core, at most 8; GPU: 1)")
+    where.add_argument("--threads", type=int, default=1, help="CPU threads per cell; changes last bits (%(default)s)")
+    where.add_argument("--redo", choices=("missing", "failed", "all"), default="missing", help="which cells to run (%(default)s)")
+    where.add_argument("--plan", action="store_true", help="print what would run, and stop")
+    where.add_argument("--logger", type=_names, default=(), help="csv, tensorboard, wandb")
+
+
+def _do_run(options) -> int:
+    from bench.session import run
+
+    return run(options)
+
+
+def _list(commands) -> None:
+    command = _command(commands, "list", _do_list, "list methods, detectors and scenarios, and what each needs")
+    command.add_argument("kind", nargs="?", choices=("methods", "detectors", "scenarios"))
+    command.add_argument("--plugin", type=Path, action="append", default=[])
+
+
+def _do_list(options) -> None:
+    from bench.catalogue import listing
+
+    print(listing(options.kind, options.plugin))
+
+
+def _leaderboard(commands) -> None:
+    command = _command(commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing")
+    _results(command)
+    command.add_argument("--out", type=Path, default=Path("leaderboard.md"), help="%(default)s")
+    command.add_argument("--check", action="store_true", help="write nothing; exit 1 if the committed tables are stale")
+
+
+def _do_leaderboard(options) -> int:
+    from bench import leaderboard
+
+    if options.check:
+        fresh, sentence = leaderboard.check(options.results, options.out)
+        print(sentence)
+        return 0 if fresh else 1
+    print(leaderboard.write(options.results, options.out))
+    return 0
+
+
+def _data(commands) -> None:
+    command = _command(commands, "data", _do_data, "check a data folder, or download a data set where its source allows it")
+    actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
+    check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
+    check.add_argument("folder", type=Path)
+    download = actions.add_parser("download", help="fetch a data set")
+    download.add_argument("name", choices=("mvtec", "visa"))
+    download.add_argument("--to", type=Path, default=Path("data"))
+
+
+def _do_data(options) -> None:
+    from bench import datacheck
+
+    if options.action == "check":
+        print(datacheck.check(options.folder))
+    else:
+        print(datacheck.download(options.name, options.to))
+
+
+def _published(commands) -> None:
+    command = _command(commands, "published", _do_published, "the numbers that papers print, with source and trust tag")
+    command.add_argument("--lint", action="store_true", help="find inconsistencies; exit 1 on unknown ones")
+    command.add_argument("--method")
+    command.add_argument("--dataset")
+    command.add_argument("--metric")
+
+
+def _do_published(options) -> int:
+    from bench import published
+
+    if options.lint:
+        fine, text = published.lint_report()
+        print(text)
+        return 0 if fine else 1
+    print(published.table(method=options.method, dataset=options.dataset, metric=options.metric))
+    return 0
+
+
+def _show(commands) -> None:
+    command = _command(commands, "show", _do_show, "R per metric, cost and environment of one cell")
+    command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k")
+    _results(command)
+
+
+def _do_show(options) -> None:
+    from bench.show import show
+
+    print(show(options.cell, options.results))
+
+
+def _pretrain(commands) -> None:
+    command = _command(commands, "pretrain", _do_pretrain, "train the small networks of the embedded stream anew")
+    command.add_argument("what", choices=("features",))
+    command.add_argument("--out", type=Path, help="file to write; default: the committed one")
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _do_pretrain(options) -> None:
+    from bench import pretrain
+
+    print(pretrain.features(out=options.out, seed=options.seed))

@@ -1,0 +1,69 @@
+"""What a method trains: a network with a loss on normal images and a prediction on any image."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from bench.types import Prediction
+
+
+class Detector(nn.Module, ABC):
+    """The contract between a detector and the strategy that trains it, in the order of use within one step.
+
+    `prepare(images)`, then per batch `loss(image)` (+ backward and a step of `optimizer()` where it has a graph),
+    then `consolidate(images)`; afterwards `predict(image)`. Images are (B, 3, H, W) floats in 0..1;
+    normalising is the detector's own business. `images` iterates over all training batches of the step.
+    """
+
+    epochs: int = 1  # passes over the images of a step
+    batch_size: int = 16  # images per training batch
+
+    def prepare(self, images: Iterable[Tensor]) -> None:
+        """Look at the images of a step before its first batch (statistics, centroids); most detectors need not."""
+
+    def optimizer(self) -> Optimizer | None:
+        """Return a fresh optimizer for one step, or None if nothing is learned by gradient."""
+        return None
+
+    def scheduler(self, optimizer: Optimizer, iterations: int) -> LRScheduler | None:
+        """Return a learning-rate schedule stepped once per batch, `iterations` batches long; None keeps the rate."""
+        return None
+
+    @abstractmethod
+    def loss(self, image: Tensor) -> Tensor:
+        """Return a scalar to minimise; without a graph, the images were stored for `consolidate`."""
+
+    def response(self, image: Tensor) -> Sequence[Tensor]:
+        """Return what the trained part makes of (B, 3, H, W), each (B, ...): what distillation holds on to."""
+        raise TypeError(f"{type(self).__name__} has no response to distil; a detector with the trait `gradient` needs one")
+
+    def consolidate(self, images: Iterable[Tensor]) -> None:
+        """Turn what the step has shown into knowledge after its last batch; gradient-trained detectors need not."""
+
+    @abstractmethod
+    def predict(self, image: Tensor) -> Prediction:
+        """Score (B, 3, H, W): each image on its own, whatever else is in the batch, and the same each time."""
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
+        """Load a state; buffers that grow with the stream (memory banks) take the size that was saved."""
+        for name, value in self.named_buffers():
+            if name in state_dict and state_dict[name].shape != value.shape:
+                owner, _, leaf = name.rpartition(".")
+                self.get_submodule(owner).register_buffer(leaf, torch.empty_like(state_dict[name], device=value.device))
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Keep a backbone as it is: no gradients, and no way back to train mode for its batch norms."""
+    module.requires_grad_(False).eval()
+    module.train = lambda mode=True: module
+    return module
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that an optimizer may move."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]

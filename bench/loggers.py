@@ -1,0 +1,49 @@
+"""Avalanche loggers on request: every metric of every class and step, as the run goes."""
+
+import csv
+from pathlib import Path
+
+from avalanche.logging import BaseLogger, TensorboardLogger, WandBLogger
+
+from bench import results
+from bench.errors import BadInput
+from bench.plan import Cell
+
+NAMES = ("csv", "tensorboard", "wandb")
+
+
+class CsvLogger(BaseLogger):
+    """One line per value: step, metric, value. (Avalanche's own CSV logger knows only accuracy and loss.)"""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def log_single_metric(self, name, value, x_plot):
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(("step", "metric", "value"))
+            writer.writerow((x_plot, name, value))
+
+
+def make(names: tuple[str, ...], cell: Cell, root: Path) -> list[BaseLogger]:
+    """Build the loggers asked for, writing beside the cell's own file.
+
+    Raises:
+        BadInput: for a name that is none of `NAMES`, or a logger whose library is not installed.
+    """
+    path = results.path_of(root, cell.spec)
+    loggers = []
+    for name in names:
+        if name == "csv":
+            loggers.append(CsvLogger(path.with_suffix(".log.csv")))
+        elif name == "tensorboard":
+            loggers.append(TensorboardLogger(path.with_suffix(".tensorboard")))
+        elif name == "wandb":
+            loggers.append(WandBLogger(project_name="continual-anomaly-bench", run_name=cell.name))
+        else:
+            raise BadInput(f"no logger {name!r}; there are {', '.join(NAMES)}.")
+    return loggers

@@ -1,0 +1,181 @@
+"""Turns what the user asked for into cells: resolved, checked and keyed before any training is spent."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import config, data, registry, results, stream
+from bench.backbone import BackboneSpec, Features, Weights
+from bench.errors import BadInput
+from bench.metrics import METRIC_VERSION
+
+TINY_BACKBONE = "test_resnet"
+PROCEDURAL = Path(__file__).parent / "weights" / "procedural_features.safetensors"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `bench run`, as given."""
+
+    methods: tuple[str, ...]
+    detectors: tuple[str, ...] = ()  # empty: each method's default; ("all",): every one
+    scenarios: tuple[str, ...] = ("synthetic/1x6",)
+    seeds: tuple[int, ...] = (0,)
+    order: str = "published"
+    size: str | None = None  # None: tiny where no data set is needed, paper elsewhere
+    data: Path | None = None
+    backbone: str | None = None  # NAME[:argument=value,...]
+    weights: str | None = None  # imagenet | procedural | random | a safetensors file
+    image_size: int | None = None
+    device: str = "cpu"
+    overrides: dict = field(default_factory=dict)
+    plugins: tuple[Path, ...] = ()
+    cache: Path = Path(".cache")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: method × detector × scenario × seed. `spec` decides the numbers; the rest says where things are."""
+
+    spec: dict
+    capabilities: tuple[str, ...]
+    stream: stream.Stream
+    backbone: BackboneSpec | None
+    request: Request
+    skip: str = ""  # why this pair makes no sense; empty if it does
+
+    @property
+    def key(self) -> str:
+        return results.key_of(self.spec)
+
+    @property
+    def name(self) -> str:
+        spec = self.spec
+        return f"{spec['scenario']} {spec['method']}+{spec['detector']} seed {spec['seed']}"
+
+
+def plan(request: Request) -> list[Cell]:
+    """Resolve a request.
+
+    Raises:
+        BadInput: for the first thing that could not be run: a name, an option, the data, the weights.
+    """
+    methods = _entries("method", request.methods, request)
+    pairs = [(method, detector) for method in methods for detector in _detectors(method, request)]
+    _check_owners(request, pairs)
+    cells = []
+    for name in request.scenarios:
+        chosen = stream.reorder(stream.load(name), request.order)
+        size = request.size or _default_size(chosen, request)
+        pixels = request.image_size or chosen.image_size
+        fingerprint = _fingerprint(chosen, pixels, request)
+        for method, detector in pairs:
+            backbone = _backbone(detector, size, request)
+            for seed in request.seeds:
+                cells.append(_cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request))
+    _check_backbones(cells)
+    return cells
+
+
+def _entries(kind: str, names: tuple[str, ...], request: Request) -> list[registry.Entry]:
+    entries = registry.found(kind, request.plugins)
+    if "all" in names:
+        return list(entries.values())
+    return [registry.find(kind, name, request.plugins) for name in dict.fromkeys(names)]
+
+
+def _detectors(method: registry.Entry, request: Request) -> list[registry.Entry]:
+    return _entries("detector", request.detectors or (method.declared["DEFAULT_DETECTOR"],), request)
+
+
+def _check_owners(request: Request, pairs) -> None:
+    running = {entry.name for pair in pairs for entry in pair}
+    for owner in request.overrides:
+        if owner not in running:
+            raise BadInput(f"--set {owner}...: {registry.unknown('method or detector in this run', owner, running)}")
+
+
+def _default_size(chosen: stream.Stream, request: Request) -> str:
+    needs = [registry.find("scenario", reader, request.plugins).declared["NEEDS"] for reader in chosen.reader.split("+")]
+    return "tiny" if set(needs) == {"nothing"} else "paper"
+
+
+def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
+    return data.load(chosen, request.data, pixels, request.cache)[1]
+
+
+def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
+    method_config = config.resolve(method.name, method.load(), size, request.overrides.get(method.name, {}))
+    detector_config = config.resolve(detector.name, detector.load(), size, request.overrides.get(detector.name, {}))
+    spec = {
+        "scenario": chosen.name,
+        "scenario_version": chosen.version,
+        "fingerprint": fingerprint,
+        "order": chosen.order,
+        "classes": list(chosen.classes),
+        "steps": [list(step) for step in chosen.steps],
+        "image_size": pixels,
+        "method": method.name,
+        "method_config": dataclasses.asdict(method_config),
+        "detector": detector.name,
+        "detector_config": dataclasses.asdict(detector_config),
+        "backbone": backbone and backbone.name,
+        "backbone_arguments": backbone.arguments if backbone else {},
+        "weights": _public(backbone.weights if backbone else Weights("none")),
+        "size": size,
+        "seed": seed,
+        "metric_version": METRIC_VERSION,
+        "variant": _variant(method, detector, chosen, request),
+    }
+    return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, _skip(method, detector))
+
+
+def _public(weights: Weights) -> dict:
+    return {"kind": weights.kind, "source": weights.source, "sha256": weights.sha256}
+
+
+def _variant(method, detector, chosen, request: Request) -> str:
+    """What the user changed from the scenario's defaults, readable: it names the result folder."""
+    parts = [config.variant(request.overrides, (method.name, detector.name))]
+    parts += [f"image_size={request.image_size}"] if request.image_size not in (None, chosen.image_size) else []
+    parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
+    if detector.declared["BACKBONE"]:
+        parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []
+        parts += [f"weights={Path(request.weights).stem}"] if request.weights in ("random",) else []
+    return ",".join(part for part in parts if part)
+
+
+def _skip(method: registry.Entry, detector: registry.Entry) -> str:
+    wanted, traits = method.declared["REQUIRES"], detector.declared["TRAITS"]
+    if wanted is None or wanted in traits:
+        return ""
+    return f"{method.name} needs a detector with {wanted}; {detector.name} has {', '.join(traits) or 'none of the traits'}"
+
+
+def _backbone(detector: registry.Entry, size: str, request: Request) -> BackboneSpec | None:
+    preferred = detector.declared["BACKBONE"]
+    if preferred is None:
+        return None
+    text = request.backbone or (TINY_BACKBONE if size == "tiny" else preferred)
+    name, _, tail = text.partition(":")
+    arguments = config.parse(f"backbone.{part}" for part in tail.split(",") if part).get("backbone", {})
+    normal = {key: (float(arguments.pop(key)),) * 3 for key in ("mean", "std") if key in arguments}
+    weights = _weights(request.weights or ("procedural" if size == "tiny" else "imagenet"), name)
+    return BackboneSpec(name, weights, arguments, **normal)
+
+
+def _weights(text: str, backbone: str) -> Weights:
+    if text in ("imagenet", "random"):
+        return Weights(text, backbone if text == "imagenet" else "seed 0")
+    file = PROCEDURAL if text == "procedural" else Path(text)
+    if not file.is_file():
+        raise BadInput(f"no weights {text!r}: give imagenet, procedural, random or the path of a .safetensors file.")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Weights("procedural" if file == PROCEDURAL else "path", file.name, digest, str(file.resolve()))
+
+
+def _check_backbones(cells: list[Cell]) -> None:
+    """Build each backbone once, so that absent or unfitting weights are told before anything is trained."""
+    for spec in {repr(cell.backbone): cell.backbone for cell in cells if cell.backbone and not cell.skip}.values():
+        Features(spec, (8, 16))

@@ -1,0 +1,211 @@
+"""Cell files: where they lie, how they are written whole or not at all, read and locked."""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, get_args
+
+from bench.cell import SCHEMA, Cell, Spec, Status
+from bench.errors import BadInput
+
+NUMERIC = ("matrices", "pooled", "threshold", "routing_accuracy", "cost")  # where a null in a list means NaN
+ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space or raise the quota",
+    errno.EROFS: "choose another folder with --results",
+    errno.EACCES: "make it writable or choose another folder with --results",
+    errno.EPERM: "make it writable or choose another folder with --results",
+}
+
+
+def key_of(spec: Spec) -> str:
+    """First 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces) of `spec`."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def blank(spec: Spec, capabilities: tuple[str, ...], status: Status, reason: str) -> Cell:
+    """A cell in which nothing was measured: skipped, or dead before its first step."""
+    empty = {name: [] for name in ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")}
+    return {
+        "schema": SCHEMA,
+        "key": key_of(spec),
+        "spec": spec,
+        "capabilities": list(capabilities),
+        "status": status,
+        "reason": reason,
+        "matrices": {},
+        "pooled": {},
+        "threshold": {"value": [], "f1": [], "false_alarm": []},
+        "routing_accuracy": None,
+        "cost": empty
+        | dict.fromkeys(("peak_rss_bytes", "parameters", "trainable_parameters", "detector_bytes", "gpu"))
+        | {"ms_per_image": {}},
+        "environment": {},
+    }
+
+
+def path_of(root: Path, spec: Spec) -> Path:
+    """`root/<data set>/<stream>/<method>+<detector>[,option=value...]/seed-<k>.json`; another order is an option."""
+    options = [spec["variant"]] if spec["variant"] else []
+    if spec["order"] != "published":
+        options.append(f"order={spec['order']}")
+    folder = ",".join([f"{spec['method']}+{spec['detector']}", *options])
+    folder = re.sub(r"[^\w.,=+-]", "-", folder)
+    if len(folder) > 200:  # file systems stop at 255
+        folder = f"{folder[:183]}-{hashlib.sha256(folder.encode()).hexdigest()[:16]}"
+    return Path(root, spec["scenario"], folder, f"seed-{spec['seed']}.json")
+
+
+def write(root: Path, cell: Cell) -> Path:
+    """Replaces the cell's file in one move, so that a kill leaves the old file or the new one, never a half.
+
+    Raises BadInput where the file cannot be saved (disk full, read-only folder); the old file is then intact.
+    """
+    path = path_of(root, cell["spec"])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, _text(_plain(cell)))
+    except OSError as error:
+        advice = ADVICE.get(error.errno, "choose another folder with --results")
+        raise BadInput(
+            f"{path} was not saved ({error.strerror}): {advice} and run the same command again, "
+            "it goes on after the last saved step"
+        ) from error
+    return path
+
+
+def _text(cell: dict) -> str:
+    """JSON with one line per key of each part, so that a diff of two cells can be read."""
+    parts = []
+    for key, value in cell.items():
+        text = json.dumps(value, allow_nan=False)
+        if value and isinstance(value, dict):
+            text = ",\n  ".join(
+                f"{json.dumps(name)}: {json.dumps(item, allow_nan=False)}" for name, item in value.items()
+            )
+            text = f"{{\n  {text}\n }}"
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def read(path: Path) -> Cell:
+    """One cell, null as NaN in its numbers. Raises BadInput for a missing, corrupt or foreign file."""
+    try:
+        cell = json.loads(Path(path).read_text(encoding="utf-8"))
+        _validate(cell)
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be read ({error.strerror}): check the path, `bench show` takes a cell file"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise BadInput(f"{path} is not a cell file ({fault}): delete it, or run again with --redo all") from error
+    for part in NUMERIC:
+        cell[part] = _nan_for_null(cell[part])
+    return cell
+
+
+def _validate(cell: dict) -> None:
+    if cell["schema"] != SCHEMA:
+        raise ValueError(f"schema {cell['schema']}, this version reads {SCHEMA}")
+    if missing := Cell.__required_keys__ - cell.keys():
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    if missing := Spec.__required_keys__ - cell["spec"].keys():
+        raise ValueError(f"its spec has no {', '.join(sorted(missing))}")
+    if cell["status"] not in get_args(Status):
+        raise ValueError(f"status {cell['status']!r}")
+    if cell["key"] != key_of(cell["spec"]):
+        raise ValueError("its key does not belong to its spec, so it was edited by hand")
+    width = len(cell["spec"]["classes"])
+    for metric, matrix in cell["matrices"].items():
+        if len(matrix) > len(cell["spec"]["steps"]) or any(len(row) != width for row in matrix):
+            raise ValueError(f"{metric} is not a matrix of {len(cell['spec']['steps'])} steps × {width} classes")
+
+
+def scan(root: Path) -> Iterator[tuple[Path, Cell | BadInput]]:
+    """Every cell file under `root` by path, in order; an unreadable one comes as the BadInput that says why."""
+    for path in sorted(Path(root).rglob("seed-*.json")):
+        try:
+            yield path, read(path)
+        except BadInput as error:
+            yield path, error
+
+
+def check(root: Path) -> None:
+    """Raises BadInput unless `root` can be created and written to; leaves nothing behind but the folder."""
+    probe = Path(root, f".probe.{os.getpid()}.tmp")
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        _replace(probe, "x")
+        probe.unlink()
+    except OSError as error:
+        advice = ADVICE.get(error.errno, "choose another folder with --results")
+        raise BadInput(f"results folder {root} cannot be written ({error.strerror}): {advice}") from error
+
+
+@contextmanager
+def lock(root: Path) -> Iterator[None]:
+    """Holds `root` for one run; raises BadInput at once where another run holds it. Readers need no lock.
+
+    The kernel frees it when the process ends, however it ends.
+    """
+    from filelock import FileLock, Timeout
+
+    check(root)
+    folder = Path(root, ".lock")
+    folder.mkdir(exist_ok=True)
+    holder = folder / "pid"  # beside the lock, because some versions of filelock empty the lock file on opening
+    guard = FileLock(folder / "lock")
+    try:
+        guard.acquire(blocking=False)
+    except Timeout as error:
+        pid = holder.read_text().strip() if holder.exists() else "unknown"
+        raise BadInput(
+            f"results folder {root} is in use by another run (process {pid}): "
+            "wait for it, stop it, or choose another folder with --results"
+        ) from error
+    try:
+        holder.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        guard.release()
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only: arrays as lists, NaN and infinities as null."""
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _nan_for_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nan_for_null(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [math.nan if item is None else _nan_for_null(item) for item in value]
+    return value

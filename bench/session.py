@@ -1,0 +1,115 @@
+"""`bench run`: plan, drop what is finished, run the rest, regenerate the leaderboard."""
+
+import os
+from pathlib import Path
+
+from bench import config, leaderboard, pool, results
+from bench.errors import BadInput
+
+
+def run(options) -> int:
+    """Run what the parsed command line asks for; returns the exit code."""
+    with results.lock(options.results):
+        context = pool.server()
+        cells = pool.call(context, _plan, options)
+        todo = [cell for cell in cells if not cell.skip and _wanted(cell, options)]
+        if options.plan:
+            print(_plan_text(cells, todo))
+            return 0
+        for cell in cells:
+            if cell.skip:
+                results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
+        failed = _run(context, todo, options)
+        print(_summary(cells, todo, failed))
+        print(leaderboard.write(options.results, _beside(options.results)))
+    return 1 if failed else 0
+
+
+def _plan(options) -> list:
+    from bench.plan import Request, plan
+
+    return plan(
+        Request(
+            methods=options.methods,
+            detectors=options.detectors,
+            scenarios=options.scenario,
+            seeds=options.seeds,
+            order=options.order,
+            size=options.size,
+            data=options.data and Path(options.data),
+            backbone=options.backbone,
+            weights=options.weights,
+            image_size=options.image_size,
+            device=_device(options.device),
+            overrides=config.parse(options.set),
+            plugins=tuple(options.plugin),
+            cache=options.cache,
+        )
+    )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput(f"--device {name}: PyTorch sees no CUDA device here; use --device cpu.")
+    if name != "cpu" and not name.startswith("cuda"):
+        raise BadInput(f"--device {name!r} is none of auto, cpu, cuda.")
+    return name
+
+
+def _wanted(cell, options) -> bool:
+    path = results.path_of(options.results, cell.spec)
+    if options.redo == "all" or not path.exists():
+        return options.redo != "failed" or path.exists()
+    try:
+        old = results.read(path)
+    except BadInput:
+        if options.redo == "missing":
+            raise
+        return True
+    if old["status"] == "failed":
+        return options.redo == "failed"
+    return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial")
+
+
+def _run(context, todo: list, options) -> list:
+    from bench.progress import Watch
+
+    if not todo:
+        return []
+    gpu = todo[0].request.device != "cpu"
+    jobs = options.jobs or (1 if gpu else min(os.cpu_count() or 1, 8))
+    for cell in todo:
+        if options.redo == "all":
+            results.path_of(options.results, cell.spec).with_suffix(".ckpt").unlink(missing_ok=True)
+    with Watch(len(todo)) as watch:
+        pool.run(
+            context, todo, options.results, jobs=jobs, threads=options.threads, loggers=options.logger, on_event=watch
+        )
+    for cell, reason in watch.ended.get("died", ()):
+        results.write(options.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
+    if watch.ended.get("bad input"):
+        raise BadInput(watch.ended["bad input"][0][1])
+    return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
+
+
+def _plan_text(cells: list, todo: list) -> str:
+    lines = []
+    for cell in cells:
+        fate = f"skip: {cell.skip}" if cell.skip else ("run" if cell in todo else "finished")
+        lines.append(f"{cell.name}: {fate}")
+    return "\n".join([*lines, f"{len(todo)} of {len(cells)} cells would run."])
+
+
+def _summary(cells: list, todo: list, failed: list) -> str:
+    skipped = sum(bool(cell.skip) for cell in cells)
+    finished = len(cells) - skipped - len(todo)
+    return f"{len(todo) - len(failed)} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} make no sense."
+
+
+def _beside(folder: Path) -> Path:
+    """The leaderboard lies beside its results folder."""
+    return folder.resolve().parent / "leaderboard.md" if folder.name == "results" else folder / "leaderboard.md"

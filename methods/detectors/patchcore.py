@@ -1,0 +1,105 @@
+"""PatchCore: distance to the nearest stored patch feature (anomalib's model).
+
+Roth et al., Towards Total Recall in Industrial Anomaly Detection, arXiv:2106.08265.
+Each step's bank replaces the last one: under fine-tuning, earlier classes are forgotten.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from anomalib.models.components.sampling import KCenterGreedy
+from anomalib.models.image.patchcore.anomaly_map import AnomalyMapGenerator
+from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+from torch import Tensor
+
+from bench.api import Detector, Prediction, Setup
+
+TRAITS = ("memory_bank",)
+BACKBONE = "wide_resnet50_2"
+
+
+@dataclass(frozen=True)
+class Config:
+    patches: int = 30_000  # features in the bank
+    candidates: int = 0  # features drawn at random before the coreset is chosen; 0: all, as the paper
+    neighbors: int = 9  # that weigh the image score
+    strides: tuple[int, ...] = (8, 16)  # layer2 and layer3 of a ResNet
+    batch_size: int = 32
+    sigma: float = 4.0  # px, smoothing of the map
+
+    @classmethod
+    def tiny(cls) -> "Config":
+        return cls(patches=1_800, candidates=20_000, sigma=1.5)
+
+
+def build(config: Config, setup: Setup) -> Detector:
+    return PatchCore(config, setup)
+
+
+class PatchCore(Detector):
+    """A bank of at most `patches` features; several banks where a method routes between them."""
+
+    def __init__(self, config: Config, setup: Setup):
+        super().__init__()
+        self.config, self.batch_size = config, config.batch_size
+        features = setup.features(*config.strides)
+        with features.inside("anomalib.models.image.patchcore.torch_model"):
+            self.net = PatchcoreModel(features.layers, num_neighbors=config.neighbors)
+        self.net.anomaly_map_generator = AnomalyMapGenerator(config.sigma)
+        self.lots: list[Tensor] = []  # a random number per stored patch: the smallest are kept
+        self.banks: list[Tensor] = []  # if set, predict with the nearest of these
+
+    @torch.no_grad()
+    def loss(self, image: Tensor) -> Tensor:
+        self.lots.append(torch.rand(len(self.net(image)), device=image.device))  # in train mode the net stores features
+        if self.config.candidates and sum(map(len, self.lots)) > 2 * self.config.candidates:
+            self._draw()
+        return image.new_zeros(())
+
+    def _draw(self) -> None:
+        """Keep `candidates` of the stored patches, uniformly at random."""
+        lots, stored = torch.cat(self.lots), torch.cat(self.net.embedding_store)
+        kept = lots.argsort()[: self.config.candidates]
+        self.lots, self.net.embedding_store = [lots[kept]], [stored[kept]]
+
+    @torch.no_grad()
+    def consolidate(self, images) -> None:
+        if self.config.candidates:
+            self._draw()
+        stored = sum(map(len, self.net.embedding_store))
+        self.net.subsample_embedding(min(1.0, self.config.patches / stored))
+        self.lots = []
+
+    @torch.no_grad()
+    def thin(self, bank: Tensor, patches: int) -> Tensor:
+        """Return at most `patches` rows of `bank` (n, D) by greedy k-centre."""
+        if len(bank) <= patches:
+            return bank
+        return KCenterGreedy(bank, patches / len(bank) + 1e-9).sample_coreset()
+
+    def take_bank(self) -> Tensor:
+        """Hand over the bank (n, D) of the step just learned; the detector keeps none."""
+        bank, self.net.memory_bank = self.net.memory_bank, self.net.memory_bank.new_empty(0)
+        return bank
+
+    def route_to(self, banks: list[Tensor]) -> None:
+        """Predict each image with the one of `banks` that its patches lie nearest to on average."""
+        self.banks = banks
+
+    def predict(self, image: Tensor) -> Prediction:
+        maps = {layer: self.net.feature_pooler(f) for layer, f in self.net.feature_extractor(image).items()}
+        grid = self.net.generate_embedding(maps)  # (B, D, h, w)
+        judged = [self._judge(bank, grid) for bank in self.banks or [self.net.memory_bank]]
+        scores, distances = (torch.stack(part) for part in zip(*judged, strict=True))  # (banks, B), (banks, B, h*w)
+        nearest = distances.mean(2).argmin(0)  # (B,)
+        each = torch.arange(len(image), device=image.device)
+        patches = distances[nearest, each].view(len(image), 1, *grid.shape[-2:])
+        anomaly_map = self.net.anomaly_map_generator(patches, image.shape[-2:])
+        return Prediction(scores[nearest, each], anomaly_map, nearest if self.banks else None)
+
+    def _judge(self, bank: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Image scores (B,) and patch distances (B, h*w) by one bank."""
+        self.net.memory_bank = bank
+        embedding = self.net.reshape_embedding(grid)
+        distances, places = (x.view(len(grid), -1) for x in self.net.nearest_neighbors(embedding, n_neighbors=1))
+        return self.net.compute_anomaly_score(distances, places, embedding), distances
