@@ -62,7 +62,7 @@ def load(
     at once, and a killed one leaves nothing that another would take for finished.
     Raises BadInput for whatever is wrong with the data, after looking at all of them.
     """
-    root, cache = Path(root).expanduser() if root else None, _folder(cache)
+    root, cache = Path(root).expanduser() if root else None, writable(cache)
     items = listing(stream, root)
     identity = fingerprint(items, cache)
     place = cache / f"{identity[:16]}-{size}px-v{pixels.VERSION}"
@@ -138,7 +138,8 @@ def _complete(place: Path) -> bool:
     return (place / "complete.json").is_file()  # written last
 
 
-def _folder(cache: Path) -> Path:
+def writable(cache: Path) -> Path:
+    """The cache folder, made if need be; raises BadInput if nothing can be written there."""
     cache = Path(cache).expanduser()
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bench import stream as streams
-from bench.data import Progress, pixels_of
+from bench.data import Progress, pixels_of, writable
 from bench.errors import BadInput
 from bench.fingerprint import fingerprint, workers
 from bench.listing import Item, gaps, item, reader
@@ -25,8 +25,7 @@ def check(root: Path, cache: Path, kind: str | None = None, progress: Progress |
     `kind` is mvtec, visa or folder; None finds out. `cache` keeps the hashes of the files. Raises BadInput if there
     is nothing to report on: no such folder, one of the wrong level, or one that holds no class.
     """
-    root, cache = Path(root).expanduser(), Path(cache).expanduser()
-    cache.mkdir(parents=True, exist_ok=True)
+    root, cache = Path(root).expanduser(), writable(cache)
     kind = _kind(root, kind)
     module = reader(kind)
     names = module.classes(root)
@@ -67,8 +66,7 @@ def _undecodable(items: Sequence[Item], progress: Progress | None) -> dict[int, 
     """What is wrong with an image or its mask, by the position of its item."""
     bad = {}
     with ThreadPoolExecutor(workers()) as pool:
-        # At 8 px the decoding is the same and only the pixels that nobody looks at are saved.
-        for index, problem in enumerate(pool.map(lambda each: _problem(each), items)):
+        for index, problem in enumerate(pool.map(_problem, items)):
             if problem:
                 bad[index] = problem
             if progress:
@@ -79,7 +77,7 @@ def _undecodable(items: Sequence[Item], progress: Progress | None) -> dict[int, 
 def _problem(each: Item) -> str | None:
     if each.sample.label and each.sample.mask is None:
         return None  # the reader has listed it already
-    result = pixels_of(each, 8)
+    result = pixels_of(each, 8)  # the same decoding as at any size, and less to resize
     return result if isinstance(result, str) else None
 
 

@@ -8,6 +8,7 @@ import os
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,9 +31,8 @@ class Item(NamedTuple):
 
 def reader(name: str) -> ModuleType:
     """The module of a reader; raises BadInput, with the readers there are, for one that is not."""
-    import scenarios
-
-    found = sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__))
+    folder = str(resources.files("scenarios"))
+    found = sorted(module.name for module in pkgutil.iter_modules([folder]))
     if name not in found:
         raise BadInput(f"There is no reader {name!r}: the readers are {', '.join(found)}.")
     return importlib.import_module(f"scenarios.{name}")
