@@ -196,4 +196,4 @@ def _skipped(section: Section) -> str:
     pairs = {(f"{c['spec']['method']} + {c['spec']['detector']}", last_line(c["reason"])) for c in section.skipped}
     if not pairs:
         return ""
-    return fold(f"{len(pairs)} pairs skipped, with the reason", markdown(("pair", "reason"), sorted(pairs)))
+    return fold(f"Skipped pairs and why: {len(pairs)}", markdown(("pair", "reason"), sorted(pairs)))
