@@ -182,9 +182,9 @@ def _do_data(options) -> None:
 def _published(commands) -> None:
     command = _command(commands, "published", _do_published, "the numbers that papers print, with source and trust tag")
     command.add_argument("--lint", action="store_true", help="find inconsistencies; exit 1 on unknown ones")
-    command.add_argument("--method")
-    command.add_argument("--dataset")
-    command.add_argument("--metric")
+    command.add_argument("--method", default="", help="part of the name")
+    command.add_argument("--dataset", default="")
+    command.add_argument("--metric", default="")
 
 
 def _do_published(options) -> int:

@@ -102,7 +102,9 @@ def _train(rng: np.random.Generator, steps: int, log) -> tuple[Pretext, dict[str
         right.append([(r.argmax(1) == t).float().mean().item() for r, t in zip(reads, truth, strict=True)])
         if step % 100 == 0 or step == steps:
             shares = dict(zip(("4", "8", "16", "32"), np.mean(right[-100:], 0).round(3).tolist(), strict=True))
-            log(f"step {step}/{steps} loss {loss.item():.3f} places {place.item():.3f} right per stride {shares} {time.perf_counter() - started:.0f} s")
+            log(
+                f"step {step}/{steps} loss {loss.item():.3f} places {place.item():.3f} right per stride {shares} {time.perf_counter() - started:.0f} s"
+            )
     return model.eval(), shares
 
 

@@ -56,17 +56,8 @@ def bench(tmp_path, monkeypatch, capsys):
     return call
 
 
-MINI = (
-    "run",
-    "--methods",
-    "finetune",
-    "--detectors",
-    "autoencoder",
-    "--scenario",
-    "mini.yaml",
-    "--set",
-    "autoencoder.epochs=1",
-)
+BASE = ("run", "--methods", "finetune", "--detectors", "autoencoder", "--scenario", "mini.yaml")
+MINI = (*BASE, "--set", "autoencoder.epochs=1")
 
 
 def test_a_run_fills_the_table_and_the_second_finds_it_finished(bench, tmp_path):
@@ -169,7 +160,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2_before_any_training(case, ben
     save_file({"x": torch.zeros(1)}, tmp_path / "odd.safetensors")
     monkeypatch.setattr("bench.runner.run", lambda *_, **__: pytest.fail("training was started"))
     arguments, wanted = BAD[case]
-    code, out = bench(*MINI, *arguments)
+    code, out = bench(*BASE, *arguments)
     assert code == 2, out
     error = [line for line in out.splitlines() if line.startswith("error: ")]
     assert len(error) == 1 and wanted in error[0]

@@ -31,7 +31,9 @@ def test_two_steps_run_and_give_the_same_weights_again(tmp_path, monkeypatch, st
     monkeypatch.setattr(pretrain, "MATERIALS", 8)
     monkeypatch.setattr(pretrain, "BATCH", 16)
     said = []
-    runs = [pretrain.features(tmp_path / f"{i}.safetensors", seed=i // 2, steps=steps, log=said.append) for i in range(3)]
+    runs = [
+        pretrain.features(tmp_path / f"{i}.safetensors", seed=i // 2, steps=steps, log=said.append) for i in range(3)
+    ]
     first, again, other = (load_file(tmp_path / f"{i}.safetensors") for i in range(3))
     assert runs[0] == runs[1]
     assert all((first[name] == again[name]).all() for name in first)

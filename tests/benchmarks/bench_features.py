@@ -40,7 +40,9 @@ def judge(network, train, test, labels, masks, stages) -> tuple[float, float]:
     """Image and pixel AUROC of the distance to the nearest of BANK random training patches."""
     patches = extract(network, train, stages).flatten(0, 2)
     bank = patches[torch.randperm(len(patches), generator=torch.Generator().manual_seed(0))[:BANK]]
-    maps = torch.stack([torch.cdist(one.flatten(0, 1), bank).amin(1).view(one.shape[:2]) for one in extract(network, test, stages)])
+    maps = torch.stack(
+        [torch.cdist(one.flatten(0, 1), bank).amin(1).view(one.shape[:2]) for one in extract(network, test, stages)]
+    )
     maps = F.interpolate(maps[:, None], masks.shape[1:], mode="bilinear", align_corners=False)
     maps = F.avg_pool2d(maps, 5, 1, 2, count_include_pad=False)[:, 0].numpy()
     pixel = roc_auc_score(masks.ravel(), maps.ravel()) if masks.any() else np.nan
