@@ -21,16 +21,16 @@ class Reservoir:
         return len(self.images)
 
     def offer(self, strategy) -> tuple[Tensor, Tensor]:
-        """Offer the images of the step; return the places of those that stayed, and the images (m, 3, H, W) that joined.
+        """Offer the images of the step; return the places that stayed, and the images (m, 3, H, W) that joined.
 
         Afterwards the memory is those that stayed, in their order, then those that joined.
         """
         dataset = strategy.experience.dataset
         lots = torch.rand(len(dataset), generator=self._generator(strategy))
-        threshold = torch.cat([self.lots, lots]).sort().values[: self.size][-1:]
-        stayed, chosen = (torch.nonzero(part <= threshold).flatten() for part in (self.lots, lots))
+        kept = torch.cat([self.lots, lots]).argsort()[: self.size].sort().values
+        stayed, chosen = kept[kept < len(self.lots)], kept[kept >= len(self.lots)] - len(self.lots)
         joined = [(dataset[i][0] * 255).round().byte()[None] for i in chosen.tolist()]
-        self.images = torch.cat([self.images[stayed], *joined]) if len(self.images) else torch.cat(joined)
+        self.images = torch.cat([self.images[stayed], *joined])
         self.lots = torch.cat([self.lots[stayed], lots[chosen]])
         return stayed, self.images[len(stayed) :]
 
