@@ -48,7 +48,7 @@ class Reservoir:
         return torch.Generator().manual_seed(1000 * self.seed + strategy.experience.current_experience)
 
     def state_dict(self) -> dict:
-        return {"images": self.images, "lots": self.lots}
+        return {"images": self.images, "lots": self.lots, "seed": self.seed}
 
     def load_state_dict(self, state: dict) -> None:
-        self.images, self.lots = state["images"].cpu(), state["lots"].cpu()
+        self.images, self.lots, self.seed = state["images"].cpu(), state["lots"].cpu(), state["seed"]
