@@ -28,8 +28,8 @@ def download(name: str, into: Path, progress: Bytes | None = None) -> Path:
     """
     if name == "mvtec":
         raise BadInput(
-            f"MVTec AD (CC BY-NC-SA 4.0, not for commercial use) comes only with its owner's form: fill it in at {MVTEC}, "
-            f"unpack mvtec_anomaly_detection.tar.xz into {into} and give that folder as --data."
+            "MVTec AD (CC BY-NC-SA 4.0, not for commercial use) comes only with its owner's form: "
+            f"fill it in at {MVTEC}, unpack mvtec_anomaly_detection.tar.xz into {into} and give that folder as --data."
         )
     if name != "visa":
         raise BadInput(f"There is nothing to download for {name!r}: use mvtec or visa.")
@@ -68,7 +68,7 @@ def fetch(url: str, path: Path, sha256: str, progress: Bytes | None = None) -> P
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a tar file as `target`, whole or not at all; nothing in it can land outside. Raises BadInput if damaged."""
+    """Unpack a tar file as `target`, whole or not at all, and nothing outside it; raises BadInput if damaged."""
     temporary = target.with_name(f"{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -88,7 +88,13 @@ def unpack(archive: Path, target: Path) -> None:
 def _load(url: str, part: Path, progress: Bytes | None) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    try:
+        answer = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is left to fetch; the hash tells whether it is the right file
+            return
+        raise
+    with answer:
         resumed = answer.status == 206
         have = have if resumed else 0  # the server began again from the first byte
         length = answer.headers.get("Content-Length")

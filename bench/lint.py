@@ -87,13 +87,13 @@ def _average(row: Published, values: list[float]) -> Iterator[Finding]:
 
 def _peak(row: Published, values: list[float]) -> Iterator[Finding]:
     """Mean of the old classes plus FM is their mean peak: in 0..1, and near what the class just learned gets."""
-    if row.fm is None or row.fm_def == "relative_off_by_one":
+    if row.fm is None or row.fm_def == "forgetting_relative_off_by_one":
         return
     old = values[:-1] or [row.value]
     peak = sum(old) / len(old) + row.fm
     if not 0 <= peak <= 1:
         yield _finding("peak", row, f"FM {row.fm:.3f} implies a mean peak of {peak:.3f}, outside 0..1")
-    elif values and row.fm_def == "chaudhry" and peak < PLAUSIBLE_PEAK * values[-1]:
+    elif values and row.fm_def == "forgetting" and peak < PLAUSIBLE_PEAK * values[-1]:
         text = (
             f"FM {row.fm:.3f} implies a mean peak of {peak:.3f} for old classes; the last class gets {values[-1]:.3f}"
         )

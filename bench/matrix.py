@@ -1,4 +1,4 @@
-"""What one matrix R says: final average, plasticity, transfer, and forgetting by every definition in use.
+"""What a matrix R says: final average, plasticity, transfer, forgetting by each definition.
 
 R is (T, C): the score of class c after step t, as a fraction, higher is better, NaN where it was not evaluated.
 `learned_at` (C,) holds the step (0..T-1) that brings class c. Classes of the last step have had no time to be

@@ -1,4 +1,4 @@
-"""Exact ranking metrics of images and pixels from one sort: AUROC, AP, F1-max and AUPRO, in NumPy or torch."""
+"""Exact AUROC, AP, F1-max and AUPRO of images and pixels from one sort, in NumPy or torch."""
 
 from __future__ import annotations
 

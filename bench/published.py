@@ -19,12 +19,13 @@ TRUST = {
     "secondary": "from a review note or aggregator, not checked against the paper",
 }
 
+# id of bench.matrix.DEFINITIONS and DEFINITIONS_OF_TWO_RUNS -> what it means
 FORGETTING = {
-    "chaudhry": "best earlier value minus final value, mean over old classes",
-    "relative_off_by_one": "relative drop since just learned, in a script that never counts one of the old classes",
-    "memory_size": "gap between two runs with different memory sizes: not forgetting",
+    "forgetting": "best earlier value minus final value, mean over old classes (Chaudhry)",
+    "forgetting_per_step": "'average decrease' over steps, no formula or code published",
+    "forgetting_relative_off_by_one": "relative drop since just learned, in a script that skips one of the old classes",
+    "bank_size_difference": "gap between two runs with different memory sizes: not forgetting",
     "joint_minus_replay": "joint training on real minus on replayed images: no sequence in it",
-    "iuf_average_decrease": "'average decrease' over steps, no formula or code published",
     "unstated": "the source does not say",
 }
 

@@ -69,15 +69,7 @@ def write(root: Path, cell: Cell) -> Path:
     Raises BadInput where the file cannot be saved (disk full, read-only folder); the old file is then intact.
     """
     path = path_of(root, cell["spec"])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, _text(_plain(cell)))
-    except OSError as error:
-        advice = ADVICE.get(error.errno, "choose another folder with --results")
-        raise BadInput(
-            f"{path} was not saved ({error.strerror}): {advice} and run the same command again, "
-            "it goes on after the last saved step"
-        ) from error
+    replace(path, _text(_plain(cell)))
     return path
 
 
@@ -95,18 +87,27 @@ def _text(cell: dict) -> str:
     return "{\n " + ",\n ".join(parts) + "\n}\n"
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
+    """Writes a text file in one move, its folder too; raises BadInput where that fails, the old file then intact."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise BadInput(f"{path} was not saved ({error.strerror}): {_way_out(error)}, then run again") from error
+
+
+def _way_out(error: OSError) -> str:
+    return ADVICE.get(error.errno, "choose another folder with --results")
 
 
 def read(path: Path) -> Cell:
@@ -137,10 +138,15 @@ def _validate(cell: dict) -> None:
         raise ValueError(f"status {cell['status']!r}")
     if cell["key"] != key_of(cell["spec"]):
         raise ValueError("its key does not belong to its spec, so it was edited by hand")
+    for part in ("matrices", "pooled", "threshold", "cost", "environment"):
+        if not isinstance(cell[part], dict):
+            raise ValueError(f"{part} is {cell[part]!r}")
     width = len(cell["spec"]["classes"])
+    steps = len(cell["spec"]["steps"])
     for metric, matrix in cell["matrices"].items():
-        if len(matrix) > len(cell["spec"]["steps"]) or any(len(row) != width for row in matrix):
-            raise ValueError(f"{metric} is not a matrix of {len(cell['spec']['steps'])} steps × {width} classes")
+        short = len(matrix) < steps and cell["status"] == "ok"
+        if short or len(matrix) > steps or any(len(row) != width for row in matrix):
+            raise ValueError(f"{metric} is not a matrix of {steps} steps × {width} classes")
 
 
 def scan(root: Path) -> Iterator[tuple[Path, Cell | BadInput]]:
@@ -156,12 +162,11 @@ def check(root: Path) -> None:
     """Raises BadInput unless `root` can be created and written to; leaves nothing behind but the folder."""
     probe = Path(root, f".probe.{os.getpid()}.tmp")
     try:
-        Path(root).mkdir(parents=True, exist_ok=True)
-        _replace(probe, "x")
+        replace(probe, "x")
         probe.unlink()
-    except OSError as error:
-        advice = ADVICE.get(error.errno, "choose another folder with --results")
-        raise BadInput(f"results folder {root} cannot be written ({error.strerror}): {advice}") from error
+    except (OSError, BadInput) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        raise BadInput(f"results folder {root} cannot be written ({cause.strerror}): {_way_out(cause)}") from error
 
 
 @contextmanager
@@ -206,6 +211,6 @@ def _plain(value: Any) -> Any:
 def _nan_for_null(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _nan_for_null(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [math.nan if item is None else _nan_for_null(item) for item in value]
-    return value
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return [_nan_for_null(row) for row in value]
+    return [math.nan if item is None else item for item in value] if isinstance(value, list) else value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from os.path import exists, isdir, isfile  # unlike Path's, these say False where permission is lacking
+from pathlib import Path
 from typing import NamedTuple
 
 from bench.data import Sample, refuse

@@ -57,8 +57,11 @@ def classes(root: Path) -> list[str]:
 
 
 def table(root: Path) -> Path | None:
-    """The file of the one-class split; None if there is none."""
-    return next((path for path in (root / "split_csv" / "1cls.csv", root / "1cls.csv") if isfile(path)), None)
+    """The file of the one-class split, in split_csv or beside the classes; None if there is none."""
+    inside, beside = root / "split_csv" / "1cls.csv", root / "1cls.csv"
+    if isfile(inside):
+        return inside
+    return beside if isfile(beside) and any(root.glob("*/Data")) else None
 
 
 def _rows(root: Path) -> list[dict]:

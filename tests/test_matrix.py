@@ -79,7 +79,9 @@ def test_a_constant_matrix_forgets_nothing(name):
 def test_improving_classes_have_negative_forgetting():
     rising = np.linspace(0.1, 0.9, 12).reshape(4, 3)
     assert value("forgetting", rising, (0, 1, 2)) < 0
+    assert value("forgetting_relative", rising, (0, 1, 2)) < 0
     assert value("forgetting_clipped", rising, (0, 1, 2)) == 0
+    assert value("forgetting_relative_clipped", rising, (0, 1, 2)) == 0
 
 
 def test_classes_that_arrive_together_each_count_once():

@@ -1,0 +1,66 @@
+"""Published numbers beside measured ones, each with a verdict: within tolerance, off by x, or not comparable."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from bench.cell import Spec
+from bench.groups import Row, Section
+from bench.published import PRINTED_AS, TOLERANCE, Published
+from bench.summary import FINAL, Stat
+
+WHOLE = {"mvtec": 15, "visa": 12}  # classes; joint and one-model-per-class numbers are averages over all of them
+
+
+class Comparison(NamedTuple):
+    """One published average beside one measured row."""
+
+    row: Row
+    published: Published
+    measured: Stat
+    verdict: str
+
+
+def compare(section: Section, published: Iterable[Published]) -> list[Comparison]:
+    """Pairs of one section: same stream (or one where order plays no part), same system, same metric; rows' order."""
+    here = [row for row in published if not row.of_class and row.metric in FINAL and _same_stream(section.spec, row)]
+    return [pair for row in section.rows if not row.status for pair in _pairs(row, here)]
+
+
+def _pairs(row: Row, published: list[Published]) -> Iterator[Comparison]:
+    names = PRINTED_AS.get((row.spec["method"], row.spec["detector"]), ())
+    for printed in published:
+        if printed.method in names:
+            measured = row.stat(f"final_{printed.metric}")
+            yield Comparison(row, printed, measured, verdict(row.spec, printed, measured))
+
+
+def _same_stream(spec: Spec, row: Published) -> bool:
+    return row.scenario in (spec["scenario"], f"{spec['scenario'].partition('/')[0]}/*")
+
+
+def verdict(spec: Spec, printed: Published, measured: Stat) -> str:
+    """`within 0.02`, `off by +0.031` (measured minus printed) or `not comparable: why`."""
+    reasons = list(_obstacles(spec, printed))
+    if math.isnan(measured.mean):
+        reasons.append("not measured")
+    if reasons:
+        return f"not comparable: {', '.join(reasons)}"
+    gap = measured.mean - printed.value
+    text = f"within {TOLERANCE}" if abs(gap) <= TOLERANCE else f"off by {gap:+.3f}"
+    same_size = printed.resolution.partition(",")[0] in ("", str(spec["image_size"]))
+    return text if same_size else f"{text}, at {printed.resolution} px there"
+
+
+def _obstacles(spec: Spec, printed: Published) -> Iterator[str]:
+    dataset, any_order = printed.dataset, printed.scenario.endswith("/*")
+    if spec["weights"]["kind"] not in ("imagenet", "none"):  # none: a detector without a pretrained part
+        yield f"{spec['weights']['kind']} weights instead of ImageNet's"
+    if spec["size"] != "paper":
+        yield f"size {spec['size']}"
+    if any_order and len(spec["classes"]) != WHOLE.get(dataset, len(spec["classes"])):
+        yield f"{len(spec['classes'])} classes instead of {WHOLE[dataset]}"
+    if spec["order"] != "published" and not any_order:
+        yield f"class order {spec['order']}"
+    if spec["variant"]:
+        yield f"options {spec['variant']}"

@@ -1,0 +1,179 @@
+"""`data check` and `data download`: the report, and a fetch that ends whole or says why not."""
+
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+
+import pytest
+from trees import mask, tree, visa_tree
+
+from bench import download as downloads
+from bench.data import load
+from bench.datacheck import check
+from bench.errors import BadInput
+from bench.stream import load as stream_named
+from scenarios import mvtec
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def test_a_folder_of_ones_own(tmp_path, cache):
+    root = tree(tmp_path / "data")
+    (root / "nut" / "train" / "good" / "notes.txt").write_text("")
+    report = check(root, cache=cache)
+    assert report.startswith(f"{root}: folder, 2 classes, 14 images\n")
+    assert ["bolt", "3", "2", "2", "2", "scratch"] in [line.split() for line in report.splitlines()]
+    assert "problems: none" in report
+    assert "notes.txt is no image and is not read" in report
+    assert "streams that run on it: none" in report
+
+
+def test_mvtec_with_other_counts_warns_and_lists_its_streams(tmp_path, cache):
+    root = tree(tmp_path / "data", tuple(mvtec.OFFICIAL), train=1)
+    report = check(root, cache=cache)
+    assert f"{root}: mvtec, 15 classes" in report
+    assert "warnings: 30\n  bottle has 1 train images, officially 209\n" in report
+    assert "  and 20 more" in report
+    _, identity = load(stream_named("mvtec/10-5"), root, 16, cache)
+    assert f"mvtec/10-5@1  fingerprint {identity[:16]}" in report
+    assert f"fingerprint of all of it: {identity}" in report
+    _, ten = load(stream_named("mvtec/clad-10"), root, 16, cache)
+    assert f"mvtec/clad-10@1  fingerprint {ten[:16]}" in report
+    assert "visa/" not in report
+
+
+def test_part_of_mvtec_says_what_is_absent(tmp_path, cache):
+    report = check(tree(tmp_path / "data", ("bottle", "cable")), cache=cache)
+    assert "capsule is not here" in report
+    assert "streams that run on it: none" in report
+
+
+def test_visa(tmp_path, cache):
+    report = check(visa_tree(tmp_path / "data"), cache=cache)
+    assert "visa, 2 classes, 10 images" in report
+    assert "candle has 2 test images, officially 200" in report
+
+
+def test_problems_are_listed_not_raised(tmp_path, cache):
+    root = tree(tmp_path / "data")
+    (root / "bolt" / "train" / "good" / "001.png").write_bytes(b"")
+    mask(root / "nut" / "ground_truth" / "scratch" / "000_mask.png", value=0)
+    (root / "nut" / "ground_truth" / "scratch" / "001_mask.png").unlink()
+    for path in (root / "bolt" / "test" / "good").iterdir():
+        path.unlink()
+    report = check(root, cache=cache)
+    assert "problems: 4" in report
+    for words in ("Class 'bolt' has no good test images", "001.png is cut short", "is empty", "has no mask"):
+        assert words in report
+    assert ["nut", "3", "2", "2", "0", "scratch"] in [line.split() for line in report.splitlines()]
+
+
+def test_nothing_to_report_on(tmp_path, cache):
+    root = tree(tmp_path / "up" / "data")
+    for place in (tmp_path / "up", root / "bolt"):
+        with pytest.raises(BadInput, match=f"wrong level of the data set: give --data {root}"):
+            check(place, cache=cache)
+    with pytest.raises(BadInput, match="There is no folder"):
+        check(tmp_path / "absent", cache=cache)
+    with pytest.raises(BadInput, match="use mvtec, visa, folder"):
+        check(root, cache=cache, reader="synthetic")
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves `content`; understands a range, and stops `short` bytes before the end."""
+
+    content, short = b"", 0
+
+    def do_GET(self):
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if start >= len(self.content):
+            self.send_error(416)
+            return
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(self.content) - start))
+        self.end_headers()
+        self.wfile.write(self.content[start : len(self.content) - self.short])
+
+    def log_message(self, *_):
+        """Keep the test's output clean."""
+
+
+def archive(names):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 5
+            file.addfile(entry, io.BytesIO(b"hello"))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def source(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    def offer(content, short=0):
+        Server.content, Server.short = content, short
+        monkeypatch.setattr(downloads, "VISA", f"http://127.0.0.1:{server.server_port}/VisA_20220922.tar")
+        monkeypatch.setattr(downloads, "VISA_SHA256", hashlib.sha256(content).hexdigest())
+
+    yield offer
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("top", ["", "VisA/"])
+def test_download_goes_on_where_it_stopped(tmp_path, source, top):
+    content = archive([f"{top}split_csv/1cls.csv", f"{top}candle/a.JPG"])
+    source(content, short=100)
+    with pytest.raises(BadInput, match=r"cannot be reached .*stopped after"):
+        downloads.download("visa", tmp_path)
+    part = tmp_path / "VisA_20220922.tar.part"
+    assert part.stat().st_size == len(content) - 100
+    source(content)
+    seen = []
+    assert downloads.download("visa", tmp_path, lambda *each: seen.append(each)) == tmp_path / "visa"
+    assert seen == [(len(content), len(content))]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["visa"]
+    assert (tmp_path / "visa" / "split_csv" / "1cls.csv").read_text() == "hello"
+    with pytest.raises(BadInput, match="is there already"):
+        downloads.download("visa", tmp_path)
+
+
+def test_a_part_that_is_whole_is_taken(tmp_path, source):
+    content = archive(["candle/a.JPG", "split_csv/1cls.csv"])
+    source(content)
+    (tmp_path / "VisA_20220922.tar.part").write_bytes(content)
+    assert downloads.download("visa", tmp_path).is_dir()
+
+
+def test_a_damaged_or_hostile_archive(tmp_path, source, monkeypatch):
+    source(archive(["../outside.txt"]))
+    with pytest.raises(BadInput, match="cannot be unpacked"):
+        downloads.download("visa", tmp_path / "a")
+    assert not (tmp_path / "outside.txt").exists()
+    assert not (tmp_path / "a" / "visa").exists()
+    monkeypatch.setattr(downloads, "VISA_SHA256", "0" * 64)
+    with pytest.raises(BadInput, match="not what its owner published"):
+        downloads.download("visa", tmp_path / "b")
+
+
+def test_offline_and_unknown(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(downloads, "VISA", "http://127.0.0.1:9/VisA_20220922.tar")
+    with pytest.raises(BadInput, match=r"cannot be reached .*check the connection"):
+        downloads.download("visa", tmp_path)
+    with pytest.raises(BadInput, match=r"comes only with its owner's form.*mvtec.com"):
+        downloads.download("mvtec", tmp_path)
+    with pytest.raises(BadInput, match="use mvtec or visa"):
+        downloads.download("btad", tmp_path)
