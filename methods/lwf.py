@@ -22,7 +22,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls()
+        return cls(strength=0.01)
 
 
 def build(config: Config, setup: Setup) -> Strategy:

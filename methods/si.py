@@ -23,7 +23,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls()
+        return cls(strength=10.0)
 
 
 def build(config: Config, setup: Setup) -> Strategy:
