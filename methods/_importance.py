@@ -1,5 +1,6 @@
 """What EWC, SI and MAS share: each weight is held by a spring as stiff as it was important to earlier steps."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 
@@ -15,7 +16,8 @@ class Springs(Plugin):
 
     A subclass says in `measure` what importance is. Importances of the steps add up; the anchor is where the last
     step ended. Kept between steps: two numbers per trained weight. The running statistics of batch norms are no
-    weights: nothing holds them, and they follow the new step as in fine-tuning.
+    weights: nothing holds them, and they follow the new step as in fine-tuning. Under SGD no spring is stiffer than
+    one that a step of the learning rate brings back to its anchor.
     """
 
     def __init__(self, strength: float):
@@ -35,9 +37,11 @@ class Springs(Plugin):
     @torch.no_grad()
     def before_update(self, strategy, **_):
         """Pull the weights back: the gradient of the penalty joins that of the loss."""
+        stiffest = _stiffest(strategy.optimizer)
         for name, weight in strategy.model.named_parameters():
             if name in self.importance and weight.grad is not None:
-                weight.grad += 2 * self.strength * self.importance[name] * (weight - self.anchor[name])
+                stiffness = (2 * self.strength * self.importance[name]).clamp_max(stiffest)
+                weight.grad += stiffness * (weight - self.anchor[name])
 
     def after_training_exp(self, strategy, **_):
         """Stiffen the springs and hang them where the step ended."""
@@ -51,6 +55,16 @@ class Springs(Plugin):
 
     def load_state_dict(self, state: dict) -> None:
         self.importance, self.anchor = state["importance"], state["anchor"]
+
+
+def _stiffest(optimizer: torch.optim.Optimizer) -> float:
+    """The stiffness at which plain gradient descent lands on the anchor in one step: beyond it, it would diverge.
+
+    Adam and its kin bound their steps themselves.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return math.inf
+    return 1 / max(max(group["lr"] for group in optimizer.param_groups), 1e-12)
 
 
 def sample(strategy, images: int) -> Iterable[Tensor]:

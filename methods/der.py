@@ -1,9 +1,10 @@
 """DER: remembered images must keep getting the response that they got when they were stored.
 
 Buzzega et al., Dark Experience for General Continual Learning, arXiv:2004.07211, equation 5, with the detector's
-response in place of logits. Images and responses are stored at the end of a step, not along its way, because a response
-early in the training of an image says little here. Kept between steps: `memory` images as uint8, a uniform choice of
-all so far, and their responses as float32. Responses are taken with the batch norms' running statistics.
+response in place of logits and the squared error relative to it. Images and responses are stored at the end of a step,
+not along its way, because a response early in the training of an image says little here. Kept between steps: `memory`
+images as uint8, a uniform choice of all so far, and their responses as float32. Responses are taken with the batch
+norms' running statistics.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from bench.api import Plugin, Setup, Strategy
 from methods._reservoir import Reservoir
-from methods._steady import mean_squared, steady
+from methods._steady import drift, steady
 
 REQUIRES = "gradient"
 
@@ -25,7 +26,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(memory=36)
+        return cls(memory=36, strength=0.03)  # by the training loss on old and new classes
 
 
 def build(config: Config, setup: Setup) -> Strategy:
@@ -52,7 +53,7 @@ class DarkReplay(Plugin):
         with steady(strategy.model):
             now = strategy.model.response(self.memory.read(places, strategy.device))
         then = [part[places].to(strategy.device) for part in self.responses]
-        strategy.loss = strategy.loss + self.strength * mean_squared(now, then)
+        strategy.loss = strategy.loss + self.strength * drift(now, then)
 
     @torch.no_grad()
     def after_training_exp(self, strategy, **_):

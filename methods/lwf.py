@@ -1,8 +1,9 @@
 """LwF: on the new images, the detector's response must stay what it was before the step.
 
-Li and Hoiem, Learning without Forgetting, arXiv:1606.09282, with the mean squared error between feature maps in place
-of the cross-entropy between softened class probabilities. Nothing is kept between steps: the old detector is the one
-that the step begins with. Both respond with the batch norms' running statistics, which nothing protects.
+Li and Hoiem, Learning without Forgetting, arXiv:1606.09282, with the mean squared error between feature maps relative
+to the old response, in place of the cross-entropy between softened class probabilities. Nothing is kept between steps:
+the old detector is the one that the step begins with. Both respond with the batch norms' statistics of the batch at
+hand; the running ones are not protected.
 """
 
 import copy
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.api import Plugin, Setup, Strategy
-from methods._steady import mean_squared, steady
+from methods._steady import drift, steady
 
 REQUIRES = "gradient"
 
@@ -22,7 +23,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(strength=0.01)
+        return cls()
 
 
 def build(config: Config, setup: Setup) -> Strategy:
@@ -46,11 +47,11 @@ class Distillation(Plugin):
         """Add the distance between both responses to the loss."""
         if self.teacher is None:
             return
-        with steady(self.teacher), torch.no_grad():
+        with steady(self.teacher, by_batch=True), torch.no_grad():
             then = self.teacher.response(strategy.mbatch.image)
-        with steady(strategy.model):  # from the same state of the generators as the teacher
+        with steady(strategy.model, by_batch=True):  # from the same state of the generators as the teacher
             now = strategy.model.response(strategy.mbatch.image)
-        strategy.loss = strategy.loss + self.config.strength * mean_squared(now, then)
+        strategy.loss = strategy.loss + self.config.strength * drift(now, then)
 
     def after_training_exp(self, strategy, **_):
         """Let the teacher go."""

@@ -13,7 +13,7 @@ from toy import IMAGES, Linear, Noisy, images, strategy, train
 from methods import agem, der, ewc, finetune, lwf, mas, si
 from methods._importance import mean_over
 from methods._reservoir import Reservoir
-from methods._steady import mean_squared, steady
+from methods._steady import drift, steady
 
 OFF = {ewc: {"strength": 0.0}, si: {"strength": 0.0}, mas: {"strength": 0.0}, lwf: {"strength": 0.0},
        der: {"strength": 0.0, "memory": 8}, agem: {"memory": 0}}  # fmt: skip
@@ -191,16 +191,16 @@ def test_lwf_adds_nothing_until_the_weights_move():
 def test_lwf_holds_the_response_and_shares_what_is_frozen():
     teachers = []
     spy = Spy(before_training_epoch=lambda strategy: teachers.append(strategy.methods[0].teacher))
-    drift = {}
+    moved = {}
     for strength in (0.0, 100.0):
         built = strategy(lwf, Noisy, spies=[spy], strength=strength)
         train(built, last=1)
-        with steady(built.model), torch.no_grad():
+        with steady(built.model, by_batch=True), torch.no_grad():
             then = built.model.response(images(1))
         train(built, first=1, last=2)
-        with steady(built.model), torch.no_grad():
-            drift[strength] = mean_squared(built.model.response(images(1)), then).item()
-    assert drift[100.0] < 0.2 * drift[0.0]
+        with steady(built.model, by_batch=True), torch.no_grad():
+            moved[strength] = drift(built.model.response(images(1)), then).item()
+    assert moved[100.0] < 0.2 * moved[0.0]
     assert teachers[-1].frozen.weight is built.model.frozen.weight
     assert teachers[-1].norm.weight is not built.model.norm.weight
     assert built.methods[0].teacher is None
@@ -271,3 +271,29 @@ def test_a_reservoir_is_a_uniform_choice_of_all_images():
         shares.append(torch.bincount(step, minlength=3) / 9)
         assert len(memory) == 9 <= IMAGES
     assert torch.allclose(torch.stack(shares).mean(0), torch.full((3,), 1 / 3), atol=0.06)
+
+
+def test_a_spring_too_stiff_for_sgd_holds_instead_of_diverging():
+    ends = []
+    note = Spy(after_training_exp=lambda strategy: ends.append(strategy.model.weight.detach().clone()))
+    built = strategy(ewc, Linear, spies=[note], strength=1e12)
+    train(built)
+    assert built.model.weight.isfinite().all()
+    assert (ends[2] - ends[0]).norm() < 0.5
+
+
+def test_statistics_of_the_batch_leave_no_trace():
+    detector = Noisy().train()
+    before = copy.deepcopy(detector.state_dict())
+    with steady(detector, by_batch=True):
+        made = detector.norm(torch.randn(64, 4, 8, 8) * 5 + 3)
+    assert torch.allclose(made.mean((0, 2, 3)), torch.zeros(4), atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
+    assert detector.norm.training
+    assert detector.norm.track_running_stats
+
+
+def test_drift_is_relative_to_the_earlier_response():
+    then = [torch.full((2, 3), 4.0), torch.full((2, 5, 5), 0.01)]
+    assert drift(then, then) == 0
+    assert torch.isclose(drift([torch.zeros_like(part) for part in then], then), torch.tensor(1.0))
