@@ -45,16 +45,13 @@ def test_another_seed_differs(stream, cache, tmp_path, reference):
 
 def test_twenty_kills_at_random_moments_change_no_bit(stream, cache, tmp_path, reference):
     context, moment = pool.server(), random.Random(0)
-    killed = 0
-    while killed < 20:
+    for killed in range(20):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=work, args=(quick(stream, cache), tmp_path, theirs, 1, ()))
         process.start()
         theirs.close()
         time.sleep(moment.uniform(0.0, 0.6) if killed else 5.0 * moment.random())  # the first pays for the imports
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            killed += 1
+        os.kill(process.pid, signal.SIGKILL)
         process.join()
         path = results.path_of(tmp_path, quick(stream, cache).spec)
         if path.exists() and read(tmp_path, quick(stream, cache))["status"] == "ok":
