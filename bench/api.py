@@ -7,7 +7,7 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from bench.backbone import BackboneSpec, Features
+from bench.backbone import BackboneSpec, Features, Student
 from bench.benchmark import as_float, normal_images
 from bench.detector import Detector, freeze, trainable
 from bench.errors import BadInput
@@ -63,6 +63,10 @@ class Setup:
         if self.backbone is None:
             raise BadInput("this detector needs a backbone but declares `BACKBONE = None`; remove that line from its file.")
         return Features(self.backbone, strides)
+
+    def student(self, *strides: int) -> Features:
+        """Return the backbone's architecture untrained and trainable, as `features`; the same seed gives the same one."""
+        return Student(self.features(*strides).spec, strides)
 
     def strategy(self, plugins: Sequence[Plugin] = ()) -> Strategy:
         """Return the run's detector under the training loop, with `plugins` in the order of their turn."""
