@@ -61,7 +61,9 @@ class Setup:
     def features(self, *strides: int) -> Features:
         """Return the run's frozen backbone as feature maps at `strides`, e.g. `setup.features(4, 8, 16)`."""
         if self.backbone is None:
-            raise BadInput("this detector needs a backbone but declares `BACKBONE = None`; remove that line from its file.")
+            raise BadInput(
+                "this detector needs a backbone but declares `BACKBONE = None`; remove that line from its file."
+            )
         return Features(self.backbone, strides)
 
     def student(self, *strides: int) -> Features:
@@ -70,7 +72,7 @@ class Setup:
 
     def strategy(self, plugins: Sequence[Plugin] = ()) -> Strategy:
         """Return the run's detector under the training loop, with `plugins` in the order of their turn."""
-        return Strategy(self.detector, plugins, device=self.device)
+        return Strategy(detector=self.detector, plugins=plugins, device=self.device)
 
 
 def smooth(anomaly_map: Tensor, sigma: float) -> Tensor:

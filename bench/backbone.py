@@ -116,15 +116,17 @@ def _reductions(spec: BackboneSpec) -> list[int]:
 
 def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:
     if spec.name.partition(".")[0] not in timm.list_models():
-        raise BadInput(f"no timm backbone {spec.name!r}; `python -c 'import timm; print(timm.list_models())'` lists them.")
+        raise BadInput(
+            f"no timm backbone {spec.name!r}; `python -c 'import timm; print(timm.list_models())'` lists them."
+        )
     try:
         return timm.create_model(spec.name, **spec.arguments, **kwargs)
     except TypeError as error:
         raise BadInput(f"backbone {spec.name!r} does not take {spec.arguments}: {error}.") from error
     except (OSError, RuntimeError) as error:  # what timm and the hub raise when weights cannot be fetched
         raise BadInput(
-            f"the pretrained weights of {spec.name!r} are not at hand ({type(error).__name__}): fetch them once with network "
-            f"by `python -c \"import timm; timm.create_model('{spec.name}', pretrained=True)\"`, "
+            f"the pretrained weights of {spec.name!r} are not at hand ({type(error).__name__}): fetch them once with "
+            f"network by `python -c \"import timm; timm.create_model('{spec.name}', pretrained=True)\"`, "
             f"or give a local file with --weights FILE.safetensors."
         ) from error
 

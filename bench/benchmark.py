@@ -40,8 +40,8 @@ class TrainImages(Dataset):
     def __getitem__(self, index: int):
         if self.step not in self.gate.open_steps:
             raise LeakError(
-                f"training images of step {self.step} were read while {_open(self.gate)}: a method may read only the step "
-                "it is given, and must carry what it wants to keep (capability `reads_ahead` excepted)."
+                f"training images of step {self.step} were read while {_open(self.gate)}: a method may read only "
+                "the step it is given, and must carry what it wants to keep (capability `reads_ahead` excepted)."
             )
         row = self.rows[index]
         image = as_float(torch.from_numpy(self.arrays.images[row].copy()))
@@ -61,7 +61,9 @@ class TestImages(Dataset):
 
     def __getitem__(self, index: int):
         if not self.gate.testing:
-            raise LeakError(f"a test image was read while {_open(self.gate)}: nothing of the test set may reach training.")
+            raise LeakError(
+                f"a test image was read while {_open(self.gate)}: nothing of the test set may reach training."
+            )
         image = as_float(torch.from_numpy(self.arrays.images[self.rows[index]].copy()))
         return image, _blank(image), -1, -1
 
@@ -109,7 +111,9 @@ def benchmark(stream: Stream, arrays: Arrays, *, labels: bool = False) -> tuple[
     gate = Gate()
     column = {name: index for index, name in enumerate(stream.classes)}
     train = [
-        AvalancheDataset([TrainImages(arrays, rows_of(arrays, [column[name] for name in step], train=True), t, gate, labels)])
+        AvalancheDataset(
+            [TrainImages(arrays, rows_of(arrays, [column[name] for name in step], train=True), t, gate, labels)]
+        )
         for t, step in enumerate(stream.steps)
     ]
     test = [AvalancheDataset([TestImages(arrays, rows_of(arrays, [c], train=False), gate)]) for c in range(len(column))]

@@ -1,6 +1,6 @@
 """The cell record, key by key: one method × detector × scenario × seed, one JSON file."""
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, TypedDict
 
 SCHEMA = 1
 
@@ -107,4 +107,3 @@ class Cell(TypedDict):
     routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route
     cost: Cost
     environment: Environment
-    extra: NotRequired[dict]  # a method's own diagnostics, shown by `bench show`

@@ -28,7 +28,9 @@ def save(path: Path, key: str, step: int, strategy, ledger: dict) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
-        raise BadInput(f"checkpoint {path} was not saved ({error}): free some space and run the same command again.") from error
+        raise BadInput(
+            f"checkpoint {path} was not saved ({error}): free some space and run the same command again."
+        ) from error
 
 
 def load(path: Path, key: str, strategy) -> tuple[int, dict | None]:

@@ -79,28 +79,42 @@ def _results(command: argparse.ArgumentParser) -> None:
 
 
 def _run(commands) -> None:
-    run = _command(commands, "run", _do_run, "run cells (method × detector × scenario × seed), then the leaderboard", EXAMPLES)
+    run = _command(
+        commands, "run", _do_run, "run cells (method × detector × scenario × seed), then the leaderboard", EXAMPLES
+    )
     what = run.add_argument_group("what to compare")
     what.add_argument("--methods", type=_names, required=True, help="comma-separated names, or all")
     what.add_argument("--detectors", type=_names, default=(), help="names, or all; without it each method's default")
-    what.add_argument("--scenario", type=_names, default=("synthetic/1x6",), help="streams, or a YAML file (%(default)s)")
+    what.add_argument(
+        "--scenario", type=_names, default=("synthetic/1x6",), help="streams, or a YAML file (%(default)s)"
+    )
     what.add_argument("--seeds", type=_seeds, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
     what.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
-    what.add_argument("--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable")
+    what.add_argument(
+        "--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable"
+    )
     how = run.add_argument_group("at what size")
-    how.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set (or $BENCH_DATA)")
+    how.add_argument(
+        "--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set (or $BENCH_DATA)"
+    )
     how.add_argument("--size", choices=("tiny", "paper"), help="default: tiny where no data set is needed, else paper")
-    how.add_argument("--backbone", help="timm name, with arguments after a colon: mobilenetv2_100:pad_type=same,mean=0.5,std=0.5")
+    how.add_argument(
+        "--backbone", help="timm name, with arguments after a colon: mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
+    )
     how.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
     how.add_argument("--image-size", type=int, help="px; default: the stream's")
-    how.add_argument("--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable")
+    how.add_argument(
+        "--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable"
+    )
     where = run.add_argument_group("where and how")
     _results(where)
     where.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
     where.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     where.add_argument("--jobs", type=int, help="cells at a time (CPU: one per core, at most 8; GPU: 1)")
     where.add_argument("--threads", type=int, default=1, help="CPU threads per cell; changes last bits (%(default)s)")
-    where.add_argument("--redo", choices=("missing", "failed", "all"), default="missing", help="which cells to run (%(default)s)")
+    where.add_argument(
+        "--redo", choices=("missing", "failed", "all"), default="missing", help="which cells to run (%(default)s)"
+    )
     where.add_argument("--plan", action="store_true", help="print what would run, and stop")
     where.add_argument("--logger", type=_names, default=(), help="csv, tensorboard, wandb")
 
@@ -124,7 +138,9 @@ def _do_list(options) -> None:
 
 
 def _leaderboard(commands) -> None:
-    command = _command(commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing")
+    command = _command(
+        commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing"
+    )
     _results(command)
     command.add_argument("--out", type=Path, default=Path("leaderboard.md"), help="%(default)s")
     command.add_argument("--check", action="store_true", help="write nothing; exit 1 if the committed tables are stale")
@@ -142,7 +158,9 @@ def _do_leaderboard(options) -> int:
 
 
 def _data(commands) -> None:
-    command = _command(commands, "data", _do_data, "check a data folder, or download a data set where its source allows it")
+    command = _command(
+        commands, "data", _do_data, "check a data folder, or download a data set where its source allows it"
+    )
     actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
     check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
     check.add_argument("folder", type=Path)

@@ -52,7 +52,9 @@ def _as_type_of(default: object, value: object, name: str):
     if type(default) is float and type(value) in (int, str):
         with suppress(ValueError):
             return float(value)  # YAML 1.1 reads 1e-3 as text
-    raise BadInput(f"{name}={value!r} is {type(value).__name__}, but the option is {type(default).__name__} ({default!r}).")
+    raise BadInput(
+        f"{name}={value!r} is {type(value).__name__}, but the option is {type(default).__name__} ({default!r})."
+    )
 
 
 def variant(overrides: Mapping[str, Mapping[str, object]], owners: Iterable[str]) -> str:

@@ -34,7 +34,9 @@ class Stopwatch:
     def watch(self, plugin: object) -> None:
         """Count the time inside every callback that an Avalanche plugin defines itself."""
         for name in dir(BaseSGDPlugin):
-            if name.startswith(("before_", "after_")) and getattr(type(plugin), name) is not getattr(BaseSGDPlugin, name):
+            if name.startswith(("before_", "after_")) and getattr(type(plugin), name) is not getattr(
+                BaseSGDPlugin, name
+            ):
                 setattr(plugin, name, self._timed(getattr(plugin, name)))
 
     def _timed(self, callback):
@@ -75,7 +77,7 @@ def size_of(detector: torch.nn.Module) -> dict[str, int]:
 
 @torch.no_grad()
 def latency(predict, image_size: int, device: str, budget_s: float = 1.0) -> dict[str, float]:
-    """Milliseconds per image of `predict` at batch 1 and 32, after a warm-up; the median of as many as fit the budget."""
+    """Milliseconds per image of `predict` at batch 1 and 32 after a warm-up: median of as many as fit the budget."""
     generator = torch.Generator().manual_seed(0)
     result = {}
     for batch in LATENCY_BATCHES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +54,22 @@ class Arrays:
 
 
 def load(
-    stream: Stream, root: Path | None, size: int, cache: Path, progress: Progress | None = None
+    stream: Stream,
+    root: Path | None,
+    size: int,
+    cache: Path,
+    progress: Progress | None = None,
+    plugins: Iterable[Path] = (),
 ) -> tuple[Arrays, str]:
     """Decode every image of a stream once, and map the result into memory: (arrays, fingerprint of the data).
 
     The pixels are kept in `cache` by fingerprint, size and version of the decoding. Several processes may call this
     at once, and a killed one leaves nothing that another would take for finished.
+    `plugins` are files that may hold the reader.
     Raises BadInput for whatever is wrong with the data, after looking at all of them.
     """
     root, cache = Path(root).expanduser() if root else None, writable(cache)
-    items = listing(stream, root)
+    items = listing(stream, root, plugins)
     identity = fingerprint(items, cache)
     place = cache / f"{identity[:16]}-{size}px-v{pixels.VERSION}"
     if not _complete(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,25 +10,32 @@ from os.path import isdir
 from pathlib import Path
 from types import ModuleType
 
+from bench import registry
 from bench import stream as streams
 from bench.data import Progress, pixels_of, writable
+from bench.download import download
 from bench.errors import BadInput
 from bench.fingerprint import fingerprint, workers
-from bench.listing import Item, gaps, item, reader
+from bench.listing import Item, gaps, item
+
+__all__ = ["check", "download"]
 
 KINDS = ("mvtec", "visa", "folder")
 SHOWN = 10  # lines of a list, so that a broken data set does not scroll its own diagnosis away
 
 
-def check(root: Path, cache: Path, kind: str | None = None, progress: Progress | None = None) -> str:
+def check(root: Path, reader: str | None = None, cache: Path | None = None, progress: Progress | None = None) -> str:
     """The report on a data folder, as text; every image and mask in it is decoded once.
 
-    `kind` is mvtec, visa or folder; None finds out. `cache` keeps the hashes of the files. Raises BadInput if there
-    is nothing to report on: no such folder, one of the wrong level, or one that holds no class.
+    `reader` is mvtec, visa or folder; None finds out. `cache` keeps the hashes of the files for the next time.
+    Raises BadInput if there is nothing to report on: no such folder, one of the wrong level, or one without a class.
     """
+    if cache is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return check(root, reader, Path(folder), progress)
     root, cache = Path(root).expanduser(), writable(cache)
-    kind = _kind(root, kind)
-    module = reader(kind)
+    kind = _kind(root, reader)
+    module = _module(kind)
     names = module.classes(root)
     found = module.walk(root, names)
     items = [item(sample, root, module, {}) for sample in found.samples]
@@ -49,7 +57,7 @@ def _kind(root: Path, kind: str | None) -> str:
     """The reader for a folder, found by what is in it unless given."""
     if kind not in (None, *KINDS):
         raise BadInput(f"The reader {kind!r} reads no folder that can be checked: use {', '.join(KINDS)}.")
-    visa, mvtec, folder = reader("visa"), reader("mvtec"), reader("folder")
+    visa, mvtec, folder = map(_module, ("visa", "mvtec", "folder"))
 
     def holds(path: Path) -> bool:
         return visa.table(path) is not None or (isdir(path) and bool(folder.classes(path)))
@@ -60,6 +68,10 @@ def _kind(root: Path, kind: str | None) -> str:
     if kind or visa.table(root):
         return kind or "visa"
     return "mvtec" if set(mvtec.classes(root)) <= set(mvtec.OFFICIAL) else "folder"
+
+
+def _module(name: str) -> ModuleType:
+    return registry.find("scenario", name).load()
 
 
 def _undecodable(items: Sequence[Item], progress: Progress | None) -> dict[int, str]:

@@ -39,7 +39,9 @@ class Detector(nn.Module, ABC):
 
     def response(self, image: Tensor) -> Sequence[Tensor]:
         """Return what the trained part makes of (B, 3, H, W), each (B, ...): what distillation holds on to."""
-        raise TypeError(f"{type(self).__name__} has no response to distil; a detector with the trait `gradient` needs one")
+        raise TypeError(
+            f"{type(self).__name__} has no response to distil; a detector with the trait `gradient` needs one"
+        )
 
     def consolidate(self, images: Iterable[Tensor]) -> None:
         """Turn what the step has shown into knowledge after its last batch; gradient-trained detectors need not."""

@@ -67,7 +67,7 @@ def seed_for(seed: int, *names: object) -> int:
 def seed_everything(seed: int) -> None:
     """Start the three global generators anew; per step, so that a resumed step draws what it would have drawn."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the global generator
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

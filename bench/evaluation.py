@@ -148,7 +148,9 @@ class Evaluation(PluginMetric[dict]):
         strategy.model.eval()
         scores = []
         for start in range(0, len(rows), batch_size):
-            image = as_float(torch.from_numpy(np.stack([self.arrays.images[r] for r in rows[start : start + batch_size]])))
+            image = as_float(
+                torch.from_numpy(np.stack([self.arrays.images[r] for r in rows[start : start + batch_size]]))
+            )
             scores.append(strategy.model.predict(image.to(strategy.device)).score.float())
         return torch.cat(scores)
 

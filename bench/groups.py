@@ -46,13 +46,13 @@ class Row:
 
     def on(self, device: str) -> "Row":
         """The same row, from the cells that ran on one device only."""
-        cells = tuple(cell for cell in self.cells if cell["environment"]["device"] == device)
-        return self if cells == self.cells else Row(self.label, cells, self.status)
+        cells = tuple(cell for cell in self.cells if cell["environment"].get("device", "") == device)
+        return self if len(cells) == len(self.cells) else Row(self.label, cells, self.status)
 
     @property
     def devices(self) -> list[str]:
         """Where the cells ran, sorted."""
-        return sorted({cell["environment"]["device"] for cell in self.cells})
+        return sorted({cell["environment"].get("device", "") for cell in self.cells})
 
     def may(self, capability: str) -> bool:
         """Whether the method declares it."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench import registry
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -29,19 +27,11 @@ class Item(NamedTuple):
     recipe: str  # version and options of the reader's own decoder; "" where the file alone decides the pixels
 
 
-def reader(name: str) -> ModuleType:
-    """The module of a reader; raises BadInput, with the readers there are, for one that is not."""
-    folder = str(resources.files("scenarios"))
-    found = sorted(module.name for module in pkgutil.iter_modules([folder]))
-    if name not in found:
-        raise BadInput(f"There is no reader {name!r}: the readers are {', '.join(found)}.")
-    return importlib.import_module(f"scenarios.{name}")
-
-
-def listing(stream: Stream, root: Path | None) -> list[Item]:
+def listing(stream: Stream, root: Path | None, plugins: Iterable[Path] = ()) -> list[Item]:
     """All items of a stream, sorted by class name, split, kind and place: the same for every order of its steps.
 
-    Raises BadInput where a reader does, and for a class without training, normal test or anomalous test images.
+    Raises BadInput for an unknown reader, where a reader does, and for a class without training, normal test or
+    anomalous test images.
     """
     readers = stream.reader.split("+")
     items = []
@@ -49,7 +39,8 @@ def listing(stream: Stream, root: Path | None) -> list[Item]:
         prefix = f"{name}:" if len(readers) > 1 else ""
         categories = [category.removeprefix(prefix) for category in stream.classes if category.startswith(prefix)]
         place = _part(stream, root, name) if prefix else root
-        items += _read(reader(name), place, categories, stream.options, prefix)
+        module = registry.find("scenario", name, plugins).load()
+        items += _read(module, place, categories, stream.options, prefix)
     return sorted(items, key=lambda item: (item.sample.category, item.sample.split, item.sample.kind, item.place))
 
 

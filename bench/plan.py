@@ -97,12 +97,14 @@ def _check_owners(request: Request, pairs) -> None:
 
 
 def _default_size(chosen: stream.Stream, request: Request) -> str:
-    needs = [registry.find("scenario", reader, request.plugins).declared["NEEDS"] for reader in chosen.reader.split("+")]
+    needs = [
+        registry.find("scenario", reader, request.plugins).declared["NEEDS"] for reader in chosen.reader.split("+")
+    ]
     return "tiny" if set(needs) == {"nothing"} else "paper"
 
 
 def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
-    return data.load(chosen, request.data, pixels, request.cache)[1]
+    return data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)[1]
 
 
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
@@ -150,7 +152,9 @@ def _skip(method: registry.Entry, detector: registry.Entry) -> str:
     wanted, traits = method.declared["REQUIRES"], detector.declared["TRAITS"]
     if wanted is None or wanted in traits:
         return ""
-    return f"{method.name} needs a detector with {wanted}; {detector.name} has {', '.join(traits) or 'none of the traits'}"
+    return (
+        f"{method.name} needs a detector with {wanted}; {detector.name} has {', '.join(traits) or 'none of the traits'}"
+    )
 
 
 def _backbone(detector: registry.Entry, size: str, request: Request) -> BackboneSpec | None:

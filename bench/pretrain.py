@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from bench.procedural import material, mosaic, palettes
 
@@ -80,7 +80,9 @@ def _train(rng: np.random.Generator, steps: int, log) -> tuple[Pretext, dict[str
         right.append([(r.argmax(1) == t).float().mean().item() for r, t in zip(logits, truth, strict=True)])
         if step % 100 == 0 or step == steps:
             reads = dict(zip(("4", "8", "16", "32"), np.mean(right[-100:], 0).round(3).tolist(), strict=True))
-            log(f"step {step}/{steps} loss {loss.item():.3f} right per stride {reads} {time.perf_counter() - started:.0f} s")
+            log(
+                f"step {step}/{steps} loss {loss.item():.3f} right per stride {reads} {time.perf_counter() - started:.0f} s"
+            )
     return model.eval(), reads
 
 

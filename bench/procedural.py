@@ -113,7 +113,9 @@ def _strokes(rng: np.random.Generator, size: int) -> np.ndarray:
     angle, spread, long = rng.uniform(0, np.pi), rng.uniform(0, 1.5), rng.uniform(6, 40)
     for x, y, turn, tone in zip(*rng.uniform(-9, size + 9, (2, 500)), *rng.standard_normal((2, 500)), strict=True):
         a = angle + spread * turn
-        draw.line([(x, y), (x + long * np.cos(a), y + long * np.sin(a))], fill=float(tone), width=int(rng.integers(1, 4)))
+        draw.line(
+            [(x, y), (x + long * np.cos(a), y + long * np.sin(a))], fill=float(tone), width=int(rng.integers(1, 4))
+        )
     return np.asarray(sheet)
 
 

@@ -42,7 +42,9 @@ class Entry:
         try:
             return ast.parse(self.file.read_text(encoding="utf-8"))
         except (OSError, SyntaxError) as error:
-            raise BadInput(f"{self.kind} {self.name!r} ({self.file}) cannot be read: {error}; mend the file.") from error
+            raise BadInput(
+                f"{self.kind} {self.name!r} ({self.file}) cannot be read: {error}; mend the file."
+            ) from error
 
     @property
     def summary(self) -> str:
@@ -123,7 +125,9 @@ def _installed(kind: str) -> Iterable[Entry]:
     for point in entry_points(group=f"bench.{kind}s"):
         spec = importlib.util.find_spec(point.module)
         if spec is None or spec.origin is None:
-            raise BadInput(f"entry point {point.name!r} of bench.{kind}s names no module {point.module!r}; reinstall it.")
+            raise BadInput(
+                f"entry point {point.name!r} of bench.{kind}s names no module {point.module!r}; reinstall it."
+            )
         yield Entry(kind, point.name, Path(spec.origin), point.module)
 
 
@@ -146,7 +150,9 @@ def _kind_of(tree: ast.Module, path: Path) -> str:
     returns = ast.unparse(build.returns) if build and build.returns else ""
     kind = {"Strategy": "method", "Detector": "detector"}.get(returns)
     if kind is None:
-        raise BadInput(f"{path} is no plugin: it needs `build(...) -> Strategy`, `build(...) -> Detector` or `samples(...)`.")
+        raise BadInput(
+            f"{path} is no plugin: it needs `build(...) -> Strategy`, `build(...) -> Detector` or `samples(...)`."
+        )
     return kind
 
 

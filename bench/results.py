@@ -138,6 +138,9 @@ def _validate(cell: dict) -> None:
         raise ValueError(f"status {cell['status']!r}")
     if cell["key"] != key_of(cell["spec"]):
         raise ValueError("its key does not belong to its spec, so it was edited by hand")
+    for part in ("matrices", "pooled", "threshold", "cost", "environment"):
+        if not isinstance(cell[part], dict):
+            raise ValueError(f"{part} is {cell[part]!r}")
     width = len(cell["spec"]["classes"])
     steps = len(cell["spec"]["steps"])
     for metric, matrix in cell["matrices"].items():

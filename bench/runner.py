@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from avalanche.core import BaseSGDPlugin
+from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 
 from bench import checkpoint, config, cost, data, registry, results
@@ -45,7 +46,10 @@ class Run:
         self.cell, self.root, self.emit = cell, root, emit
         self.device = cell.request.device
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        arrays, _ = data.load(cell.stream, cell.request.data, cell.spec["image_size"], cell.request.cache)
+        request = cell.request
+        arrays, _ = data.load(
+            cell.stream, request.data, cell.spec["image_size"], request.cache, plugins=request.plugins
+        )
         self.benchmark, self.gate = benchmark(cell.stream, arrays, labels="labels" in cell.capabilities)
         self.strategy = _build(cell)
         self.evaluation = Evaluation(cell.stream, arrays, self.device)
@@ -59,7 +63,7 @@ class Run:
     def _attach(self, loggers) -> None:
         strategy = self.strategy
         position = strategy.plugins.index(strategy.evaluator)
-        strategy.evaluator = EvaluationPlugin(self.evaluation, loggers=list(loggers))
+        strategy.evaluator = EvaluationPlugin(self.evaluation, loggers=list(loggers) or [BaseLogger()])
         strategy.plugins[position : position + 1] = [strategy.evaluator, Epochs(self.emit)]
 
     @property
@@ -107,7 +111,9 @@ class Run:
             self.ledger[name].append(value)
 
     def _save(self, t: int) -> None:
-        self.emit({"step": t + 1, "image_auroc": float(torch.tensor(self.evaluation.result()["image_auroc"]).nanmean())})
+        self.emit(
+            {"step": t + 1, "image_auroc": float(torch.tensor(self.evaluation.result()["image_auroc"]).nanmean())}
+        )
         saved = {"cost": self.ledger, "evaluation": self.evaluation.state()}
         checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, saved)
         results.write(self.root, self.record("partial"))

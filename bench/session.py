@@ -107,7 +107,8 @@ def _plan_text(cells: list, todo: list) -> str:
 def _summary(cells: list, todo: list, failed: list) -> str:
     skipped = sum(bool(cell.skip) for cell in cells)
     finished = len(cells) - skipped - len(todo)
-    return f"{len(todo) - len(failed)} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} make no sense."
+    ran = len(todo) - len(failed)
+    return f"{ran} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} make no sense."
 
 
 def _beside(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.benchmarks.utils.data_loader import ReplayDataLoader
+from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import BaseSGDTemplate
 from avalanche.training.templates.observation_type import BatchObservation
@@ -62,13 +63,13 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
     `detector.consolidate`, the plugins' `after_training_exp`. The last weights count: nothing is selected on test data.
     """
 
-    def __init__(self, detector: Detector, plugins: Sequence = (), *, device: str = "cpu", eval_batch_size: int = 32):
+    def __init__(self, *, detector: Detector, plugins: Sequence = (), device: str = "cpu", eval_batch_size: int = 32):
         super().__init__(
             model=detector,
             optimizer=NoOptimizer(),
             criterion=None,
             plugins=list(plugins),
-            evaluator=EvaluationPlugin(loggers=[]),
+            evaluator=EvaluationPlugin(loggers=[BaseLogger()]),  # without a logger it warns; the runner puts its own here
             train_mb_size=detector.batch_size,
             train_epochs=detector.epochs,
             eval_mb_size=eval_batch_size,

@@ -10,7 +10,7 @@ from bench.groups import Row
 from bench.summary import Stat
 
 MISSING = "—"
-NUMBER = re.compile(r"—|[-+<]?[\d,.]+( ± [\d.]+| %)?")
+NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| %)?")
 Column = tuple[str, Callable[[Row], str]]
 
 

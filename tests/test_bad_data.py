@@ -144,7 +144,7 @@ def test_what_is_no_image_is_passed_over(root, cache):
 
 
 def test_an_unknown_reader(root, cache):
-    assert said(root, cache, reader="mvtek").startswith("There is no reader 'mvtek': the readers are folder, mvtec, ")
+    assert said(root, cache, reader="mvtek").startswith("no scenario 'mvtek'. Did you mean 'mvtec'? Known: folder, ")
 
 
 def visa_said(root, cache, rows):

@@ -166,7 +166,8 @@ def test_the_reader_may_render(cache, monkeypatch):
             made.append(sample.image)
             return np.full((size, size, 3), 7, np.uint8), np.full((size, size), bool(sample.label))
 
-    monkeypatch.setattr("bench.listing.reader", lambda name: Rendered)
+    entry = type("Entry", (), {"load": lambda self: Rendered})()
+    monkeypatch.setattr("bench.registry.find", lambda *_: entry)
     arrays, identity = load(stream("a", "b", hard=1), None, 8, cache)
     assert (arrays.images == 7).all()
     assert arrays.masks.sum() == 2 * 64

@@ -25,7 +25,7 @@ def cache(tmp_path):
 def test_a_folder_of_ones_own(tmp_path, cache):
     root = tree(tmp_path / "data")
     (root / "nut" / "train" / "good" / "notes.txt").write_text("")
-    report = check(root, cache)
+    report = check(root, cache=cache)
     assert report.startswith(f"{root}: folder, 2 classes, 14 images\n")
     assert ["bolt", "3", "2", "2", "2", "scratch"] in [line.split() for line in report.splitlines()]
     assert "problems: none" in report
@@ -35,7 +35,7 @@ def test_a_folder_of_ones_own(tmp_path, cache):
 
 def test_mvtec_with_other_counts_warns_and_lists_its_streams(tmp_path, cache):
     root = tree(tmp_path / "data", tuple(mvtec.OFFICIAL), train=1)
-    report = check(root, cache)
+    report = check(root, cache=cache)
     assert f"{root}: mvtec, 15 classes" in report
     assert "warnings: 30\n  bottle has 1 train images, officially 209\n" in report
     assert "  and 20 more" in report
@@ -48,13 +48,13 @@ def test_mvtec_with_other_counts_warns_and_lists_its_streams(tmp_path, cache):
 
 
 def test_part_of_mvtec_says_what_is_absent(tmp_path, cache):
-    report = check(tree(tmp_path / "data", ("bottle", "cable")), cache)
+    report = check(tree(tmp_path / "data", ("bottle", "cable")), cache=cache)
     assert "capsule is not here" in report
     assert "streams that run on it: none" in report
 
 
 def test_visa(tmp_path, cache):
-    report = check(visa_tree(tmp_path / "data"), cache)
+    report = check(visa_tree(tmp_path / "data"), cache=cache)
     assert "visa, 2 classes, 10 images" in report
     assert "candle has 2 test images, officially 200" in report
 
@@ -66,7 +66,7 @@ def test_problems_are_listed_not_raised(tmp_path, cache):
     (root / "nut" / "ground_truth" / "scratch" / "001_mask.png").unlink()
     for path in (root / "bolt" / "test" / "good").iterdir():
         path.unlink()
-    report = check(root, cache)
+    report = check(root, cache=cache)
     assert "problems: 4" in report
     for words in ("Class 'bolt' has no good test images", "001.png is cut short", "is empty", "has no mask"):
         assert words in report
@@ -77,11 +77,11 @@ def test_nothing_to_report_on(tmp_path, cache):
     root = tree(tmp_path / "up" / "data")
     for place in (tmp_path / "up", root / "bolt"):
         with pytest.raises(BadInput, match=f"wrong level of the data set: give --data {root}"):
-            check(place, cache)
+            check(place, cache=cache)
     with pytest.raises(BadInput, match="There is no folder"):
-        check(tmp_path / "absent", cache)
+        check(tmp_path / "absent", cache=cache)
     with pytest.raises(BadInput, match="use mvtec, visa, folder"):
-        check(root, cache, kind="synthetic")
+        check(root, cache=cache, reader="synthetic")
 
 
 class Server(http.server.BaseHTTPRequestHandler):

@@ -7,6 +7,7 @@ from trees import stream, tree, visa_tree
 
 from bench.data import load
 from bench.errors import BadInput
+from bench.stream import reorder
 
 
 @pytest.fixture
@@ -63,3 +64,21 @@ def test_every_suffix_and_mask_names_without_mask(tmp_path, cache, suffix):
     arrays, _ = load(stream("bolt"), root, 16, cache)
     assert arrays.train.sum() == 3
     assert arrays.labels.sum() == 2
+
+
+def test_the_synthetic_stream(cache):
+    small = stream("gear", "wood", reader="synthetic", train=2, good=1, anomalous=2)
+    arrays, identity = load(small, None, 32, cache)
+    assert len(arrays.images) == 10
+    assert (arrays.masks.any(axis=(1, 2)) == (arrays.labels == 1)).all()
+    assert load(reorder(small, "reversed"), None, 32, cache)[1] == identity
+
+
+def test_a_reader_in_a_file_of_ones_own(root, cache, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from scenarios import folder\n\nNEEDS = '--data DIR'\n\n"
+        "def samples(root, categories, options):\n    return folder.samples(root, categories, options)\n"
+    )
+    arrays, _ = load(stream("bolt", reader="mine"), root, 16, cache, plugins=[path])
+    assert len(arrays.images) == 7

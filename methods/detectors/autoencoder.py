@@ -5,6 +5,7 @@ arXiv:1807.02011 (architecture of Table 1, with the L2 loss).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +41,14 @@ class AutoEncoder(Detector):
         self.config, self.epochs, self.batch_size = config, config.epochs, config.batch_size
         w = config.width
         widths = (3, w, 2 * w, 4 * w)
-        down = [_block(nn.Conv2d(a, b, 4, 2, 1), b) for a, b in zip(widths, widths[1:], strict=False)]
-        up = [_block(nn.ConvTranspose2d(b, a, 4, 2, 1), a) for a, b in zip(widths[1:], widths[2:], strict=False)]
+        down = [_block(nn.Conv2d(a, b, 4, 2, 1), b) for a, b in pairwise(widths)]
+        up = [_block(nn.ConvTranspose2d(b, a, 4, 2, 1), a) for a, b in pairwise(widths[1:])]
         self.encoder = nn.Sequential(*down, nn.Conv2d(4 * w, config.latent, 1))  # (B, latent, H/8, W/8)
         self.decoder = nn.Sequential(
-            _block(nn.Conv2d(config.latent, 4 * w, 1), 4 * w), *reversed(up), nn.ConvTranspose2d(w, 3, 4, 2, 1), nn.Sigmoid()
+            _block(nn.Conv2d(config.latent, 4 * w, 1), 4 * w),
+            *reversed(up),
+            nn.ConvTranspose2d(w, 3, 4, 2, 1),
+            nn.Sigmoid(),
         )
 
     def optimizer(self) -> torch.optim.Optimizer:

@@ -66,9 +66,8 @@ class PatchCore(Detector):
     def consolidate(self, images) -> None:
         if self.config.candidates:
             self._draw()
-        stored = sum(map(len, self.net.embedding_store))
-        self.net.subsample_embedding(min(1.0, self.config.patches / stored))
-        self.lots = []
+        self.net.memory_bank = self.thin(torch.cat(self.net.embedding_store), self.config.patches)
+        self.net.embedding_store, self.lots = [], []
 
     @torch.no_grad()
     def thin(self, bank: Tensor, patches: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from bench.pretrain import ARCHITECTURE, MEAN, STD, WEIGHTS
 
@@ -37,7 +37,9 @@ def judge(network, train, test, labels, masks, stages) -> tuple[float, float]:
     """Image and pixel AUROC of the distance to the nearest of BANK random training patches."""
     patches = extract(network, train, stages).flatten(0, 2)
     bank = patches[torch.randperm(len(patches), generator=torch.Generator().manual_seed(0))[:BANK]]
-    maps = torch.stack([torch.cdist(one.flatten(0, 1), bank).amin(1).view(one.shape[:2]) for one in extract(network, test, stages)])
+    maps = torch.stack(
+        [torch.cdist(one.flatten(0, 1), bank).amin(1).view(one.shape[:2]) for one in extract(network, test, stages)]
+    )
     maps = F.interpolate(maps[:, None], masks.shape[1:], mode="bilinear", align_corners=False)
     maps = F.avg_pool2d(maps, 5, 1, 2, count_include_pad=False)[:, 0].numpy()
     pixel = roc_auc_score(masks.ravel(), maps.ravel()) if masks.any() else np.nan
@@ -97,7 +99,10 @@ def _networks(weights: Path):
     for seed in range(3):
         torch.manual_seed(seed)
         nets.append(timm.create_model(ARCHITECTURE, num_classes=0))
-    return [lambda x, net=net.eval(): net.forward_intermediates(x, indices=[1, 2, 3], intermediates_only=True) for net in nets]
+    return [
+        lambda x, net=net.eval(): net.forward_intermediates(x, indices=[1, 2, 3], intermediates_only=True)
+        for net in nets
+    ]
 
 
 def main() -> None:

@@ -1,0 +1,127 @@
+"""One result in full: R per metric, every definition of forgetting, cost per step, where and from what it ran."""
+
+import fnmatch
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import results
+from bench.cell import Cell
+from bench.errors import BadInput
+from bench.summary import figures, learned_at
+
+MISSING = "—"
+PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")
+
+
+def show(cell: str, root: Path = Path("results")) -> str:
+    """Text for `bench show CELL`: a path, or `scenario/method+detector[,options][/seed]`, with * and ? as wildcards.
+
+    Raises BadInput where nothing fits; several cells follow one another.
+    """
+    return "\n\n".join(text(path, results.read(path)) for path in find(cell, root)) + "\n"
+
+
+def find(cell: str, root: Path) -> list[Path]:
+    """Files that `cell` names, sorted. Raises BadInput with the nearest names where there is none."""
+    if Path(cell).is_file():
+        return [Path(cell)]
+    paths = sorted(Path(root).rglob("seed-*.json"))
+    names = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    wanted = {cell, f"{cell}/seed-*", "/seed-".join(cell.rsplit("/", 1))}
+    found = [path for path, name in zip(paths, names, strict=True) if any(fnmatch.fnmatchcase(name, w) for w in wanted)]
+    if not found:
+        from difflib import get_close_matches
+
+        near = ", ".join(get_close_matches(cell, names, 3, 0.3)) or "nothing"
+        raise BadInput(f"no result {cell!r} in {root}: give a path or scenario/method+detector/seed; nearest: {near}")
+    return found
+
+
+def text(path: Path, cell: Cell) -> str:
+    """The page of one cell."""
+    spec = cell["spec"]
+    system = f"{spec['method']}+{spec['detector']}" + (f",{spec['variant']}" if spec["variant"] else "")
+    head = [f"{spec['scenario']}@{spec['scenario_version']} {system} seed {spec['seed']}: {cell['status']}", f"{path}"]
+    if cell["capabilities"]:
+        head.append(f"declares: {', '.join(cell['capabilities'])}")
+    parts = ["\n".join(head)]
+    if cell["reason"]:
+        parts.append(cell["reason"].rstrip())
+    parts += _matrices(cell)
+    if cell["status"] == "ok":
+        parts += [_forgetting(cell), _figures(cell)]
+    if any(cell["matrices"].values()):
+        parts.append(_steps(cell))
+    parts += [_pairs("spec", spec), _pairs("environment", cell["environment"])]
+    return "\n\n".join(parts)
+
+
+def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    from tabulate import tabulate
+
+    align = ["left"] + ["right"] * (len(head) - 1)
+    return tabulate(lines, head, tablefmt="simple", disable_numparse=True, colalign=align)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _matrices(cell: Cell) -> Iterator[str]:
+    """R of each metric: rows = after step, columns = classes; the last column is the mean of the classes seen."""
+    classes, learned = cell["spec"]["classes"], learned_at(cell)
+    for metric, matrix in cell["matrices"].items():
+        lines = []
+        for step, row in enumerate(matrix):
+            seen = [value for value, since in zip(row, learned, strict=True) if since <= step]
+            mean = _number(sum(seen) / len(seen) if seen else None)
+            lines.append([f"after step {step}", *map(_number, row), mean])
+        if any(math.isfinite(value) for row in matrix for value in row):
+            yield f"{metric}\n{_grid(['', *classes, 'seen so far'], lines)}"
+
+
+def _forgetting(cell: Cell) -> str:
+    """Every definition, from the image AUROC and AUPRO matrices."""
+    import numpy as np
+
+    from bench.matrix import DEFINITIONS
+
+    learned, lines = learned_at(cell), []
+    shown = [metric for metric in ("image_auroc", "aupro") if cell["matrices"].get(metric)]
+    for name, definition in DEFINITIONS.items():
+        values = [definition.function(np.array(cell["matrices"][metric]), learned) for metric in shown]
+        lines.append([name, *map(_number, values), definition.formula, definition.source])
+    from tabulate import tabulate
+
+    return f"From R\n{tabulate(lines, ['', *shown, 'formula', 'source'], tablefmt='simple', disable_numparse=True)}"
+
+
+def _figures(cell: Cell) -> str:
+    lines = [[name, _amount(value)] for name, value in figures(cell).items()]
+    return f"Figures\n{_grid(['', 'value'], lines)}"
+
+
+def _steps(cell: Cell) -> str:
+    cost = {name: cell["cost"].get(name) or [] for name in PER_STEP}
+    pooled = {f"pooled {name}": values for name, values in cell["pooled"].items()}
+    threshold = {f"threshold {name}": values for name, values in cell["threshold"].items()}
+    routing = {"routing accuracy": cell["routing_accuracy"]} if cell["routing_accuracy"] else {}
+    columns = {name: values for name, values in (cost | pooled | threshold | routing).items() if values}
+    count = max(map(len, columns.values()), default=0)
+    lines = [[str(step), *(_at(values, step) for values in columns.values())] for step in range(count)]
+    return f"Per step\n{_grid(['step', *columns], lines)}"
+
+
+def _at(values: Sequence[float], step: int) -> str:
+    return _amount(values[step] if step < len(values) else math.nan)
+
+
+def _amount(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _pairs(title: str, values: dict) -> str:
+    lines = [f"  {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    return "\n".join([title, *lines])

@@ -1,0 +1,37 @@
+"""Shared by all tests: one thread, no network, and a small rendered stream."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
+
+import warnings
+
+import pytest
+
+with warnings.catch_warnings():  # what third-party packages warn of while they import each other is not ours to mend
+    warnings.simplefilter("ignore")
+    import bench.preload  # noqa: F401
+
+from bench import data
+from bench.stream import Stream
+
+CLASSES = ("gear", "wood", "board")
+
+
+@pytest.fixture(scope="session")
+def stream() -> Stream:
+    """Three procedural classes, one at a time, a dozen images each."""
+    options = {"train": 12, "good": 6, "anomalous": 6}
+    return Stream("synthetic/mini", 1, "synthetic", tuple((name,) for name in CLASSES), 64, options, "tests")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def arrays(stream, cache):
+    return data.load(stream, None, stream.image_size, cache)[0]

@@ -1,0 +1,88 @@
+"""Builds small cells for tests: any method on any detector, tiny, with random weights."""
+
+import dataclasses
+from dataclasses import replace
+
+import torch
+
+from bench import registry, results
+from bench.api import Setup
+from bench.backbone import BackboneSpec, Weights
+from bench.benchmark import benchmark
+from bench.config import resolve
+from bench.environment import seed_everything, seed_for
+from bench.plan import Cell, Request
+
+RANDOM = BackboneSpec("test_resnet", Weights("random", "seed 0"))
+QUICK = {"epochs": 2}
+
+
+def setup_for(detector: registry.Entry, *, size: int = 64, seed: int = 0) -> Setup:
+    preferred = detector.declared["BACKBONE"]
+    backbone = None if preferred is None else (RANDOM if "vit" not in preferred else vit(preferred))
+    return Setup(size, seed, "cpu", backbone)
+
+
+def vit(name: str) -> BackboneSpec:
+    return BackboneSpec("test_vit", Weights("random", "seed 0"))
+
+
+def config_of(entry: registry.Entry):
+    """The tiny configuration, with few epochs where it has any."""
+    config = resolve(entry.name, entry.load(), "tiny", {})
+    known = {field.name for field in dataclasses.fields(config)}
+    return replace(config, **{name: value for name, value in QUICK.items() if name in known})
+
+
+def build(method: str, detector: str, *, seed: int = 0):
+    """A strategy ready to train."""
+    method, detector = registry.find("method", method), registry.find("detector", detector)
+    setup = setup_for(detector, seed=seed)
+    seed_everything(seed_for(seed, "detector"))
+    built = detector.load().build(config_of(detector), setup)
+    seed_everything(seed_for(seed, "method"))
+    return method.load().build(config_of(method), replace(setup, detector=built))
+
+
+def train(strategy, stream, arrays, *, method: str = "finetune", first: int = 0, last: int | None = None, seed: int = 0):
+    """Train steps `first` to `last` behind the gate; returns the gate."""
+    capabilities = registry.find("method", method).declared["CAPABILITIES"]
+    bench, gate = benchmark(stream, arrays, labels="labels" in capabilities)
+    for t in range(first, len(stream.steps) if last is None else last):
+        gate.open_steps = range(len(stream.steps)) if "reads_ahead" in capabilities else range(t, t + 1)
+        seed_everything(seed_for(seed, "train", t))
+        strategy.train(bench.train_stream[t], eval_streams=[])
+    gate.open_steps = range(0)
+    return bench, gate
+
+
+@torch.no_grad()
+def scores(strategy, arrays, rows) -> torch.Tensor:
+    strategy.model.eval()
+    images = torch.from_numpy(arrays.images[rows]).movedim(-1, 1).float() / 255
+    return strategy.model.predict(images).score
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Each method with its default detector."""
+    return [(e.name, e.declared["DEFAULT_DETECTOR"]) for e in registry.found("method").values()]
+
+
+def cell(stream, cache, method: str, detector: str, *, seed: int = 0, overrides=None, plugins=()) -> Cell:
+    """A cell that the runner takes, keyed like a planned one."""
+    request = Request((method,), (detector,), (stream.name,), overrides=overrides or {}, cache=cache, plugins=plugins)
+    methods, detectors = registry.find("method", method, plugins), registry.find("detector", detector, plugins)
+    setup = setup_for(detectors)
+    spec = {
+        "scenario": stream.name, "scenario_version": 1, "fingerprint": "test", "order": "published",
+        "classes": list(stream.classes), "steps": [list(step) for step in stream.steps], "image_size": stream.image_size,
+        "method": method, "method_config": {}, "detector": detector, "detector_config": {},
+        "backbone": setup.backbone and setup.backbone.name, "backbone_arguments": {},
+        "weights": {"kind": "random", "source": "", "sha256": ""},
+        "size": "tiny", "seed": seed, "metric_version": 1, "variant": "",
+    }  # fmt: skip
+    return Cell(spec, methods.declared["CAPABILITIES"], stream, setup.backbone, request)
+
+
+def read(root, cell: Cell) -> dict:
+    return results.read(results.path_of(root, cell.spec))

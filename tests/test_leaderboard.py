@@ -1,0 +1,294 @@
+"""The leaderboard is a pure function of the cell files: what may share a table, what has a mean, what is shown."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cells import cell
+from scipy.stats import t
+
+from bench import leaderboard, results
+from bench.compare import compare
+from bench.groups import sections
+from bench.published import load
+from bench.summary import figures, stat, t95
+
+IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
+PAPER = {
+    "scenario": "mvtec/1x15",
+    "classes": [str(i) for i in range(15)],
+    "steps": [[str(i)] for i in range(15)],
+    "size": "paper",
+    "image_size": 256,
+    "weights": IMAGENET,
+}
+
+
+def page(tmp_path, *cells):
+    for made in cells:
+        results.write(tmp_path / "results", made)
+    return leaderboard.render(tmp_path / "results")[0]
+
+
+def row_of(text, start, table=0):
+    """Cells of the `table`-th line of a table that starts with `start`."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start} ")]
+    return [part.strip() for part in lines[table].strip("|").split(" | ")]
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 9, 19, 20, 21, 30, 100, 10_000])
+def test_quantiles_are_students(freedom):
+    assert t95(freedom) == pytest.approx(t.ppf(0.975, freedom), abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_the_interval_is_scipys(n):
+    values = np.random.default_rng(n).normal(0.8, 0.05, n)
+    low, high = t.interval(0.95, n - 1, values.mean(), values.std(ddof=1) / np.sqrt(n))
+    found = stat(values)
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high), abs=1e-6)
+    assert found.n == n
+
+
+def test_one_seed_has_no_interval_and_a_missing_value_no_mean():
+    assert stat([0.5])[0] == 0.5 and np.isnan(stat([0.5]).half)
+    assert np.isnan(stat([0.5, float("nan")]).mean) and np.isnan(stat([]).mean)
+
+
+def test_figures_of_a_cell():
+    found = figures(cell(0.5, 0.9, device="Some GPU"))
+    assert found["final_image_auroc"] == pytest.approx(0.5)
+    assert found["forgetting_image_auroc"] == pytest.approx(0.4) and found["bwt_aupro"] == pytest.approx(-0.4)
+    assert found["plasticity_image_auroc"] == pytest.approx((0.9 + 0.9 + 0.5) / 3)
+    assert found["threshold_drift"] == pytest.approx(2.0) and np.isnan(found["routing_accuracy"])
+    assert found["train_images_per_s"] == pytest.approx(50) and found["images_per_s"] == pytest.approx(500)
+    assert found["evaluation_share"] == pytest.approx(0.2) and found["carried_mb"] == pytest.approx(3)
+    assert found["gpu_allocated_mb"] == pytest.approx(2) and np.isnan(found["energy_j"])
+
+
+def test_a_metric_that_was_not_measured_is_missing():
+    made = cell(0.5)
+    made["matrices"] = {"image_auroc": made["matrices"]["image_auroc"]}
+    made["pooled"] = made["threshold"] = {}
+    found = figures(made)
+    assert found["final_image_auroc"] == pytest.approx(0.5)
+    missing = ("final_aupro", "forgetting_aupro", "pooled_image_auroc", "threshold_f1", "threshold_drift")
+    assert all(np.isnan(found[name]) for name in missing)
+
+
+def test_seeds_of_one_configuration_are_one_row(tmp_path):
+    text = page(tmp_path, *(cell(0.7 + 0.1 * seed, 0.95, seed=seed) for seed in range(3)))
+    half = t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
+    row = row_of(text, "replay")
+    assert row[1] == f"0.800 ± {half:.3f}" and row[4] == f"0.150 ± {half:.3f}"
+    assert row[5:] == ["0.900 ± 0.083", "3.00", "6.00", "8.00", "900", "procedural", "3"]
+
+
+def test_rows_are_sorted_by_final_image_auroc(tmp_path):
+    made = [cell(value, method=f"m{value}") for value in (0.6, 0.9, 0.7)]
+    text = page(tmp_path, *made, cell(method="m1", status="failed", reason="Oops"))
+    places = [text.index(f"| m{name}") for name in ("0.9", "0.7", "0.6", "1")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"weights": IMAGENET},
+        {"weights": {"kind": "procedural", "source": "features.safetensors", "sha256": "ff" * 32}},
+        {"backbone": "other_net"},
+        {"fingerprint": "fedcba9876543210"},
+        {"order": "reversed"},
+        {"image_size": 128},
+        {"size": "paper"},
+        {"metric_version": 2},
+        {"scenario_version": 2},
+    ],
+)
+def test_what_cannot_be_compared_shares_no_table(tmp_path, other):
+    text = page(tmp_path, cell(0.9, method="here"), cell(0.8, method="there", **other))
+    tables = [part for part in text.split("\n\n") if part.startswith("|") and "seeds" in part.splitlines()[0]]
+    assert len(tables) >= 8 and not any("here " in part.replace("there", "") and "there" in part for part in tables)
+    blocks = [
+        (part.splitlines()[0], line) for part in text.split("\n## ")[1:] for line in part.splitlines() if "### " in line
+    ]
+    assert len(blocks) == len(set(blocks)) == 2  # the headings say what differs
+
+
+def test_random_weights_of_other_seeds_are_one_configuration(tmp_path):
+    kinds = [{"kind": "random", "source": f"seed {seed}", "sha256": f"{seed}" * 64} for seed in range(2)]
+    text = page(tmp_path, *(cell(seed=seed, weights=kind) for seed, kind in enumerate(kinds)))
+    assert row_of(text, "replay")[-2:] == ["random", "2"]
+
+
+def test_rows_that_would_read_alike_say_what_differs(tmp_path):
+    first, second = cell(0.9), cell(0.8, method_config={"per_class": 20}, variant="per_class=20")
+    assert "| replay (per_class=20) " in page(tmp_path, first, second)
+    third = cell(0.7, seed=1, batch_size=16)
+    text = page(tmp_path, third)
+    assert "| replay (batch_size=8) " in text and "| replay (batch_size=16) " in text
+
+
+def test_capabilities_are_marked(tmp_path):
+    made = [cell(method="joint", capabilities=["reads_ahead"]), cell(method="single", capabilities=["task_oracle"])]
+    text = page(tmp_path, *made)
+    assert "| joint†" in text and "| single‡" in text and "† ‡" in text
+
+
+def test_failures_are_rows(tmp_path):
+    reason = "Traceback (most recent call last):\n  File\nRuntimeError: shapes <4> | `5`"
+    text = page(tmp_path, cell(0.9, seed=0), cell(status="failed", reason=reason, seed=1))
+    good, bad = row_of(text, "replay"), row_of(text, "replay", 1)
+    assert good[1] == "0.900" and good[-2:] == ["1", "ok"]
+    assert set(bad[1:10]) == {"—"} and bad[-2:] == ["seed 1", r"**failed** `RuntimeError: shapes <4> \| '5'`"]
+    assert "1 ok, 1 failed" in text
+
+
+def test_incomplete_cells_get_no_mean(tmp_path):
+    partial = cell(0.9, status="partial")
+    gap = cell(0.8, method="gap")
+    gap["matrices"]["image_auroc"][2][0] = float("nan")
+    text = page(tmp_path, partial, gap)
+    assert set(row_of(text, "replay")[1:10]) == {"—"} and row_of(text, "replay")[-1] == "**partial** 2 of 3 steps"
+    assert row_of(text, "gap")[1] == "—" and row_of(text, "gap")[2] == "0.800"
+    line = csv_of(tmp_path)["replay"]
+    assert line["status"] == "partial" and line["final_image_auroc"] == line["train_s"] == ""
+
+
+def csv_of(tmp_path):
+    lines = csv.DictReader(io.StringIO(leaderboard.render(tmp_path / "results")[1]))
+    return {line["method"]: line for line in lines}
+
+
+def test_skipped_pairs_have_their_reason(tmp_path):
+    pair = {"method": "cl_patchcore", "detector": "autoencoder"}
+    text = page(tmp_path, cell(), cell(status="skipped", reason="no memory bank", fingerprint="", **pair))
+    assert "Skipped pairs and why: 1" in text and row_of(text, "cl_patchcore + autoencoder")[1] == "no memory bank"
+    assert "### autoencoder" not in text and text.count("\n## ") == 1
+    assert csv_of(tmp_path)["cl_patchcore"]["reason"] == "no memory bank"
+
+
+def test_a_corrupt_file_is_reported_and_the_rest_shown(tmp_path):
+    path = results.write(tmp_path / "results", cell(seed=1))
+    path.write_text("{")
+    text = page(tmp_path, cell())
+    assert "- toy/1x3/replay+patchcore/seed-1.json is not a cell file" in text and str(tmp_path) not in text
+    assert row_of(text, "replay")[1] == "0.900"
+
+
+def test_costs_have_a_table_per_device(tmp_path):
+    made = [cell(seed=0), cell(seed=1, device="Some GPU"), cell(method="finetune")]
+    text = page(tmp_path, *made)
+    assert row_of(text, "replay")[6:10] == ["3.00", "mixed", "mixed", "mixed"]
+    assert "several devices (Some GPU, cpu)" in text
+    gpu = text.split("<summary>Cost on Some GPU</summary>")[1].split("</details>")[0]
+    cpu = text.split("<summary>Cost on cpu</summary>")[1].split("</details>")[0]
+    assert row_of(gpu, "patchcore")[7:10] == ["2.00", "3.00", "50.0 %"] and "finetune" not in gpu
+    assert row_of(cpu, "patchcore")[7:10] == ["—", "—", "—"] and cpu.count("| patchcore") == 2
+
+
+def test_pooled_and_threshold_table(tmp_path):
+    part = page(tmp_path, cell(method="cl_patchcore")).split("<summary>One threshold")[1]
+    row = row_of(part, "patchcore")
+    assert row[1:] == ["cl_patchcore", "0.800", "0.800", "0.700", "5.0 %", "+200.0 %", "80.0 %", "1"]
+
+
+def test_the_overview_names_the_best_method_between_its_bounds(tmp_path):
+    made = [cell(0.6, method="finetune"), cell(0.95, method="joint", capabilities=["reads_ahead"]), cell(0.8)]
+    row = row_of(page(tmp_path, *made), "[toy/1x3@1](#toy1x31)")
+    assert row[1:] == ["procedural test_resnet", "replay + patchcore", "0.800", "0.000", "0.600", "0.950", "3 ok"]
+
+
+def test_verdicts(tmp_path):
+    joint = cell(0.975, method="joint", **PAPER)
+    text = page(tmp_path, joint, cell(0.7, 0.9, method="finetune", metrics={"pixel_ap": 0.2}, **PAPER))
+    assert "Published beside measured" in text and "ADer" in text and "Joint PatchCore(R)" not in text
+    row = row_of(text, "joint + patchcore")
+    assert row[1:6] == ["Joint PatchCore", "image_auroc", "0.975", "0.978", "within 0.02, at 224 px there"]
+    assert row[-2:] == ["CADIC arXiv:2511.08634v1 Tab I-IV", "copied"]
+    row = row_of(text, "finetune + patchcore")
+    assert row[5:9] == ["off by +0.098, at 224 px there", "0.383", "0.200", "forgetting"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"weights": {"kind": "procedural", "source": "x", "sha256": "y"}}, "procedural weights instead of ImageNet's"),
+        ({"size": "tiny"}, "size tiny"),
+        ({"order": "reversed"}, "class order reversed"),
+        ({"variant": "coreset=0.5"}, "options coreset=0.5"),
+    ],
+)
+def test_what_cannot_be_compared_with_papers_says_why(change, why):
+    made = cell(0.602, method="finetune", **(PAPER | change))
+    (section,) = sections([made])
+    pairs = [pair for pair in compare(section, load()) if pair.published.metric == "image_auroc"]
+    assert [pair.verdict for pair in pairs] == [f"not comparable: {why}"]
+
+
+def test_other_data_has_no_published_numbers(tmp_path):
+    text = page(tmp_path, cell(method="joint", scenario="factory7/1x7"))
+    assert "No published number fits" in text and "python -m bench published" in text
+
+
+def test_joint_numbers_are_for_all_classes():
+    few = PAPER | {"scenario": "mvtec/clad-10", "classes": list("abc"), "steps": [["a"], ["b"], ["c"]]}
+    (section,) = sections([cell(method="joint", **few)])
+    assert {pair.verdict for pair in compare(section, load())} == {"not comparable: 3 classes instead of 15"}
+
+
+def test_the_same_cells_give_the_same_bytes(tmp_path):
+    made = [cell(0.5 + 0.05 * i, 0.9, method=f"m{i % 4}", seed=i, detector=f"d{i % 3}") for i in range(12)]
+    first, second = tmp_path / "a" / "results", tmp_path / "b" / "results"
+    for one in made:
+        results.write(first, one)
+    for one in reversed(made):
+        results.write(second, one)
+    leaderboard.write(first)
+    markdown, table = leaderboard.write(second)
+    assert markdown == tmp_path.resolve() / "b" / "leaderboard.md" and table == second / "leaderboard.csv"
+    assert markdown.read_bytes() == (tmp_path / "a" / "leaderboard.md").read_bytes()
+    assert table.read_bytes() == (first / "leaderboard.csv").read_bytes()
+    assert sections(made)[0].title == sections(made[::-1])[0].title
+
+
+def test_check_tells_a_stale_page(tmp_path):
+    root = tmp_path / "results"
+    results.write(root, cell())
+    assert "leaderboard.md is not what" in leaderboard.check(root)
+    markdown, table = leaderboard.write(root)
+    assert leaderboard.check(root) == ""
+    assert markdown.read_text().startswith("<!-- Generated by `python -m bench leaderboard`")
+    table.write_text(table.read_text().replace("0.9,", "0.95,"))
+    assert "leaderboard.csv is not what" in leaderboard.check(root)
+    leaderboard.write(root)
+    results.write(root, cell(seed=1))
+    assert "python -m bench leaderboard" in leaderboard.check(root)
+
+
+def test_no_results_yet(tmp_path):
+    assert "python -m bench run" in leaderboard.render(tmp_path)[0]
+
+
+def test_it_is_light(tmp_path):
+    """A few hundred cells in half a second of CPU, and neither PyTorch nor SciPy nor pandas."""
+    for i in range(60):
+        results.write(tmp_path / "results", cell(0.8, seed=i % 3, method=f"m{i // 3}", **PAPER))
+    code = """if True:
+        import json, sys, time
+        from pathlib import Path
+        from bench import leaderboard, lint, published, results, show
+        leaderboard.write(Path(sys.argv[1]))
+        heavy = {"torch", "avalanche", "anomalib", "scipy", "pandas"} & sys.modules.keys()
+        print(json.dumps([time.process_time(), sorted(heavy)]))"""
+    command = [sys.executable, "-c", code, tmp_path / "results"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True, env=environment) for _ in range(3)]
+    seconds, heavy = zip(*(json.loads(run.stdout) for run in runs), strict=True)
+    assert heavy == ([], [], [])
+    assert min(seconds) < 0.5  # the least disturbed one
