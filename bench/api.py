@@ -24,6 +24,7 @@ __all__ = [
     "Prediction",
     "Setup",
     "Strategy",
+    "Student",
     "as_float",
     "freeze",
     "normal_images",
@@ -65,10 +66,6 @@ class Setup:
                 "this detector needs a backbone but declares `BACKBONE = None`; remove that line from its file."
             )
         return Features(self.backbone, strides)
-
-    def student(self, *strides: int) -> Features:
-        """Return the backbone's architecture untrained and trainable, as `features`; the same seed gives the same one."""
-        return Student(self.features(*strides).spec, strides)
 
     def strategy(self, plugins: Sequence[Plugin] = ()) -> Strategy:
         """Return the run's detector under the training loop, with `plugins` in the order of their turn."""

@@ -79,11 +79,11 @@ class Features(nn.Module):
 
 
 class Student(Features):
-    """The backbone's architecture with random weights of its own, drawn from the run's seed and to be trained."""
+    """The architecture of `teacher`, to be trained from random weights of its own (drawn from the run's seed)."""
 
-    def __init__(self, spec: BackboneSpec, strides: Sequence[int]):
-        own = replace(spec, weights=Weights("random"), seed=int(torch.randint(2**31, ())))
-        super().__init__(own, strides)
+    def __init__(self, teacher: Features):
+        own = replace(teacher.spec, weights=Weights("random"), seed=int(torch.randint(2**31, ())))
+        super().__init__(own, teacher.strides)
 
     def _prepared(self, net: nn.Module) -> nn.Module:
         return net

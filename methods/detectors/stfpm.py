@@ -10,7 +10,7 @@ from anomalib.models.image.stfpm.loss import STFPMLoss
 from anomalib.models.image.stfpm.torch_model import STFPMModel
 from torch import Tensor
 
-from bench.api import Detector, Prediction, Setup, trainable
+from bench.api import Detector, Prediction, Setup, Student, trainable
 
 TRAITS = ("gradient", "distillation")
 BACKBONE = "resnet18"
@@ -42,7 +42,7 @@ class Stfpm(Detector):
         teacher = setup.features(*config.strides)
         with teacher.inside("anomalib.models.image.stfpm.torch_model"):
             self.net = STFPMModel(teacher.layers)
-        self.net.student_model = setup.student(*config.strides)
+        self.net.student_model = Student(teacher)
         self.distance = STFPMLoss()
 
     def optimizer(self) -> torch.optim.Optimizer:
