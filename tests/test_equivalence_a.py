@@ -4,11 +4,13 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+import torch
 from anomalib.models.image.cfa.lightning_model import Cfa
 from anomalib.models.image.draem.lightning_model import Draem
+from anomalib.models.image.draem.torch_model import DiscriminativeSubNetwork, DraemModel, ReconstructiveSubNetwork
 from anomalib.models.image.fastflow.lightning_model import Fastflow
 from anomalib.models.image.stfpm.lightning_model import Stfpm
-from equivalence import BARE, assert_same_training, lightning_loop, named, normalised, without_downloads
+from equivalence import BARE, assert_same_training, lightning_loop, named, normalised, train, without_downloads
 
 
 def stfpm(training):
@@ -43,8 +45,9 @@ def cfa(training):
 
 
 def draem(training):
-    with mock.patch("anomalib.models.image.draem.lightning_model.download_and_extract"):
-        theirs = Draem(**BARE)  # of full width
+    module = "anomalib.models.image.draem.lightning_model"
+    with mock.patch(f"{module}.download_and_extract"), mock.patch(f"{module}.DraemModel", NarrowDraem):
+        theirs = Draem(**BARE)
     theirs.augmenter = training.initial.damage
     theirs.model.reconstructive_subnetwork.load_state_dict(training.initial.reconstruct.state_dict())
     theirs.model.discriminative_subnetwork.load_state_dict(training.initial.discriminate.state_dict())
@@ -53,15 +56,36 @@ def draem(training):
     return losses, named("reconstruct.", networks[0]) | named("discriminate.", networks[1])
 
 
+class NarrowDraem(DraemModel):
+    """anomalib's model has a fixed width, of 97 million weights."""
+
+    def __init__(self, sspcab: bool):
+        torch.nn.Module.__init__(self)
+        self.reconstructive_subnetwork = ReconstructiveSubNetwork(base_width=16)
+        self.discriminative_subnetwork = DiscriminativeSubNetwork(6, 2, base_width=8)
+
+
 @pytest.mark.parametrize(
     ("reference", "config"),
     [
         (stfpm, {"lr": 0.4, "weight_decay": 1e-3}),
         (fastflow, {"flow_steps": 2}),
         (cfa, {"learn_radius": False}),
-        (draem, {"lr": 1e-4, "milestones": (), "reconstructive_width": 128, "discriminative_width": 64}),
+        (draem, {"lr": 1e-4, "milestones": ()}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_trains_as_in_anomalib(reference, config):
     assert_same_training(reference.__name__, reference, **config)
+
+
+@pytest.mark.parametrize("name", ["stfpm", "fastflow", "cfa", "draem"])
+@pytest.mark.parametrize(("backbone", "pixels"), [("test_resnet", 32), ("mobilenetv2_035", 50), ("convnext_atto", 100)])
+def test_takes_any_backbone_and_size(name, backbone, pixels):
+    training = train(name, backbone=backbone, pixels=pixels, epochs=1)
+    detector, image = training.detector.eval(), training.steps[0][0]
+    with torch.no_grad():
+        found = detector.predict(image)
+    assert found.map.shape == (len(image), 1, pixels, pixels)
+    assert found.map.isfinite().all()
+    assert found.score.std() > 0
