@@ -61,15 +61,15 @@ class NarrowDraem(DraemModel):
 
     def __init__(self, sspcab: bool):
         torch.nn.Module.__init__(self)
-        self.reconstructive_subnetwork = ReconstructiveSubNetwork(base_width=16)
-        self.discriminative_subnetwork = DiscriminativeSubNetwork(6, 2, base_width=8)
+        self.reconstructive_subnetwork = ReconstructiveSubNetwork(base_width=8)
+        self.discriminative_subnetwork = DiscriminativeSubNetwork(6, 2, base_width=4)
 
 
 @pytest.mark.parametrize(
     ("reference", "config"),
     [
         (stfpm, {"lr": 0.4, "weight_decay": 1e-3}),
-        (fastflow, {"flow_steps": 2}),
+        (fastflow, {"lr": 1e-3, "flow_steps": 2, "strides": (4, 8, 16)}),
         (cfa, {"learn_radius": False}),
         (draem, {"lr": 1e-4, "milestones": ()}),
     ],

@@ -37,7 +37,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=10, batch_size=8, sigma=1)
+        return cls(epochs=4, batch_size=8, sigma=1)
 
 
 def build(config: Config, setup: Setup) -> Detector:

@@ -35,7 +35,8 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=10, milestones=(6, 9), lr=1e-3, reconstructive_width=16, discriminative_width=8, window=5)
+        narrow = {"reconstructive_width": 8, "discriminative_width": 4}
+        return cls(epochs=4, milestones=(3,), lr=2e-3, batch_size=4, window=5, **narrow)
 
 
 def build(config: Config, setup: Setup) -> Detector:

@@ -31,7 +31,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=20, batch_size=8, flow_steps=4)
+        return cls(epochs=8, lr=2e-3, batch_size=8, flow_steps=4, strides=(4, 8))
 
 
 def build(config: Config, setup: Setup) -> Detector:
