@@ -1,4 +1,4 @@
-"""Trains a detector by `joint` at one class under the bench, then by anomalib, on the very same batches, and compares."""
+"""Trains a detector by `joint` at one class under the bench, then by anomalib on the same batches, and compares."""
 
 import copy
 import dataclasses
@@ -54,7 +54,8 @@ def assert_same_training(name: str, reference: Reference, *, rtol: float = 1e-5,
     """Compare loss curve and trained weights of detector `name` with those of `reference`.
 
     `reference(training)` starts from the weights of `training.initial`, goes through `training.batches()` and returns
-    its losses and its trained weights by the detector's own parameter names. `config` changes fields of `Config.tiny()`.
+    its losses and its trained weights by the detector's own parameter names. `config` changes fields of
+    `Config.tiny()`.
     """
     training = train(name, **config)
     losses, weights = reference(training)
@@ -74,7 +75,9 @@ def train(name: str, *, pixels: int = 64, backbone: str = "resnet18", **config) 
     module = registry.find("detector", name).load()
     settings = {"epochs": 2, "batch_size": 4} | config
     known = {field.name for field in dataclasses.fields(module.Config)}
-    chosen = dataclasses.replace(module.Config.tiny(), **{key: settings[key] for key in settings.keys() & known | config.keys()})
+    chosen = dataclasses.replace(
+        module.Config.tiny(), **{key: settings[key] for key in settings.keys() & known | config.keys()}
+    )
     setup = Setup(pixels, 0, backbone=BackboneSpec(backbone, Weights("random")))
     training = Training(module.build(chosen, setup))
     strategy = joint.build(joint.Config(), dataclasses.replace(setup, detector=training.detector))

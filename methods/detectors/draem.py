@@ -12,7 +12,7 @@ from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
 from anomalib.models.image.draem.loss import DraemLoss
 from anomalib.models.image.draem.torch_model import DiscriminativeSubNetwork, ReconstructiveSubNetwork
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from bench.api import BadInput, Detector, Prediction, Setup
 
