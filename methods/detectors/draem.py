@@ -36,7 +36,7 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         narrow = {"reconstructive_width": 8, "discriminative_width": 4}
-        return cls(epochs=4, milestones=(3,), lr=2e-3, batch_size=4, window=5, **narrow)
+        return cls(epochs=3, milestones=(2,), lr=2e-3, batch_size=4, window=5, **narrow)
 
 
 def build(config: Config, setup: Setup) -> Detector:

@@ -26,7 +26,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=16, lr=0.2, batch_size=4)
+        return cls(epochs=12, lr=0.2, batch_size=4)
 
 
 def build(config: Config, setup: Setup) -> Detector:
