@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
 
@@ -50,15 +50,21 @@ class Features(nn.Module):
     def __init__(self, spec: BackboneSpec, strides: Sequence[int]):
         super().__init__()
         self.spec, self.strides = spec, tuple(strides)
-        self.net = freeze(_create(spec, self.strides))
+        self.net = self._prepared(_create(spec, self.strides))
         info = self.net.feature_info
         self.channels = self.out_dims = list(info.channels())
         self.layers = [f"stride{stride}" for stride in self.strides]
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
+    def _prepared(self, net: nn.Module) -> nn.Module:
+        return freeze(net)
+
     @torch.no_grad()
     def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        return self._maps(image)
+
+    def _maps(self, image: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.net((image - self.mean) / self.std)
         return OrderedDict(zip(self.layers, maps, strict=True))
 
@@ -70,6 +76,23 @@ class Features(nn.Module):
         """Let the anomalib model of `module`, built within, use these features instead of downloading its own."""
         with mock.patch(f"{module}.TimmFeatureExtractor", lambda *_, **__: self):
             yield
+
+
+class Student(Features):
+    """The architecture of `teacher`, to be trained from random weights of its own (drawn from the run's seed)."""
+
+    def __init__(self, teacher: Features):
+        own = replace(teacher.spec, weights=Weights("random"), seed=int(torch.randint(2**31, ())))
+        super().__init__(own, teacher.strides)
+
+    def _prepared(self, net: nn.Module) -> nn.Module:
+        return net
+
+    def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        return self._maps(image)
+
+    def train(self, mode: bool = True):
+        return nn.Module.train(self, mode)
 
 
 def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
