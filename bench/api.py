@@ -7,7 +7,7 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from bench.backbone import BackboneSpec, Features
+from bench.backbone import BackboneSpec, Features, Student
 from bench.benchmark import as_float, normal_images
 from bench.detector import Detector, clip, freeze, trainable
 from bench.errors import BadInput
@@ -25,6 +25,7 @@ __all__ = [
     "Prediction",
     "Setup",
     "Strategy",
+    "Student",
     "as_float",
     "clip",
     "freeze",

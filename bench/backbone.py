@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
 
@@ -45,9 +45,12 @@ class Backbone(nn.Module):
 
     def __init__(self, spec: BackboneSpec, net: nn.Module):
         super().__init__()
-        self.spec, self.net = spec, freeze(net)
+        self.spec, self.net = spec, self._prepared(net)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def _prepared(self, net: nn.Module) -> nn.Module:
+        return freeze(net)
 
     def train(self, mode: bool = True):
         return self
@@ -67,18 +70,38 @@ class Features(Backbone):
     """
 
     def __init__(self, spec: BackboneSpec, strides: Sequence[int]):
-        super().__init__(spec, _maps(spec, tuple(strides)))
+        super().__init__(spec, _create(spec, tuple(strides)))
         self.strides = tuple(strides)
         self.channels = self.out_dims = list(self.net.feature_info.channels())
         self.layers = [f"stride{stride}" for stride in self.strides]
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        return self._maps(image)
+
+    def _maps(self, image: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.net((image - self.mean) / self.std)
         return OrderedDict(zip(self.layers, maps, strict=True))
 
 
-def _maps(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
+class Student(Features):
+    """The architecture of `teacher`, to be trained from random weights of its own (drawn from the run's seed)."""
+
+    def __init__(self, teacher: Features):
+        own = replace(teacher.spec, weights=Weights("random"), seed=int(torch.randint(2**31, ())))
+        super().__init__(own, teacher.strides)
+
+    def _prepared(self, net: nn.Module) -> nn.Module:
+        return net
+
+    def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        return self._maps(image)
+
+    def train(self, mode: bool = True):
+        return nn.Module.train(self, mode)
+
+
+def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
     offered = _reductions(spec)
     missing = [stride for stride in strides if stride not in offered]
     if missing:
