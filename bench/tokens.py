@@ -50,8 +50,8 @@ class MapTokens(Features):
     @torch.no_grad()
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         maps = list(super().forward(image).values())
-        grid = maps[1].shape[-2:]
-        parts = [F.interpolate(m, grid, mode="area" if len(m[0, 0]) > grid[0] else "bilinear") for m in maps]
+        grid = tuple(side // self.patch_size for side in image.shape[-2:])
+        parts = [F.interpolate(m, grid, mode="area" if m.shape[-1] > grid[1] else "bilinear") for m in maps]
         tokens = [part.flatten(2).transpose(1, 2) for part in parts]
         return {"blocks.0": torch.cat([F.layer_norm(token, token.shape[2:]) for token in tokens], 2)}
 
