@@ -142,7 +142,7 @@ def _leaderboard(commands) -> None:
         commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing"
     )
     _results(command)
-    command.add_argument("--out", type=Path, default=Path("leaderboard.md"), help="%(default)s")
+    command.add_argument("--out", type=Path, help="default: leaderboard.md beside the results folder")
     command.add_argument("--check", action="store_true", help="write nothing; exit 1 if the committed tables are stale")
 
 
@@ -150,10 +150,11 @@ def _do_leaderboard(options) -> int:
     from bench import leaderboard
 
     if options.check:
-        fresh, sentence = leaderboard.check(options.results, options.out)
-        print(sentence)
-        return 0 if fresh else 1
-    print(leaderboard.write(options.results, options.out))
+        stale = leaderboard.check(options.results, options.out)
+        print(stale or f"the leaderboard is what {options.results} says")
+        return 1 if stale else 0
+    for path in leaderboard.write(options.results, options.out):
+        print(f"wrote {path}")
     return 0
 
 
@@ -181,18 +182,18 @@ def _do_data(options) -> None:
 def _published(commands) -> None:
     command = _command(commands, "published", _do_published, "the numbers that papers print, with source and trust tag")
     command.add_argument("--lint", action="store_true", help="find inconsistencies; exit 1 on unknown ones")
-    command.add_argument("--method")
-    command.add_argument("--dataset")
-    command.add_argument("--metric")
+    command.add_argument("--method", default="", help="part of the name")
+    command.add_argument("--dataset", default="")
+    command.add_argument("--metric", default="")
 
 
 def _do_published(options) -> int:
-    from bench import published
+    from bench import lint, published
 
     if options.lint:
-        fine, text = published.lint_report()
+        text, code = lint.report(published.load())
         print(text)
-        return 0 if fine else 1
+        return code
     print(published.table(method=options.method, dataset=options.dataset, metric=options.metric))
     return 0
 

@@ -186,4 +186,4 @@ def _flat(spec: Spec) -> dict[str, str]:
     """What may differ within a block, one value per name."""
     flat = {f"{spec['method']}.{name}": str(value) for name, value in spec["method_config"].items()}
     flat |= {f"{spec['detector']}.{name}": str(value) for name, value in spec["detector_config"].items()}
-    return flat | {"batch_size": str(spec["batch_size"])}
+    return flat | {"backbone_arguments": str(spec["backbone_arguments"])}

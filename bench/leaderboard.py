@@ -13,7 +13,7 @@ from bench.groups import Section, last_line, sections
 from bench.page import page
 
 IDENTITY = ("scenario", "scenario_version", "fingerprint", "order", "image_size", "size", "metric_version", "method")
-IDENTITY += ("detector", "variant", "backbone", "seed", "batch_size")
+IDENTITY += ("detector", "variant", "backbone", "seed")
 
 
 def render(root: Path) -> tuple[str, str]:

@@ -145,7 +145,7 @@ def _variant(method, detector, chosen, request: Request) -> str:
     parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
     if detector.declared["BACKBONE"]:
         parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []
-        parts += [f"weights={Path(request.weights).stem}"] if request.weights in ("random",) else []
+        parts += [f"weights={Path(request.weights).stem}"] if request.weights else []
     return ",".join(part for part in parts if part)
 
 

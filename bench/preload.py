@@ -1,9 +1,13 @@
 """Imported once by the fork server, so that each cell's process starts in milliseconds. CUDA stays untouched."""
 
-import anomalib.models.image.padim.torch_model
-import anomalib.models.image.patchcore.torch_model
-import anomalib.models.image.reverse_distillation.torch_model  # noqa: F401
+import warnings
 
-import bench.loggers
-import bench.plan
-import bench.runner  # noqa: F401
+with warnings.catch_warnings():  # what third-party packages warn of while they import each other is not ours to mend
+    warnings.simplefilter("ignore")
+    import anomalib.models.image.padim.torch_model
+    import anomalib.models.image.patchcore.torch_model
+    import anomalib.models.image.reverse_distillation.torch_model  # noqa: F401
+
+    import bench.loggers
+    import bench.plan
+    import bench.runner  # noqa: F401

@@ -53,6 +53,49 @@ def mosaic(rng: np.random.Generator, bank: np.ndarray, size: int) -> tuple[np.nd
     return image, label
 
 
+def marked(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A few marks on a picture (size, size, 3) uint8: the picture, and its marks (size, size), 0 none, 1 .. 4 MARKS."""
+    size = len(image)
+    image, marks = image.astype(np.float32), np.zeros((size, size), np.int64)
+    line = np.linspace(-1, 1, size)
+    for _ in range(rng.integers(0, 4)):
+        kind, angle = int(rng.integers(len(MARKS))), rng.uniform(0, np.pi)
+        x, y = np.meshgrid(line - rng.uniform(-0.9, 0.9), line - rng.uniform(-0.9, 0.9))
+        u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+        where = MARKS[kind](rng, u, v)
+        if kind == 3:
+            shift = tuple(rng.integers(size // 6, size - size // 6, 2))
+            paint = np.roll(np.rot90(image, rng.integers(4)), shift, (0, 1))
+        elif rng.random() < 0.5:
+            paint = image * (1 + rng.choice([-1, 1]) * rng.uniform(0.12, 0.5) + rng.normal(0, 0.06, 3))
+        else:
+            paint = np.broadcast_to(rng.uniform(0, 255, 3), image.shape)
+        image[where] += (paint - image)[where] * rng.uniform(0.4, 1.0)
+        marks[where] = kind + 1
+    return image.clip(0, 255).astype(np.uint8), marks
+
+
+def _line(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return (np.abs(v - rng.uniform(-1, 1) * u * u) < rng.uniform(0.015, 0.05)) & (np.abs(u) < rng.uniform(0.1, 0.6))
+
+
+def _specks(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    spots = zip(*rng.normal(0, 0.12, (2, 4)), rng.uniform(0.02, 0.07, 4), strict=True)
+    return np.any([np.hypot(u - x, v - y) < radius for x, y, radius in spots], axis=0)
+
+
+def _patch(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    a, b, wave = rng.uniform(0.06, 0.25), rng.uniform(0.06, 0.25), rng.uniform(0, 0.3)
+    return np.hypot(u / a, v / b) < 1 + wave * np.sin(rng.integers(2, 6) * np.arctan2(v, u))
+
+
+def _scrap(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return (np.abs(u) < rng.uniform(0.06, 0.25)) & (np.abs(v) < rng.uniform(0.06, 0.25))
+
+
+MARKS = (_line, _specks, _patch, _scrap)
+
+
 def _leaf(rng: np.random.Generator, size: int) -> np.ndarray:
     """A random ellipse, polygon, band or star-like outline, filled."""
     line = np.linspace(-1, 1, size)

@@ -21,7 +21,8 @@ def run(options) -> int:
                 results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         failed = _run(context, todo, options)
         print(_summary(cells, todo, failed))
-        print(leaderboard.write(options.results, _beside(options.results)))
+        for path in leaderboard.write(options.results):
+            print(f"wrote {path}")
     return 1 if failed else 0
 
 
@@ -109,8 +110,3 @@ def _summary(cells: list, todo: list, failed: list) -> str:
     finished = len(cells) - skipped - len(todo)
     ran = len(todo) - len(failed)
     return f"{ran} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} make no sense."
-
-
-def _beside(folder: Path) -> Path:
-    """The leaderboard lies beside its results folder."""
-    return folder.resolve().parent / "leaderboard.md" if folder.name == "results" else folder / "leaderboard.md"

@@ -69,7 +69,9 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
             optimizer=NoOptimizer(),
             criterion=None,
             plugins=list(plugins),
-            evaluator=EvaluationPlugin(loggers=[BaseLogger()]),  # without a logger it warns; the runner puts its own here
+            evaluator=EvaluationPlugin(
+                loggers=[BaseLogger()]
+            ),  # without a logger it warns; the runner puts its own here
             train_mb_size=detector.batch_size,
             train_epochs=detector.epochs,
             eval_mb_size=eval_batch_size,

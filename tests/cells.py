@@ -62,7 +62,7 @@ def _spec(**given):
         "weights": {"kind": "procedural", "source": "features.safetensors", "sha256": "ab" * 32},
         "size": "tiny",
         "seed": 0,
-        "batch_size": 8,
+        "backbone_arguments": {},
         "metric_version": 1,
         "variant": "",
     }

@@ -6,14 +6,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
-import warnings
-
 import pytest
 
-with warnings.catch_warnings():  # what third-party packages warn of while they import each other is not ours to mend
-    warnings.simplefilter("ignore")
-    import bench.preload  # noqa: F401
-
+import bench.preload  # noqa: F401 - imports all third-party packages, their warnings silenced
 from bench import data
 from bench.stream import Stream
 

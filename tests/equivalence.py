@@ -86,8 +86,8 @@ def train(name: str, *, pixels: int = 64, backbone: str = "resnet18", **config) 
 
 
 def _arrays(pixels: int, count: int = 8) -> Arrays:
-    noise = np.random.default_rng(0).integers(0, 256, (count, pixels // 8, pixels // 8, 3), dtype=np.uint8)
-    images = noise.repeat(8, 1).repeat(8, 2)
+    noise = np.random.default_rng(0).integers(0, 256, (count, -(-pixels // 8), -(-pixels // 8), 3), dtype=np.uint8)
+    images = noise.repeat(8, 1).repeat(8, 2)[:, :pixels, :pixels]
     none = np.zeros(count, dtype=np.int64)
     return Arrays(images, np.zeros(images.shape[:3], bool), none, none, np.ones(count, bool))
 

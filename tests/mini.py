@@ -44,7 +44,9 @@ def build(method: str, detector: str, *, seed: int = 0):
     return method.load().build(config_of(method), replace(setup, detector=built))
 
 
-def train(strategy, stream, arrays, *, method: str = "finetune", first: int = 0, last: int | None = None, seed: int = 0):
+def train(
+    strategy, stream, arrays, *, method: str = "finetune", first: int = 0, last: int | None = None, seed: int = 0
+):
     """Train steps `first` to `last` behind the gate; returns the gate."""
     capabilities = registry.find("method", method).declared["CAPABILITIES"]
     bench, gate = benchmark(stream, arrays, labels="labels" in capabilities)

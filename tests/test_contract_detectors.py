@@ -93,7 +93,9 @@ def test_frozen_parts_stay_bit_identical_and_the_rest_learns(trained, entry):
     after = trained.model.state_dict()
     frozen = {name for name, parameter in trained.model.named_parameters() if not parameter.requires_grad}
     assert all(torch.equal(before[name], after[name]) for name in frozen)
-    moved = [name for name in after if after[name].shape != before[name].shape or not torch.equal(after[name], before[name])]
+    moved = [
+        name for name in after if after[name].shape != before[name].shape or not torch.equal(after[name], before[name])
+    ]
     assert moved, "two steps of training changed nothing"
 
 

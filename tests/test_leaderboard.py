@@ -129,9 +129,10 @@ def test_random_weights_of_other_seeds_are_one_configuration(tmp_path):
 def test_rows_that_would_read_alike_say_what_differs(tmp_path):
     first, second = cell(0.9), cell(0.8, method_config={"per_class": 20}, variant="per_class=20")
     assert "| replay (per_class=20) " in page(tmp_path, first, second)
-    third = cell(0.7, seed=1, batch_size=16)
+    third = cell(0.7, seed=1, backbone_arguments={"pad_type": "same"})
     text = page(tmp_path, third)
-    assert "| replay (batch_size=8) " in text and "| replay (batch_size=16) " in text
+    assert "| replay (backbone_arguments={}) " in text
+    assert "| replay (backbone_arguments={'pad_type': 'same'}) " in text
 
 
 def test_capabilities_are_marked(tmp_path):

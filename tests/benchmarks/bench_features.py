@@ -6,17 +6,20 @@
 """
 
 import argparse
+from ast import literal_eval
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
-from bench.pretrain import ARCHITECTURE, MEAN, STD, WEIGHTS
+from bench.pretrain import ARCHITECTURE, WEIGHTS
 
 TRAIN, BANK = 100, 2000
 
@@ -26,7 +29,7 @@ def extract(network, images: np.ndarray, stages: tuple[int, ...]) -> torch.Tenso
     found = []
     for part in torch.from_numpy(images).permute(0, 3, 1, 2).split(32):
         with torch.inference_mode():
-            maps = [m for i, m in enumerate(network((part.float() / 255 - MEAN[0]) / STD[0])) if i in stages]
+            maps = [m for i, m in enumerate(network(part.float() / 255)) if i in stages]
         maps = [F.avg_pool2d(m, 3, 1, 1) for m in maps]
         maps = [F.interpolate(m, maps[0].shape[-2:], mode="bilinear", align_corners=False) for m in maps]
         found.append(torch.cat(maps, 1).permute(0, 2, 3, 1))
@@ -99,10 +102,13 @@ def _networks(weights: Path):
     for seed in range(3):
         torch.manual_seed(seed)
         nets.append(timm.create_model(ARCHITECTURE, num_classes=0))
-    return [
-        lambda x, net=net.eval(): net.forward_intermediates(x, indices=[1, 2, 3], intermediates_only=True)
-        for net in nets
-    ]
+    with safe_open(weights, "pt") as file:
+        mean, std = (torch.tensor(literal_eval(file.metadata()[key])).view(3, 1, 1) for key in ("mean", "std"))
+
+    def read(net: torch.nn.Module, image: torch.Tensor):
+        return net.forward_intermediates((image - mean) / std, indices=[1, 2, 3], intermediates_only=True)
+
+    return [partial(read, net.eval()) for net in nets]
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """A bottleneck and decoder for any backbone, mirrored from the channels and strides of its features."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, cat, nn
 
@@ -14,14 +15,14 @@ class Mirror(nn.Module):
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int]):
         super().__init__()
-        deepest, width = strides[-1], 2 * channels[-1]
+        deepest, width = strides[-1], channels[-1]
         self.down = nn.ModuleList(
-            _halvings(c, channels[-1], 2 * deepest // s) for c, s in zip(channels, strides, strict=True)
+            _halvings(c, width // 2, 2 * deepest // s) for c, s in zip(channels, strides, strict=True)
         )
-        self.fuse = nn.Sequential(_conv(channels[-1] * len(channels), width, 1), _conv(width, width, 3))
-        steps = [2] + [strides[i + 1] // strides[i] for i in reversed(range(len(strides) - 1))]
+        self.fuse = nn.Sequential(_conv(width // 2 * len(channels), width, 1), _conv(width, width, 3))
+        steps = [2, *(deep // shallow for shallow, deep in reversed(list(pairwise(strides))))]
         widths = [width, *reversed(channels)]
-        self.up = nn.ModuleList(_stage(a, b, k) for a, b, k in zip(widths, widths[1:], steps, strict=False))
+        self.up = nn.ModuleList(_stage(a, b, k) for (a, b), k in zip(pairwise(widths), steps, strict=True))
         self.out = nn.ModuleList(nn.Conv2d(c, c, 1) for c in reversed(channels))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

@@ -1,0 +1,194 @@
+"""The command line: what it refuses, and with which sentence. Planning runs in this process to save the imports."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bench import cli, pool, results, session
+from bench.runner import work
+
+ROOT = Path(__file__).parents[1]
+MANIFEST = """
+version: 1
+reader: synthetic
+image_size: 64
+source: tests
+options: {train: 8, good: 4, anomalous: 4}
+steps: [[gear], [wood]]
+"""
+
+
+class Wire:
+    """Stands in for the pipe to a cell's process."""
+
+    def __init__(self, cell, hear):
+        self.cell, self.hear = cell, hear
+
+    def send(self, event):
+        self.hear(self.cell, event)
+
+
+def run_here(context, cells, root, *, jobs, threads, loggers, on_event):
+    for cell in cells:
+        work(cell, root, Wire(cell, on_event), threads, loggers)
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """Call the command line in this process, in a folder of its own; returns (exit code, output)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pool, "server", lambda: None)
+    monkeypatch.setattr(pool, "call", lambda context, function, *arguments: function(*arguments))
+    monkeypatch.setattr(pool, "run", run_here)
+    shutil.copytree(ROOT / "results" / "published", tmp_path / "results" / "published")
+    (tmp_path / "mini.yaml").write_text(MANIFEST)
+
+    def call(*arguments):
+        code = cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+BASE = ("run", "--methods", "finetune", "--detectors", "autoencoder", "--scenario", "mini.yaml")
+MINI = (*BASE, "--set", "autoencoder.epochs=1")
+
+
+def test_a_run_fills_the_table_and_the_second_finds_it_finished(bench, tmp_path):
+    code, out = bench(*MINI)
+    assert code == 0, out
+    table = (tmp_path / "leaderboard.md").read_text()
+    assert "custom/mini@1" in table and "| finetune" in table
+    assert bench("leaderboard", "--check")[0] == 0
+    code, out = bench(*MINI)
+    assert (code, "0 cells ran, 0 failed, 1 were finished before" in out) == (0, True)
+    code, out = bench(*MINI, "--plan")
+    assert "finished" in out and "0 of 1 cells would run" in out
+
+
+def test_redo_chooses_what_runs_again(bench, tmp_path):
+    bench(*MINI)
+    path = next(tmp_path.glob("results/custom/**/seed-0.json"))
+    assert "1 of 1" in bench(*MINI, "--plan", "--redo", "all")[1]
+    assert "0 of 1" in bench(*MINI, "--plan", "--redo", "failed")[1]
+    record = results.read(path)
+    results.write(tmp_path / "results", record | {"status": "failed", "reason": "Error: x"})
+    assert "0 of 1" in bench(*MINI, "--plan")[1], "a failure is a result: it is repeated on request only"
+    assert "1 of 1" in bench(*MINI, "--plan", "--redo", "failed")[1]
+
+
+def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
+    code, _ = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
+    assert code == 0
+    assert "cl_patchcore needs a detector with memory_bank" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_a_crash_is_a_row_with_its_traceback_and_exit_code_1(bench, tmp_path):
+    (tmp_path / "broken.py").write_text(
+        '"""Breaks on purpose: to see its traceback."""\nfrom methods.finetune import Config, Setup, Strategy\n'
+        "def build(config: Config, setup: Setup) -> Strategy:\n    raise RuntimeError('on purpose')\n"
+    )
+    code, out = bench(*MINI[:1], "--methods", "broken", "--plugin", "broken.py", *MINI[3:])
+    assert code == 1 and "1 failed" in out
+    assert "on purpose" in (tmp_path / "leaderboard.md").read_text()
+    assert "RuntimeError: on purpose" in bench("show", next(tmp_path.glob("results/custom/**/seed-0.json")))[1]
+
+
+def test_show_prints_the_matrix(bench):
+    bench(*MINI)
+    code, out = bench("show", "custom/mini/finetune+autoencoder*/seed-0")
+    assert code == 0 and "image_auroc" in out and "gear" in out and "—" in out
+
+
+def test_csv_logger_writes_every_value(bench, tmp_path):
+    bench(*MINI, "--logger", "csv")
+    lines = next(tmp_path.glob("results/custom/**/*.log.csv")).read_text().splitlines()
+    assert lines[0] == "step,metric,value" and any(line.startswith("1,image_auroc/gear,") for line in lines)
+
+
+BAD = {
+    "unknown method": (["--methods", "finetun"], "no method 'finetun'. Did you mean 'finetune'?"),
+    "unknown detector": (["--detectors", "patchcor"], "Did you mean 'patchcore'?"),
+    "unknown scenario": (["--scenario", "mvtec/10-1x6"], "mvtec/10-1x5"),
+    "wrong version": (["--scenario", "synthetic/1x6@9"], "version"),
+    "unknown option": (["--set", "autoencoder.epoch=3"], "no option of autoencoder 'epoch'. Did you mean 'epochs'?"),
+    "option of an absent method": (["--set", "replay.memory=3"], "'replay'"),
+    "malformed option": (["--set", "epochs=3"], "owner.option=value"),
+    "option of another type": (["--set", "autoencoder.epochs=many"], "autoencoder.epochs='many' is str"),
+    "unknown order": (["--order", "sideways"], "random:SEED"),
+    "unknown device": (["--device", "tpu"], "none of auto, cpu, cuda"),
+    "no data given": (["--scenario", "mvtec/3x5"], "--data"),
+    "no such data folder": (["--scenario", "mvtec/3x5", "--data", "nowhere"], "nowhere"),
+    "data is a file": (["--scenario", "mvtec/3x5", "--data", "mini.yaml"], "mini.yaml"),
+    "absent weights": (["--detectors", "padim", "--weights", "none.safetensors"], "no weights 'none.safetensors'"),
+    "weights of another network": (
+        ["--detectors", "padim", "--weights", "odd.safetensors"],
+        "name the right --backbone",
+    ),
+    "imagenet weights offline": (
+        ["--detectors", "padim", "--weights", "imagenet", "--backbone", "resnet10t"],
+        "--weights FILE",
+    ),
+    "unknown backbone": (
+        ["--detectors", "padim", "--weights", "random", "--backbone", "resnet1000"],
+        "no timm backbone",
+    ),
+    "backbone argument": (
+        ["--detectors", "padim", "--weights", "random", "--backbone", "test_resnet:padding=odd"],
+        "does not take",
+    ),
+    "unknown logger": (["--logger", "printer"], "csv, tensorboard, wandb"),
+    "no plugin file": (["--plugin", "absent.py"], "no plugin file 'absent.py'"),
+    "plugin that is none": (["--plugin", "empty.py"], "is no plugin"),
+    "plugin of a taken name": (["--plugin", "finetune.py"], "two methods are called 'finetune'"),
+    "class absent from the data": (["--scenario", "stray.yaml"], "no class 'gearbox'"),
+    "results folder is a file": (["--results", "mini.yaml"], "choose another folder with --results"),
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=str)
+def test_bad_input_is_one_sentence_and_exit_code_2_before_any_training(case, bench, tmp_path, monkeypatch):
+    (tmp_path / "stray.yaml").write_text(MANIFEST.replace("[gear]", "[gearbox]"))
+    (tmp_path / "empty.py").write_text('"""Nothing."""\n')
+    (tmp_path / "finetune.py").write_text((ROOT / "methods" / "finetune.py").read_text())
+    save_file({"x": torch.zeros(1)}, tmp_path / "odd.safetensors")
+    monkeypatch.setattr("bench.runner.run", lambda *_, **__: pytest.fail("training was started"))
+    arguments, wanted = BAD[case]
+    code, out = bench(*BASE, *arguments)
+    assert code == 2, out
+    error = [line for line in out.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and wanted in error[0]
+    assert "Traceback" not in out
+    assert not list(tmp_path.glob("results/custom/**/*.json"))
+
+
+def test_a_corrupt_cell_is_named_and_kept(bench, tmp_path):
+    bench(*MINI)
+    path = next(tmp_path.glob("results/custom/**/seed-0.json"))
+    path.write_text(path.read_text()[:100])
+    code, out = bench(*MINI)
+    assert code == 2 and path.name in out and "--redo all" in out
+    assert len(path.read_text()) == 100
+    assert bench(*MINI, "--redo", "all")[0] == 0
+    json.loads(path.read_text())
+
+
+def test_two_runs_on_one_results_folder(bench, tmp_path):
+    with results.lock(tmp_path / "results"):
+        code, out = bench(*MINI)
+    assert code == 2 and "in use by another run" in out and re.search(r"process \d+", out)
+
+
+def test_interrupting_says_how_to_go_on(bench, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "_run", interrupt)
+    code, out = bench(*MINI)
+    assert code == 130 and "goes on where this one stopped" in out

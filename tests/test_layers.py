@@ -1,0 +1,131 @@
+"""Who may import whom: read from the source, so that a wrong arrow fails before it is ever run."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "torchvision", "avalanche", "anomalib", "timm", "diffusers", "transformers", "lightning"}
+# Everything that a command which runs nothing may need: none of it may reach a heavy library.
+LIGHT = set(
+    "__init__ __main__ catalogue cell cli compare config data datacheck download errors fingerprint groups leaderboard "
+    "lint listing matrix metrics page pixels pool progress published registry results session show stream summary "
+    "tables".split()  # noqa: SIM905 - a list of words reads better than 29 quotes
+)
+# From the outside in; a module may import only from its own layer or further in.
+LAYERS = [
+    {"cli", "__main__"},
+    {"session"},
+    {"preload", "pool", "progress"},
+    {"runner"},
+    {"loggers"},
+    {"plan", "checkpoint"},
+    {"api"},
+    {"evaluation", "cost", "environment"},
+    {"strategy"},
+    {"backbone", "benchmark"},
+    {"detector"},
+    {"types"},
+]
+
+
+def imports(path: Path, *, late: bool) -> set[str]:
+    """Modules that a file imports at its top level, and with `late` inside functions too."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if late else _eager(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _eager(tree: ast.AST):
+    for node in ast.iter_child_nodes(tree):
+        typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not typing_only and not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+            yield node
+            yield from _eager(node)
+
+
+def bench_modules(path: Path, *, late: bool = True) -> set[str]:
+    names = {name.split(".")[1] for name in imports(path, late=late) if name.startswith("bench.")}
+    return {name for name in names if (ROOT / "bench" / f"{name}.py").exists()}
+
+
+def plugin_files() -> list[Path]:
+    return [
+        path
+        for path in sorted((ROOT / "methods").rglob("*.py"))
+        if path.name != "__init__.py" or path.parent.name not in ("methods", "detectors")
+    ]
+
+
+@pytest.mark.parametrize("path", plugin_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_plugin_imports_only_the_api_of_the_bench(path):
+    assert bench_modules(path) <= {"api"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "scenarios").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_reader_imports_only_the_light_side_of_the_bench(path):
+    assert bench_modules(path) <= {"data", "errors", "pixels"}
+    assert not HEAVY & {name.split(".")[0] for name in imports(path, late=True)}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.stem)
+def test_the_bench_reaches_plugins_only_through_the_registry(path):
+    assert not {"methods", "scenarios"} & {name.split(".")[0] for name in imports(path, late=True)}
+
+
+def test_arrows_point_inwards():
+    depth = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    for name, own in depth.items():
+        for other in bench_modules(ROOT / "bench" / f"{name}.py"):
+            assert depth.get(other, len(LAYERS)) >= own, f"bench.{name} imports bench.{other}, which is further out"
+
+
+def test_there_is_no_cycle():
+    graph = {path.stem: bench_modules(path, late=False) for path in (ROOT / "bench").glob("*.py")}
+    done: set[str] = set()
+    while graph.keys() - done:
+        free = {name for name in graph.keys() - done if not (graph[name] & graph.keys()) - done}
+        assert free, f"a cycle among {sorted(graph.keys() - done)}"
+        done |= free
+
+
+@pytest.mark.parametrize("name", sorted(LIGHT))
+def test_light_modules_import_nothing_heavy(name):
+    eager = imports(ROOT / "bench" / f"{name}.py", late=False)
+    assert not HEAVY & {module.split(".")[0] for module in eager}
+    assert bench_modules(ROOT / "bench" / f"{name}.py", late=False) <= LIGHT
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["run", "--help"], ["list"], ["leaderboard", "--check"], ["published"]], ids=" ".join
+)
+def test_commands_that_run_nothing_import_no_torch_and_start_fast(command):
+    code = (
+        "import sys, time, bench.cli; from contextlib import suppress\n"
+        "with suppress(SystemExit): bench.cli.main(sys.argv[1:])\n"
+        f"print('SECONDS', time.process_time(), 'HEAVY', sorted(set(sys.modules) & set({sorted(HEAVY)})))"
+    )
+    seconds = []
+    for _ in range(3):  # the least of three: what the command needs, not what the machine was doing
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        line = done.stdout.splitlines()[-1].split(maxsplit=3)
+        assert line[3] == "[]"
+        seconds.append(float(line[1]))
+        if seconds[-1] < 0.5:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"{command} took {min(seconds):.2f} s of CPU")

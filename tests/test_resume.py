@@ -1,0 +1,110 @@
+"""A killed run goes on at the next step with the same numbers; a seed decides everything, and only a seed."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+from mini import cell, read
+
+from bench import checkpoint, pool, results
+from bench.runner import run, work
+
+PARTS = ("matrices", "pooled", "threshold")
+
+
+def quick(stream, cache, *, seed=0, method="replay"):
+    overrides = {"autoencoder": {"epochs": 4}}
+    return cell(stream, cache, method, "autoencoder", seed=seed, overrides=overrides)
+
+
+def numbers(record: dict) -> str:
+    return json.dumps({part: record[part] for part in PARTS})
+
+
+@pytest.fixture(scope="module")
+def reference(stream, cache, tmp_path_factory):
+    root = tmp_path_factory.mktemp("reference")
+    run(quick(stream, cache), root)
+    return read(root, quick(stream, cache))
+
+
+def test_two_runs_of_one_seed_are_bit_identical(stream, cache, tmp_path, reference):
+    run(quick(stream, cache), tmp_path)
+    assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
+
+
+def test_another_seed_differs(stream, cache, tmp_path, reference):
+    other = quick(stream, cache, seed=1)
+    run(other, tmp_path)
+    assert numbers(read(tmp_path, other)) != numbers(reference)
+
+
+def test_twenty_kills_at_random_moments_change_no_bit(stream, cache, tmp_path, reference):
+    context, moment = pool.server(), random.Random(0)
+    killed = 0
+    while killed < 20:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(quick(stream, cache), tmp_path, theirs, 1, ()))
+        process.start()
+        theirs.close()
+        time.sleep(moment.uniform(0.0, 0.6) if killed else 5.0 * moment.random())  # the first pays for the imports
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.join()
+        path = results.path_of(tmp_path, quick(stream, cache).spec)
+        if path.exists() and read(tmp_path, quick(stream, cache))["status"] == "ok":
+            path.unlink()  # it finished before the kill came: start the stream again
+    run(quick(stream, cache), tmp_path)
+    record = read(tmp_path, quick(stream, cache))
+    assert record["status"] == "ok"
+    assert numbers(record) == numbers(reference)
+    assert len(record["cost"]["train_s"]) == len(stream.steps)
+
+
+def test_an_interrupted_cell_does_not_train_finished_steps_again(stream, cache, tmp_path, reference):
+    events = []
+
+    def stop_after_two(event):
+        if event.get("step") == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(quick(stream, cache), tmp_path, stop_after_two)
+    run(quick(stream, cache), tmp_path, events.append)
+    # The interrupt came before step 2 was saved, so exactly that step is done again.
+    assert [event["start"] for event in events if "start" in event] == [1]
+    assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used(stream, cache, tmp_path):
+    one = quick(stream, cache)
+    path = results.path_of(tmp_path, one.spec).with_suffix(".ckpt")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"truncated")
+    run(one, tmp_path)  # a broken one is passed over, too
+    assert read(tmp_path, one)["status"] == "ok"
+
+
+def test_a_full_disk_loses_no_step_and_says_so(stream, cache, tmp_path, monkeypatch, reference):
+    real, calls = checkpoint.os.replace, []
+
+    def full(source, target):
+        calls.append(target)
+        if len(calls) == 3:  # the checkpoint of the second step
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(results.BadInput, match="free some space"):
+        run(quick(stream, cache), tmp_path)
+    monkeypatch.undo()
+    partial = read(tmp_path, quick(stream, cache))
+    assert partial["status"] == "partial"
+    assert np.isfinite(partial["matrices"]["image_auroc"][0][0])
+    run(quick(stream, cache), tmp_path)
+    assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
