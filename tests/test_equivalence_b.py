@@ -1,7 +1,7 @@
 """SuperSimpleNet, EfficientAD and Dinomaly train under the bench exactly as in anomalib."""
 
 from functools import partial
-from itertools import count, repeat
+from itertools import count
 from types import SimpleNamespace
 from unittest import mock
 
@@ -74,7 +74,9 @@ def efficient(training):
     theirs.model.load_state_dict(training.initial.net.state_dict())
     loader = [SimpleNamespace(image=image) for image in training.images]
     theirs.model.mean_std.update(theirs.teacher_channel_mean_std(loader))
-    theirs.imagenet_iterator = repeat([training.initial.outside(4)])
+    outside = training.initial.outside
+    outside.generator.manual_seed(training.detector.outside.generator.initial_seed())
+    theirs.imagenet_iterator = ([outside(4)] for _ in training.steps)
     losses = fit(theirs, training, schedule_every=1, images=lambda image: image)
     theirs.eval()
     with torch.no_grad():  # quantiles of normal images, as anomalib takes them of a validation set
@@ -98,9 +100,10 @@ def dinomaly(training):
 
 
 @pytest.fixture
-def grey_folder(tmp_path):
-    pixels = np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "outside.png")  # already grey: whether it is made grey does not matter
+def pictures(tmp_path):
+    for name in ("one.png", "two.jpg"):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
     return str(tmp_path)
 
 
@@ -117,8 +120,8 @@ def test_supersimplenet_trains_as_in_anomalib():
     assert_same_training("supersimplenet", supersimplenet, epochs=EPOCHS, strides=(4, 8), lr=1e-4)
 
 
-def test_efficientad_trains_as_in_anomalib(grey_folder):
-    config = {"lr": 1e-4, "held_out": 0.0, "penalty_images": grey_folder}
+def test_efficientad_trains_as_in_anomalib(pictures):
+    config = {"lr": 1e-4, "held_out": 0.0, "penalty_images": pictures}
     assert_same_training("efficientad", efficient, epochs=EPOCHS, **config)
 
 
