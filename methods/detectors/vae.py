@@ -5,6 +5,7 @@ those of the authors' code. Images are scaled to -1..1, the range of the Tanh.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +89,7 @@ def _down(channels: tuple[int, ...]) -> list[nn.Module]:
 def _up(channels: tuple[int, ...]) -> list[nn.Module]:
     """As many doublings, mirrored, without batch norm in the first; the last makes the image."""
     narrowing = list(reversed(channels))
-    pairs = zip(narrowing, narrowing[1:], strict=False)
-    blocks = [_block(nn.ConvTranspose2d(a, b, 4, 2, 1), i > 0) for i, (a, b) in enumerate(pairs)]
+    blocks = [_block(nn.ConvTranspose2d(a, b, 4, 2, 1), i > 0) for i, (a, b) in enumerate(pairwise(narrowing))]
     return [*blocks, nn.ConvTranspose2d(channels[0], 3, 4, 2, 1)]
 
 
