@@ -1,4 +1,8 @@
-"""Train the small feature network on procedural pictures: which material is it, at every place and stride."""
+"""Train the small feature network on procedural pictures: materials side by side, under other light, marked.
+
+Two tasks at every place: name the material (strides 8 to 32), and have the nearest features be of the same, unmarked
+material (strides 4 to 16; neighbourhood components analysis, Goldberger et al., NeurIPS 2004, with marks as outliers).
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from bench.procedural import MARKS, marked, material, mosaic, palettes
+from bench.procedural import marked, material, mosaic, palettes
 
 WEIGHTS = Path(__file__).parent / "weights" / "procedural_features.safetensors"
 ARCHITECTURE = "test_resnet"  # timm: 0.37 M parameters; strides 4, 8, 16, 32 after layer1 .. layer4
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what backbones are fed with unless told otherwise
-MATERIALS, PALETTES, SIDE, SIZE, BATCH = 256, 24, 160, 64, 32
-RATE, DECAY, STEPS = 3e-3, 0.05, 2500
-# The pixel in the middle of each place that a stage is read at; of stride 4 only every other place, for time.
-PLACES = (slice(6, None, 8), slice(4, None, 8), slice(8, None, 16), slice(16, None, 32))
+MATERIALS, PALETTES, SIDE, SIZE, PLAY, BATCH, ANCHORS = 256, 24, 160, 64, 2, 32, 64
+RATE, DECAY, STEPS = 3e-3, 0.05, 1000
+# The pixel in the middle of each place of a stage.
+PLACES = (slice(2, None, 4), slice(4, None, 8), slice(8, None, 16), slice(16, None, 32))
 
 
 class Pretext(nn.Module):
@@ -31,7 +35,7 @@ class Pretext(nn.Module):
 
         self.network = timm.create_model(ARCHITECTURE, num_classes=0)
         widths = [stage["num_chs"] for stage in self.network.feature_info[1:]]
-        self.heads = nn.ModuleList(nn.Conv2d(width, materials, 1) for width in widths)
+        self.heads = nn.ModuleList(nn.Conv2d(width, materials, 1) for width in widths[1:])
         self.sharpness = nn.Parameter(torch.zeros(len(widths)))
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -43,19 +47,29 @@ class Pretext(nn.Module):
             found.append(x)
         return found
 
-    def place_loss(self, stage: int, plain: Tensor, other: Tensor, kept: Tensor) -> Tensor:
-        """How badly the nearest of all places (by squared distance) is the same place under another light.
+    def nearest_loss(self, stage: int, maps: Tensor, label: Tensor, mark: Tensor) -> Tensor:
+        """How badly the nearest places are of the same material: what nearest-neighbour scoring asks of features.
 
-        `plain`, `other` (B, C, h, w) are two views; where `kept` (B, h, w) is False the other one bears a mark, and is
-        only something to be told apart. Places compete within groups of at least 256.
+        `maps` (2 B, C, h, w) holds B views, then the same pictures shifted a little, under another light and marked;
+        `label` (B, h, w) is the material, `mark` (B, h, w) True where the second view bears a mark: a place near to
+        nothing. Places compete within groups of at least 256 (neighbourhood components analysis).
         """
+        plain, other = maps.chunk(2)
         group = max(1, 256 // plain.shape[-1] ** 2)
         a, b = (v.flatten(2).transpose(1, 2).reshape(len(v) // group, -1, v.shape[1]) for v in (plain, other))
-        far = torch.cdist(a, b).square() / a.shape[-1]
-        logits = -far * self.sharpness[stage].exp() * 5
-        target = torch.arange(a.shape[1]).expand(len(a), -1)
-        loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
-        return loss[kept.reshape(len(a), -1)].mean()
+        names, marked = label.reshape(len(a), -1), mark.reshape(len(a), 1, -1)
+        some = torch.randperm(a.shape[1])[:ANCHORS]
+        same = names[:, some, None] == names[:, None, :]
+        scale = self.sharpness[stage].exp() * 5 / a.shape[-1]
+        near, own = (-_squared(a[:, some], v) * scale for v in (b, a))
+        right = near.masked_fill(~same | marked, -1e4).logsumexp(-1)
+        wrong = torch.cat([near.masked_fill(same & ~marked, -1e4), own.masked_fill(same, -1e4)], -1).logsumexp(-1)
+        return F.softplus(wrong - right)[(same & ~marked).any(-1)].mean()
+
+
+def _squared(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distances (B, n, m) between rows of a (B, n, C) and b (B, m, C)."""
+    return a.square().sum(-1)[..., None] + b.square().sum(-1)[:, None] - 2 * a @ b.transpose(1, 2)
 
 
 def features(out: Path | None = None, seed: int = 0, steps: int = STEPS, log=print) -> dict[str, float]:
@@ -85,39 +99,48 @@ def _train(rng: np.random.Generator, steps: int, log) -> tuple[Pretext, dict[str
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, max(steps, 2), pct_start=0.1)
     right: list[list[float]] = []
     for step in range(1, steps + 1):
-        image, label, mark = _batch(rng, bank)
-        maps = model(image)
-        reads = [head(m[..., 1::2, 1::2] if m is maps[0] else m) for head, m in zip(model.heads, maps, strict=True)]
-        truth = [label[:, places, places] for places in PLACES]
-        name = sum(F.cross_entropy(read, true, label_smoothing=0.1) for read, true in zip(reads, truth, strict=True))
-        place = 0
-        for stage, m in enumerate(maps[:3]):
-            marked = F.max_pool2d(mark, mark.shape[-1] // m.shape[-1])[:, 0] > 0
-            place = place + model.place_loss(stage, *m.chunk(2), ~marked)
-        loss = name + 2 * place
+        loss, near, reads = _judge(model, *_batch(rng, bank))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        right.append([(r.argmax(1) == t).float().mean().item() for r, t in zip(reads, truth, strict=True)])
+        right.append(reads)
         if step % 100 == 0 or step == steps:
-            shares = dict(zip(("4", "8", "16", "32"), np.mean(right[-100:], 0).round(3).tolist(), strict=True))
-            log(
-                f"step {step}/{steps} loss {loss.item():.3f} places {place.item():.3f} right per stride {shares} {time.perf_counter() - started:.0f} s"
-            )
+            shares = dict(zip(("8", "16", "32"), np.mean(right[-100:], 0).round(3).tolist(), strict=True))
+            spent = f"loss {loss.item():.3f}, of it nearest {near.item():.3f}, {time.perf_counter() - started:.0f} s"
+            log(f"step {step}/{steps}: {spent}; materials named rightly per stride {shares}")
     return model.eval(), shares
 
 
+def _judge(model: Pretext, image: Tensor, label: Tensor, mark: Tensor) -> tuple[Tensor, Tensor, list[float]]:
+    """The loss of a batch, the part of it that nearest neighbours cause, and the share of places named rightly."""
+    maps = model(image)
+    reads = [head(m) for head, m in zip(model.heads, maps[1:], strict=True)]
+    truth = [label[:, places, places].repeat(2, 1, 1) for places in PLACES[1:]]
+    name = sum(F.cross_entropy(read, true, label_smoothing=0.1) for read, true in zip(reads, truth, strict=True))
+    near = image.new_zeros(())
+    for stage, (m, places) in enumerate(zip(maps[:3], PLACES[:3], strict=True)):
+        marks = F.max_pool2d(mark, mark.shape[-1] // m.shape[-1])[:, 0] > 0
+        near = near + model.nearest_loss(stage, m, label[:, places, places], marks)
+    right = [(read.argmax(1) == true).float().mean().item() for read, true in zip(reads, truth, strict=True)]
+    return 0.5 * name + 2 * near, near, right
+
+
 def _batch(rng: np.random.Generator, bank: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Each mosaic twice, the second time marked: normalised images (2 B, 3, S, S) under random light,
-    their materials (2 B, S, S), and the marks of the second half (B, 1, S, S)."""
-    pairs = [mosaic(rng, bank, SIZE) for _ in range(BATCH)]
-    painted = [marked(rng, image) for image, _ in pairs]
-    pixels = [image for image, _ in pairs] + [image for image, _ in painted]
-    image = _lit(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255)
-    label = torch.from_numpy(np.stack([label for _, label in pairs])).repeat(2, 1, 1)
-    mark = torch.from_numpy(np.stack([mark for _, mark in painted]))[:, None].float()
-    return (image - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1), label, mark
+    """Each mosaic twice, the second time marked and shifted by up to PLAY px: normalised images (2 B, 3, S, S) under
+    random light, their materials (B, S, S), and the marks of the second half (B, 1, S, S)."""
+    plain, other, labels, marks = [], [], [], []
+    for _ in range(BATCH):
+        image, label = mosaic(rng, bank, SIZE + 2 * PLAY)
+        painted, mark = marked(rng, image)
+        middle, (y, x) = slice(PLAY, PLAY + SIZE), rng.integers(0, 2 * PLAY + 1, 2)
+        plain.append(image[middle, middle])
+        labels.append(label[middle, middle])
+        other.append(painted[y : y + SIZE, x : x + SIZE])
+        marks.append(mark[y : y + SIZE, x : x + SIZE])
+    image = _lit(torch.from_numpy(np.stack(plain + other)).permute(0, 3, 1, 2).float() / 255)
+    image = (image - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    return image, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(marks))[:, None].float()
 
 
 def _lit(image: Tensor) -> Tensor:
@@ -139,7 +162,7 @@ def _save(network: nn.Module, out: Path, seed: int, steps: int, accuracy: dict[s
         "std": str(STD),
         "seed": str(seed),
         "steps": str(steps),
-        "task": f"which of {MATERIALS} procedural materials, at every place, strides 4, 8, 16 and 32",
+        "task": f"name {MATERIALS} procedural materials; nearest features of the same, unmarked material",
         "accuracy": str(accuracy),
         "command": f"python -m bench pretrain features --seed {seed} --steps {steps}",
         "torch": torch.__version__,

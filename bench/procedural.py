@@ -15,7 +15,7 @@ Field = Callable[[np.random.Generator, int], np.ndarray]  # -> (size, size), per
 
 
 def palettes(rng: np.random.Generator, count: int) -> list[np.ndarray]:
-    """Colour ramps (2..4, 3) around a common grey, mostly muted: fewer than materials, so that colour alone says little."""
+    """Mostly muted colour ramps (2..4, 3): fewer than materials, so that colour alone says little."""
     found = []
     for _ in range(count):
         hue = rng.uniform(0.2, 0.75) + rng.normal(0, rng.choice([0.03, 0.12]), 3)
@@ -156,9 +156,8 @@ def _strokes(rng: np.random.Generator, size: int) -> np.ndarray:
     angle, spread, long = rng.uniform(0, np.pi), rng.uniform(0, 1.5), rng.uniform(6, 40)
     for x, y, turn, tone in zip(*rng.uniform(-9, size + 9, (2, 500)), *rng.standard_normal((2, 500)), strict=True):
         a = angle + spread * turn
-        draw.line(
-            [(x, y), (x + long * np.cos(a), y + long * np.sin(a))], fill=float(tone), width=int(rng.integers(1, 4))
-        )
+        end = (x + long * np.cos(a), y + long * np.sin(a))
+        draw.line([(x, y), end], fill=float(tone), width=int(rng.integers(1, 4)))
     return np.asarray(sheet)
 
 

@@ -1,7 +1,6 @@
 """The small feature network: the shipped weights fit, and the command that makes them is reproducible."""
 
 import numpy as np
-import pytest
 import timm
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -26,15 +25,14 @@ def test_strides_are_those_that_the_detectors_ask_for():
     assert network.feature_info.reduction() == [4, 8, 16]
 
 
-@pytest.mark.parametrize("steps", [2])
-def test_two_steps_run_and_give_the_same_weights_again(tmp_path, monkeypatch, steps):
+def test_two_steps_run_and_give_the_same_weights_again(tmp_path, monkeypatch):
+    steps = 2
     monkeypatch.setattr(pretrain, "MATERIALS", 8)
     monkeypatch.setattr(pretrain, "BATCH", 16)
     said = []
-    runs = [
-        pretrain.features(tmp_path / f"{i}.safetensors", seed=i // 2, steps=steps, log=said.append) for i in range(3)
-    ]
-    first, again, other = (load_file(tmp_path / f"{i}.safetensors") for i in range(3))
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    runs = [pretrain.features(path, i // 2, steps, said.append) for i, path in enumerate(paths)]
+    first, again, other = map(load_file, paths)
     assert runs[0] == runs[1]
     assert all((first[name] == again[name]).all() for name in first)
     assert any((first[name] != other[name]).any() for name in first)

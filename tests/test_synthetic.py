@@ -1,6 +1,7 @@
 """The embedded stream: what is drawn, how exact its masks are, and that nothing trivial gives the defects away."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -92,12 +93,8 @@ def test_brightness_and_contrast_of_an_image_do_not_tell_its_label(category):
 
 def test_harder_defects_are_fainter():
     def contrast(difficulty: float) -> float:
-        drawn = [
-            render(key(c, k, i, difficulty=difficulty), 64)
-            for c in CLASSES
-            for k in ("scratch", "blob")
-            for i in range(3)
-        ]
+        which = product(CLASSES, ("scratch", "blob"), range(3))
+        drawn = [render(key(*one, difficulty=difficulty), 64) for one in which]
         return np.mean([np.abs(image[mask].astype(float) - twin[mask]).mean() for image, twin, mask in drawn])
 
     assert contrast(0.0) > 1.5 * contrast(0.5) > 2.2 * contrast(0.8)

@@ -72,3 +72,8 @@ def box(x: float, y: float, half_x: float, half_y: float, angle: float = 0.0, ra
         return np.hypot(np.maximum(p, 0), np.maximum(q, 0)) + np.minimum(np.maximum(p, q), 0) - radius
 
     return distance
+
+
+def everywhere(x: Array, y: Array) -> Array:
+    """The region that is the whole image."""
+    return np.full(np.shape(x), -1.0)

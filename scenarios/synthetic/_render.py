@@ -7,10 +7,10 @@ import numpy as np
 
 from ._defects import KINDS
 from ._field import Array, grid
-from ._objects import board, capsule, gear
-from ._textures import fabric, tile, wood
+from ._objects import Board, Capsule, Gear
+from ._textures import Fabric, Tile, Wood
 
-CLASSES = {"fabric": fabric, "gear": gear, "wood": wood, "board": board, "tile": tile, "capsule": capsule}
+CLASSES = {"fabric": Fabric, "gear": Gear, "wood": Wood, "board": Board, "tile": Tile, "capsule": Capsule}
 FINE = 128  # px: smaller images are painted at least this fine, then averaged
 
 
@@ -47,13 +47,13 @@ class Key:
 
 def render(key: Key, size: int) -> tuple[Array, Array, Array]:
     """Image and its defect-free twin (size, size, 3) uint8, and the mask (size, size) bool outside which they agree."""
-    scene = CLASSES[key.category](key.rng("item"))
+    scene = CLASSES[key.category](key.rng("item")).scene()
     fold = -(-FINE // size)
     x, y = grid(size * fold)
     twin = image = scene.paint(x, y)
     mask = np.zeros(x.shape, bool)
     if key.kind != "good":
-        changed, mask = KINDS[key.kind](scene, twin, x, y, key.rng("defect"), 1 - key.difficulty)
+        changed, mask = KINDS[key.kind](scene, twin, x, y, key.rng("defect"), 1.45 - 1.2 * key.difficulty)
         image = np.where(mask[..., None], changed, twin)
     light = _light(key, x, y)
     grain = _grain(key, size)
@@ -64,9 +64,9 @@ def render(key: Key, size: int) -> tuple[Array, Array, Array]:
 def _light(key: Key, x: Array, y: Array) -> Array:
     """Lamp: strength, colour and a fall-off across the image, (H, W, 3)."""
     rng = key.rng("light")
-    slope_x, slope_y = rng.normal(0, 0.05, 2)
-    lamp = rng.uniform(0.8, 1.12) * rng.normal(1, 0.012, 3)
-    return lamp * (1 + slope_x * x + slope_y * y - rng.uniform(0, 0.08) * (x * x + y * y))[..., None]
+    slope_x, slope_y = rng.normal(0, 0.035, 2)
+    lamp = rng.uniform(0.87, 1.09) * rng.normal(1, 0.01, 3)
+    return lamp * (1 + slope_x * x + slope_y * y - rng.uniform(0, 0.06) * (x * x + y * y))[..., None]
 
 
 def _grain(key: Key, size: int) -> Array:

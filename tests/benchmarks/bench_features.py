@@ -40,9 +40,8 @@ def judge(network, train, test, labels, masks, stages) -> tuple[float, float]:
     """Image and pixel AUROC of the distance to the nearest of BANK random training patches."""
     patches = extract(network, train, stages).flatten(0, 2)
     bank = patches[torch.randperm(len(patches), generator=torch.Generator().manual_seed(0))[:BANK]]
-    maps = torch.stack(
-        [torch.cdist(one.flatten(0, 1), bank).amin(1).view(one.shape[:2]) for one in extract(network, test, stages)]
-    )
+    found = extract(network, test, stages)
+    maps = torch.stack([torch.cdist(one.flatten(0, 1), bank).amin(1).view(one.shape[:2]) for one in found])
     maps = F.interpolate(maps[:, None], masks.shape[1:], mode="bilinear", align_corners=False)
     maps = F.avg_pool2d(maps, 5, 1, 2, count_include_pad=False)[:, 0].numpy()
     pixel = roc_auc_score(masks.ravel(), maps.ravel()) if masks.any() else np.nan
@@ -118,7 +117,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--pasted", action="store_true")
     parser.add_argument("--difficulty", type=float, default=0.5)
-    parser.add_argument("--stages", default="12", help="digits of layer1 to layer3, counted from 0")
+    parser.add_argument("--stages", default="01", help="which of the strides 4, 8, 16 (0, 1, 2)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     nets, stages = _networks(options.weights), tuple(int(digit) for digit in options.stages)

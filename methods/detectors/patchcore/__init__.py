@@ -7,12 +7,12 @@ Each step's bank replaces the last one: under fine-tuning, earlier classes are f
 from dataclasses import dataclass
 
 import torch
-from anomalib.models.components.sampling import KCenterGreedy
 from anomalib.models.image.patchcore.anomaly_map import AnomalyMapGenerator
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from torch import Tensor
 
 from bench.api import Detector, Prediction, Setup
+from methods.detectors.patchcore.coreset import coreset
 
 TRAITS = ("memory_bank",)
 BACKBONE = "wide_resnet50_2"
@@ -72,9 +72,7 @@ class PatchCore(Detector):
     @torch.no_grad()
     def thin(self, bank: Tensor, patches: int) -> Tensor:
         """Return at most `patches` rows of `bank` (n, D) by greedy k-centre."""
-        if len(bank) <= patches:
-            return bank
-        return KCenterGreedy(bank, patches / len(bank) + 1e-9).sample_coreset()
+        return coreset(bank, patches)
 
     def take_bank(self) -> Tensor:
         """Hand over the bank (n, D) of the step just learned; the detector keeps none."""
