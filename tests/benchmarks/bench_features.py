@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from bench import stream
 from bench.pretrain import ARCHITECTURE, WEIGHTS
