@@ -36,7 +36,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=12, batch_size=8, warmup=20, mining=100, layers=4, depth=2, side=0)
+        return cls(epochs=4, batch_size=8, warmup=20, mining=100, layers=4, depth=2, side=0)
 
 
 def build(config: Config, setup: Setup) -> Detector:

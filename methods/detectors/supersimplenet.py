@@ -31,7 +31,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=4, batch_size=8, lr=1e-3, sigma=1.5)
+        return cls(epochs=6, batch_size=8, lr=1e-3, strides=(16,), sigma=1.5)
 
 
 def build(config: Config, setup: Setup) -> Detector:

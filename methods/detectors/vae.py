@@ -29,7 +29,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=40, batch_size=8, lr=2e-3, channels=(16, 32, 64, 64), latent=64, sigma=1.5)
+        return cls(epochs=15, batch_size=8, lr=2e-3, channels=(16, 32, 64, 64), latent=64, sigma=1.5)
 
 
 def build(config: Config, setup: Setup) -> Detector:

@@ -37,7 +37,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=6, batch_size=8, lr=1e-3, width=32, channels=64, teacher="random")
+        return cls(epochs=4, batch_size=8, lr=1e-3, width=32, channels=64, teacher="random")
 
 
 def build(config: Config, setup: Setup) -> Detector:

@@ -29,7 +29,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=6, batch_size=8, lr=0.02, sigma=1.5)
+        return cls(epochs=8, batch_size=8, lr=0.02, strides=(4, 8), sigma=1.5)
 
 
 def build(config: Config, setup: Setup) -> Detector:
