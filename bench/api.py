@@ -7,11 +7,12 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from bench.backbone import BackboneSpec, Features
+from bench.backbone import BackboneSpec, Features, Student
 from bench.benchmark import as_float, normal_images
-from bench.detector import Detector, freeze, trainable
+from bench.detector import Detector, clip, freeze, trainable
 from bench.errors import BadInput
 from bench.strategy import Images, Strategy
+from bench.tokens import MapTokens, Tokens, tokens
 from bench.types import Batch, Prediction
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "Prediction",
     "Setup",
     "Strategy",
+    "Student",
     "as_float",
+    "clip",
     "freeze",
     "normal_images",
     "smooth",
@@ -60,11 +63,18 @@ class Setup:
 
     def features(self, *strides: int) -> Features:
         """Return the run's frozen backbone as feature maps at `strides`, e.g. `setup.features(4, 8, 16)`."""
+        return Features(self._backbone(), strides)
+
+    def tokens(self, count: int) -> Tokens | MapTokens:
+        """Return the run's frozen backbone as token sequences: `count` layers of a transformer, one of any other."""
+        return tokens(self._backbone(), count)
+
+    def _backbone(self) -> BackboneSpec:
         if self.backbone is None:
             raise BadInput(
                 "this detector needs a backbone but declares `BACKBONE = None`; remove that line from its file."
             )
-        return Features(self.backbone, strides)
+        return self.backbone
 
     def strategy(self, plugins: Sequence[Plugin] = ()) -> Strategy:
         """Return the run's detector under the training loop, with `plugins` in the order of their turn."""

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
 
@@ -40,27 +40,17 @@ class BackboneSpec:
     seed: int = 0  # of random weights, so that they are the same for every detector of a run
 
 
-class Features(nn.Module):
-    """Maps images (B, 3, H, W) in 0..1 to the backbone's feature maps at the strides asked for, frozen.
+class Backbone(nn.Module):
+    """A frozen network behind its input normalisation; can stand in for anomalib's `TimmFeatureExtractor`."""
 
-    `layers` names them, `channels` and `strides` describe them in the same order. Also stands in for anomalib's
-    `TimmFeatureExtractor` (`forward` returns an ordered dict; `out_dims` and `layers` as there).
-    """
-
-    def __init__(self, spec: BackboneSpec, strides: Sequence[int]):
+    def __init__(self, spec: BackboneSpec, net: nn.Module):
         super().__init__()
-        self.spec, self.strides = spec, tuple(strides)
-        self.net = freeze(_create(spec, self.strides))
-        info = self.net.feature_info
-        self.channels = self.out_dims = list(info.channels())
-        self.layers = [f"stride{stride}" for stride in self.strides]
+        self.spec, self.net = spec, self._prepared(net)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
-    @torch.no_grad()
-    def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
-        maps = self.net((image - self.mean) / self.std)
-        return OrderedDict(zip(self.layers, maps, strict=True))
+    def _prepared(self, net: nn.Module) -> nn.Module:
+        return freeze(net)
 
     def train(self, mode: bool = True):
         return self
@@ -72,15 +62,62 @@ class Features(nn.Module):
             yield
 
 
+class Features(Backbone):
+    """Maps images (B, 3, H, W) in 0..1 to the backbone's feature maps at the strides asked for, frozen.
+
+    `layers` names them, `channels` and `strides` describe them in the same order; `forward` returns an ordered dict,
+    and `out_dims` and `layers` are as in anomalib.
+    """
+
+    def __init__(self, spec: BackboneSpec, strides: Sequence[int]):
+        super().__init__(spec, _create(spec, tuple(strides)))
+        self.strides = tuple(strides)
+        self.channels = self.out_dims = list(self.net.feature_info.channels())
+        self.layers = [f"stride{stride}" for stride in self.strides]
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        return self._maps(image)
+
+    def _maps(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        maps = self.net((image - self.mean) / self.std)
+        return OrderedDict(zip(self.layers, maps, strict=True))
+
+
+class Student(Features):
+    """The architecture of `teacher`, to be trained from random weights of its own (drawn from the run's seed)."""
+
+    def __init__(self, teacher: Features):
+        own = replace(teacher.spec, weights=Weights("random"), seed=int(torch.randint(2**31, ())))
+        super().__init__(own, teacher.strides)
+
+    def _prepared(self, net: nn.Module) -> nn.Module:
+        return net
+
+    def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        return self._maps(image)
+
+    def train(self, mode: bool = True):
+        return nn.Module.train(self, mode)
+
+
 def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
     offered = _reductions(spec)
     missing = [stride for stride in strides if stride not in offered]
     if missing:
         raise BadInput(f"backbone {spec.name!r} has no features at stride {missing[0]}; it offers {offered}.")
-    indices = [offered.index(stride) for stride in strides]
+    return create(spec, features_only=True, out_indices=[offered.index(stride) for stride in strides])
+
+
+def create(spec: BackboneSpec, **kwargs) -> nn.Module:
+    """Return the timm network with the weights that `spec` names; `kwargs` are timm's.
+
+    Raises:
+        BadInput: for a name, arguments or weights that do not exist or do not fit.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)  # random weights must not depend on what was drawn before
-        net = _timm(spec, features_only=True, out_indices=indices, pretrained=spec.weights.kind == "imagenet")
+        net = _timm(spec, pretrained=spec.weights.kind == "imagenet", **kwargs)
     if spec.weights.file:
         _load(net, spec)
     return net

@@ -78,7 +78,7 @@ def _blank(image: Tensor) -> Tensor:
 
 def as_float(image: Tensor) -> Tensor:
     """(..., H, W, 3) uint8 -> (..., 3, H, W) float in 0..1."""
-    return image.movedim(-1, -3).float().div_(255)
+    return image.movedim(-1, -3).contiguous().float().div_(255)
 
 
 class KeptImages(Dataset):

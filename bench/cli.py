@@ -171,12 +171,12 @@ def _data(commands) -> None:
 
 
 def _do_data(options) -> None:
-    from bench import datacheck
+    from bench.data import check, download
 
     if options.action == "check":
-        print(datacheck.check(options.folder))
+        print(check.check(options.folder))
     else:
-        print(datacheck.download(options.name, options.to))
+        print(download.download(options.name, options.to))
 
 
 def _published(commands) -> None:

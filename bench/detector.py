@@ -69,3 +69,10 @@ def freeze(module: nn.Module) -> nn.Module:
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that an optimizer may move."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def clip(optimizer: Optimizer, norm: float) -> Optimizer:
+    """Cut the gradient, over all parameters of `optimizer`, to at most `norm` before each of its steps."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, norm) and None)
+    return optimizer

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import config, data, registry, results, stream
-from bench.backbone import BackboneSpec, Features, Weights
+from bench.backbone import BackboneSpec, Weights
 from bench.errors import BadInput
 from bench.metrics import METRIC_VERSION
+from bench.tokens import check
 
 TINY_BACKBONE = "test_resnet"
 PROCEDURAL = Path(__file__).parent / "weights" / "procedural_features.safetensors"
@@ -182,4 +183,4 @@ def _weights(text: str, backbone: str) -> Weights:
 def _check_backbones(cells: list[Cell]) -> None:
     """Build each backbone once, so that absent or unfitting weights are told before anything is trained."""
     for spec in {repr(cell.backbone): cell.backbone for cell in cells if cell.backbone and not cell.skip}.values():
-        Features(spec, (8, 16))
+        check(spec)

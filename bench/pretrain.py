@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from bench.procedural import marked, material, mosaic, palettes
 
@@ -164,7 +164,7 @@ def _save(network: nn.Module, out: Path, seed: int, steps: int, accuracy: dict[s
         "steps": str(steps),
         "task": f"name {MATERIALS} procedural materials; nearest features of the same, unmarked material",
         "accuracy": str(accuracy),
-        "command": f"python -m bench pretrain features --seed {seed} --steps {steps}",
+        "command": f"python -m bench pretrain features --seed {seed}",
         "torch": torch.__version__,
     }
     out.parent.mkdir(parents=True, exist_ok=True)

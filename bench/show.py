@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import results
 from bench.cell import Cell
 from bench.errors import BadInput
-from bench.summary import figures, learned_at
+from bench.leaderboard.summary import figures, learned_at
 
 MISSING = "—"
 PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")

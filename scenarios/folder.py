@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.data import Sample, refuse
+from bench.data.pixels import SUFFIXES
 from bench.errors import BadInput
-from bench.pixels import SUFFIXES
 
 NEEDS = "--data DIR with <class>/train/good, <class>/test/good, <class>/test/<defect> and <class>/ground_truth/<defect>"
 NORMAL = ("good", "ok", "normal")

@@ -5,8 +5,8 @@ import copy
 import numpy as np
 
 from bench.cell import SCHEMA, Cell
+from bench.leaderboard.summary import FINAL
 from bench.results import key_of
-from bench.summary import FINAL
 
 CLASSES = ("bottle", "cable", "capsule")
 

@@ -76,13 +76,25 @@ def cell(stream, cache, method: str, detector: str, *, seed: int = 0, overrides=
     methods, detectors = registry.find("method", method, plugins), registry.find("detector", detector, plugins)
     setup = setup_for(detectors)
     spec = {
-        "scenario": stream.name, "scenario_version": 1, "fingerprint": "test", "order": "published",
-        "classes": list(stream.classes), "steps": [list(step) for step in stream.steps], "image_size": stream.image_size,
-        "method": method, "method_config": {}, "detector": detector, "detector_config": {},
-        "backbone": setup.backbone and setup.backbone.name, "backbone_arguments": {},
+        "scenario": stream.name,
+        "scenario_version": 1,
+        "fingerprint": "test",
+        "order": "published",
+        "classes": list(stream.classes),
+        "steps": [list(step) for step in stream.steps],
+        "image_size": stream.image_size,
+        "method": method,
+        "method_config": {},
+        "detector": detector,
+        "detector_config": {},
+        "backbone": setup.backbone and setup.backbone.name,
+        "backbone_arguments": {},
         "weights": {"kind": "random", "source": "", "sha256": ""},
-        "size": "tiny", "seed": seed, "metric_version": 1, "variant": "",
-    }  # fmt: skip
+        "size": "tiny",
+        "seed": seed,
+        "metric_version": 1,
+        "variant": "",
+    }
     return Cell(spec, methods.declared["CAPABILITIES"], stream, setup.backbone, request)
 
 

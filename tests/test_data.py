@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from trees import picture, stream, touch_byte, tree
 
-from bench import data
 from bench.data import Sample, load
 from bench.errors import BadInput
 from bench.stream import reorder
@@ -72,8 +71,8 @@ def test_categories_follow_the_stream_and_pixels_the_class(root, cache):
 
 def test_a_second_load_decodes_and_hashes_nothing(root, cache, monkeypatch):
     first, identity = load(stream("bolt", "nut"), root, 16, cache)
-    monkeypatch.setattr(data, "pixels_of", None)
-    monkeypatch.setattr("bench.fingerprint._digest", None)
+    monkeypatch.setattr("bench.data.arrays.pixels_of", None)
+    monkeypatch.setattr("bench.data.fingerprint._digest", None)
     again, same = load(reorder(stream("bolt", "nut"), "reversed"), root, 16, cache)
     assert same == identity
     assert np.array_equal(first.images, again.images)

@@ -9,9 +9,9 @@ import threading
 import pytest
 from trees import mask, tree, visa_tree
 
-from bench import download as downloads
+from bench.data import download as downloads
 from bench.data import load
-from bench.datacheck import check
+from bench.data.check import check
 from bench.errors import BadInput
 from bench.stream import load as stream_named
 from scenarios import mvtec

@@ -13,10 +13,10 @@ from cells import cell
 from scipy.stats import t
 
 from bench import leaderboard, results
-from bench.compare import compare
-from bench.groups import sections
+from bench.leaderboard.compare import compare
+from bench.leaderboard.groups import sections
+from bench.leaderboard.summary import figures, stat, t95
 from bench.published import load
-from bench.summary import figures, stat, t95
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
 PAPER = {

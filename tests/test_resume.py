@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import time
 
 import numpy as np
@@ -45,16 +44,13 @@ def test_another_seed_differs(stream, cache, tmp_path, reference):
 
 def test_twenty_kills_at_random_moments_change_no_bit(stream, cache, tmp_path, reference):
     context, moment = pool.server(), random.Random(0)
-    killed = 0
-    while killed < 20:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(quick(stream, cache), tmp_path, theirs, 1, ()))
+    for kill in range(20):
+        _, events = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(quick(stream, cache), tmp_path, events, 1, ()))
         process.start()
-        theirs.close()
-        time.sleep(moment.uniform(0.0, 0.6) if killed else 5.0 * moment.random())  # the first pays for the imports
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            killed += 1
+        events.close()
+        time.sleep(moment.uniform(0.0, 0.6) if kill else 5.0 * moment.random())  # the first pays for the imports
+        process.kill()  # SIGKILL
         process.join()
         path = results.path_of(tmp_path, quick(stream, cache).spec)
         if path.exists() and read(tmp_path, quick(stream, cache))["status"] == "ok":

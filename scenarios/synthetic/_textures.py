@@ -110,7 +110,8 @@ class Tile(Texture):
         self.phase_x, self.phase_y = rng.uniform(0, 30, 2)
         self.base = np.array([0.42, 0.58, 0.55]) * rng.uniform(0.92, 1.08)
         self.accent = np.array([0.62, 0.66, 0.58]) * rng.uniform(0.92, 1.08)
-        self.grout = np.array([0.70, 0.68, 0.64]) * rng.uniform(0.92, 1.08)
+        self.grout = np.array([0.70, 0.68, 0.64]) * rng.uniform(0.85, 1.1)
+        self.depth = rng.uniform(0.4, 1.7)  # how mottled this batch is: else a defect's contrast would stand out
 
     def cell(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Number of the tile at x, y, across and down, with where in it as the fraction."""
@@ -120,7 +121,7 @@ class Tile(Texture):
     def glazed(self, u: Array, v: Array) -> Array:
         """The face of the tiles at cell coordinates u, v."""
         p, q, noise = u * self.pitch, v * self.pitch, self.noise
-        tone = 0.07 * self.glaze.cell(u, v) + 0.1 * noise(p * 5, q * 5) + 0.07 * noise(p * 13, q * 13)
+        tone = self.depth * (0.07 * self.glaze.cell(u, v) + 0.1 * noise(p * 5, q * 5) + 0.07 * noise(p * 13, q * 13))
         colour = mix(self.base, self.accent, step(0.25, noise(p * 3.1 + 17, q * 3.1), 0.7)) * (1 + tone)[..., None]
         rim = np.abs(np.maximum(np.abs(u % 1 - 0.5), np.abs(v % 1 - 0.5)) - self.HALF)
         return colour * (1 + 0.16 * np.exp(-rim / 0.05) * np.sign(1 - u % 1 - v % 1))[..., None]

@@ -17,8 +17,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
+from bench import stream
 from bench.pretrain import ARCHITECTURE, WEIGHTS
 
 TRAIN, BANK = 100, 2000
@@ -52,8 +53,9 @@ def rendered(difficulty: float, size: int):
     """Each class of the embedded stream: train, test, labels, masks."""
     from scenarios import synthetic
 
+    options = stream.load("synthetic/1x6").options | {"difficulty": difficulty}
     for name in synthetic.CLASSES:
-        found = synthetic.samples(None, [name], {"difficulty": difficulty})
+        found = synthetic.samples(None, [name], options)
         pixels = [synthetic.decode(sample, size) for sample in found]
         image, mask = (np.stack(part) for part in zip(*pixels, strict=True))
         train, labels = np.array([s.split == "train" for s in found]), np.array([s.label for s in found])
@@ -116,7 +118,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--pasted", action="store_true")
-    parser.add_argument("--difficulty", type=float, default=0.5)
+    parser.add_argument("--difficulty", type=float, default=0.3)
     parser.add_argument("--stages", default="01", help="which of the strides 4, 8, 16 (0, 1, 2)")
     options = parser.parse_args()
     torch.set_num_threads(1)

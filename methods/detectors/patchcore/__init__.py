@@ -29,7 +29,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(patches=1_800, candidates=20_000, sigma=1.5)
+        return cls(patches=1_800, candidates=20_000, strides=(4, 8), sigma=1.5)
 
 
 def build(config: Config, setup: Setup) -> Detector:

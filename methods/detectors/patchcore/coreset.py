@@ -1,6 +1,6 @@
 """Greedy k-centre: the points that leave no other point far away.
 
-Sener and Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach, arXiv:1708.00489, Algorithm 1.
+Sener and Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach, arXiv:1708.00489, Alg. 1.
 Same choice rule as anomalib's `KCenterGreedy`; that one allocates all differences anew for every point chosen, which
 fragmented the heap to 21 GB at 20,000 points on a CPU. Here a matrix-vector product into a kept buffer does it.
 """

@@ -30,7 +30,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=20, batch_size=8, sigma=1.5)
+        return cls(epochs=20, batch_size=8, strides=(4, 8), sigma=1.5)
 
 
 def build(config: Config, setup: Setup) -> Detector:

@@ -12,11 +12,11 @@ from types import ModuleType
 
 from bench import registry
 from bench import stream as streams
-from bench.data import Progress, pixels_of, writable
-from bench.download import download
+from bench.data.arrays import Progress, pixels_of, writable
+from bench.data.download import download
+from bench.data.fingerprint import fingerprint, workers
+from bench.data.listing import Item, gaps, item
 from bench.errors import BadInput
-from bench.fingerprint import fingerprint, workers
-from bench.listing import Item, gaps, item
 
 __all__ = ["check", "download"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from bench import published, results
 from bench.cell import Cell
 from bench.errors import BadInput
-from bench.groups import Section, last_line, sections
-from bench.page import page
+from bench.leaderboard.groups import Section, last_line, sections
+from bench.leaderboard.page import page
 
 IDENTITY = ("scenario", "scenario_version", "fingerprint", "order", "image_size", "size", "metric_version", "method")
 IDENTITY += ("detector", "variant", "backbone", "seed")

@@ -15,7 +15,7 @@ from filelock import FileLock
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
-    from bench.listing import Item
+    from bench.data.listing import Item
 
 
 def fingerprint(items: Sequence[Item], cache: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bench.cell import Cell, Spec
-from bench.summary import Stat, figures, stat, steps_done
+from bench.leaderboard.summary import Stat, figures, stat, steps_done
 
 # Cells that differ in one of these are measured on something else; the words say so in headings.
 SECTION = {
@@ -41,7 +41,7 @@ class Row:
         return [] if self.status else [figures(cell) for cell in self.cells]
 
     def stat(self, name: str) -> Stat:
-        """Of one figure of bench.summary.figures over the seeds; missing for unfinished cells."""
+        """Of one figure of bench.leaderboard.summary.figures over the seeds; missing for unfinished cells."""
         return stat(found[name] for found in self.figures)
 
     def on(self, device: str) -> "Row":

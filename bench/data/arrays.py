@@ -1,4 +1,4 @@
-"""Images: what a reader lists (`Sample`) and the decoded, memory-mapped pixels of a stream (`Arrays`)."""
+"""The decoded pixels of a stream, memory-mapped: every image is decoded once."""
 
 from __future__ import annotations
 
@@ -8,37 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from filelock import FileLock
 
-from bench import pixels
+from bench.data import pixels
+from bench.data.fingerprint import fingerprint, workers, write_json
+from bench.data.listing import Item, listing, refuse
+from bench.data.pixels import decode
 from bench.errors import BadInput
-from bench.fingerprint import fingerprint, workers, write_json
-from bench.listing import Item, listing, refuse
-from bench.pixels import decode
 from bench.stream import Stream
 
-__all__ = ["Arrays", "Sample", "decode", "load", "refuse"]
-
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of a data set, as a reader lists it.
-
-    `image` is a path, or a text key if the reader renders the image itself: then its module has
-    `decode(sample, size)`, and the key says everything that decides the pixels.
-    """
-
-    category: str
-    split: Literal["train", "test"]
-    image: Path | str
-    mask: Path | None
-    label: int  # 0 normal, 1 anomalous
-    kind: str  # "good", or the type of defect
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from bench import tables
-from bench.compare import compare
-from bench.groups import Row, Section, last_line
+from bench.leaderboard import tables
+from bench.leaderboard.compare import compare
+from bench.leaderboard.groups import Row, Section, last_line
+from bench.leaderboard.tables import MISSING, Column, markdown, score
 from bench.published import TOLERANCE, Published
-from bench.tables import MISSING, Column, markdown, score
 
 LOWER, UPPER = "finetune", "joint"  # what a continual method stands between
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from bench.groups import Row
-from bench.summary import Stat
+from bench.leaderboard.groups import Row
+from bench.leaderboard.summary import Stat
 
 MISSING = "—"
 NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| %)?")

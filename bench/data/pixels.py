@@ -13,7 +13,7 @@ from PIL import Image
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
-    from bench.data import Sample
+    from bench.data.sample import Sample
 
 VERSION = 1  # part of the cache key: raise it whenever the same file would give other pixels
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})

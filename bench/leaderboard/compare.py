@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bench.cell import Spec
-from bench.groups import Row, Section
+from bench.leaderboard.groups import Row, Section
+from bench.leaderboard.summary import FINAL, Stat
 from bench.published import PRINTED_AS, TOLERANCE, Published
-from bench.summary import FINAL, Stat
 
 WHOLE = {"mvtec": 15, "visa": 12}  # classes; joint and one-model-per-class numbers are averages over all of them
 

@@ -14,7 +14,7 @@ from bench import registry
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
-    from bench.data import Sample
+    from bench.data.sample import Sample
     from bench.stream import Stream
 
 
