@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import config, data, registry, results, stream
-from bench.backbone import BackboneSpec, Weights
+from bench.backbone import IMAGENET_MEAN, BackboneSpec, Weights
 from bench.errors import BadInput
 from bench.metrics import METRIC_VERSION
 from bench.tokens import check
@@ -124,7 +124,7 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
         "detector": detector.name,
         "detector_config": dataclasses.asdict(detector_config),
         "backbone": backbone and backbone.name,
-        "backbone_arguments": backbone.arguments if backbone else {},
+        "backbone_arguments": _construction(backbone) if backbone else {},
         "weights": _public(backbone.weights if backbone else Weights("none")),
         "size": size,
         "seed": seed,
@@ -132,6 +132,12 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
         "variant": _variant(method, detector, chosen, request),
     }
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, _skip(method, detector))
+
+
+def _construction(backbone: BackboneSpec) -> dict:
+    """Arguments of a backbone, and its input normalisation where it is not ImageNet's."""
+    own = {"mean": backbone.mean[0], "std": backbone.std[0]} if backbone.mean != IMAGENET_MEAN else {}
+    return backbone.arguments | own
 
 
 def _public(weights: Weights) -> dict:

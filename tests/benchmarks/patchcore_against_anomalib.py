@@ -54,9 +54,10 @@ def main() -> None:
     spec = cell["spec"]
     arrays, fingerprint = data.load(stream.load(spec["scenario"]), options.data, spec["image_size"], options.cache)
     assert fingerprint == spec["fingerprint"], "the cell was measured on other images"
-    normal = ((0.5,) * 3, (0.5,) * 3) if spec["backbone"].startswith("mobilenet") else ()
+    arguments = dict(spec["backbone_arguments"])
+    normal = {key: (arguments.pop(key),) * 3 for key in ("mean", "std") if key in arguments}
     weights = Weights("path", options.weights.name, "", str(options.weights))
-    backbone = BackboneSpec(spec["backbone"], weights, spec["backbone_arguments"], *normal)
+    backbone = BackboneSpec(spec["backbone"], weights, arguments, **normal)
     torch.manual_seed(spec["seed"])
     theirs = anomalib_scores(spec, arrays, backbone)
     ours = cell["matrices"]["image_auroc"][-1]
