@@ -24,7 +24,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(memory=36)
+        return cls(memory=12)
 
 
 def build(config: Config, setup: Setup) -> Strategy:

@@ -26,7 +26,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(memory=36, strength=0.03)  # by the training loss on old and new classes
+        return cls(memory=12, strength=0.03)  # by the training loss on old and new classes
 
 
 def build(config: Config, setup: Setup) -> Strategy:
