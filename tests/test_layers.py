@@ -140,3 +140,9 @@ def test_commands_that_run_nothing_import_no_torch_and_start_fast(command):
             return
         time.sleep(0.2)
     pytest.fail(f"{command} took {min(seconds):.2f} s of CPU")
+
+
+def test_a_plugin_that_reaches_into_the_bench_is_seen(tmp_path):
+    (tmp_path / "sly.py").write_text("def build():\n    from bench.evaluation import Truth\n    return Truth\n")
+    assert bench_modules(tmp_path / "sly.py") == {"evaluation"}
+    assert bench_modules(tmp_path / "sly.py", late=False) == set()

@@ -1,0 +1,14 @@
+"""The README's table is the leaderboard's: no number without its cell file."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_table_in_the_readme_is_the_top_of_the_leaderboard():
+    block = re.search(r"<!-- table -->\n(.*?)<!-- /table -->", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    page = (ROOT / "leaderboard.md").read_text()
+    rows = [line for line in block.splitlines() if line.startswith("|")]
+    assert len(rows) > 4
+    assert "\n".join(rows) in page, "run `python -m bench leaderboard` and copy the block again"
