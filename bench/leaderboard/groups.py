@@ -166,19 +166,27 @@ def last_line(text: str) -> str:
 
 def _labels(cells: list[Cell]) -> list[str]:
     """Method, options and marks; where two configurations would read alike, also what differs between them."""
-    labels = []
-    for cell in cells:
-        alike = [_flat(other["spec"]) for other in cells if _name(other) == _name(cell)]
+    labels, shared = [], shared_options(cells)
+    names = [_name(cell, shared) for cell in cells]
+    for cell, name in zip(cells, names, strict=True):
+        alike = [_flat(other["spec"]) for other, same in zip(cells, names, strict=True) if same == name]
         own = _flat(cell["spec"])
-        differs = [name for name in own if any(other.get(name, "default") != own[name] for other in alike)]
-        told = f" ({', '.join(f'{name}={own[name]}' for name in differs)})" if differs else ""
-        labels.append(_name(cell) + told)
+        differs = [key for key in own if any(other.get(key, "default") != own[key] for other in alike)]
+        told = f" ({', '.join(f'{key}={own[key]}' for key in differs)})" if differs else ""
+        labels.append(name + told)
     return labels
 
 
-def _name(cell: Cell) -> str:
+def shared_options(cells: Iterable[Cell]) -> list[str]:
+    """Options that all cells of a block were run with: told once, in its heading."""
+    options = [cell["spec"]["variant"].split(",") for cell in cells]
+    return [part for part in options[0] if part and all(part in other for other in options)]
+
+
+def _name(cell: Cell, shared: list[str]) -> str:
     spec = cell["spec"]
-    options = f" ({spec['variant'].replace(',', ', ')})" if spec["variant"] else ""
+    own = [part for part in dict.fromkeys(spec["variant"].split(",")) if part and part not in shared]
+    options = f" ({', '.join(own)})" if own else ""
     return spec["method"] + options + "".join(mark for name, mark in MARKS.items() if name in cell["capabilities"])
 
 

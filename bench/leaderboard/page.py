@@ -6,7 +6,7 @@ from itertools import groupby
 
 from bench.leaderboard import tables
 from bench.leaderboard.compare import compare
-from bench.leaderboard.groups import Row, Section, last_line
+from bench.leaderboard.groups import Row, Section, last_line, shared_options
 from bench.leaderboard.tables import MISSING, Column, markdown, score
 from bench.published import TOLERANCE, Published
 
@@ -118,7 +118,10 @@ def _section(section: Section, published: Sequence[Published]) -> str:
     facts += f"metrics version {spec['metric_version']}."
     parts = [f"## {section.title}", f"{facts} {_devices(section.rows)}".strip()]
     for (detector, *weights), rows in section.blocks.items():
-        parts += [f"### {detector}{_weights(rows[0], weights, section)}", tables.table(tables.HEADLINE, rows)]
+        options = shared_options(cell for row in rows for cell in row.cells)
+        parts.append(f"### {detector}{_weights(rows[0], weights, section)}")
+        parts += [f"Run with {', '.join(options)}."] if options else []
+        parts.append(tables.table(tables.HEADLINE, rows))
     parts.append(_per_weights(section, "Every metric", tables.EVERY_METRIC))
     parts.append(
         _per_weights(
