@@ -7,10 +7,11 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from bench.backbone import BackboneSpec, Features, Student
+from bench.backbone import Features, Student
 from bench.benchmark import as_float, normal_images
 from bench.detector import Detector, clip, freeze, trainable
 from bench.errors import BadInput
+from bench.request import BackboneSpec
 from bench.strategy import Images, Strategy
 from bench.tokens import MapTokens, Tokens, tokens
 from bench.types import Batch, Prediction

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -14,30 +14,7 @@ from torch import Tensor, nn
 
 from bench.detector import freeze
 from bench.errors import BadInput
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Which weights a backbone really has: this goes into every cell file."""
-
-    kind: str  # imagenet | procedural | random | path | none
-    source: str = ""  # timm tag, or file name
-    sha256: str = ""  # of the file, where there is one
-    file: str = ""  # where to read it; not part of a result
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A timm architecture, its construction arguments, and its weights."""
-
-    name: str
-    weights: Weights
-    arguments: dict = field(default_factory=dict)  # e.g. pad_type="same"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    seed: int = 0  # of random weights, so that they are the same for every detector of a run
+from bench.request import BackboneSpec, Weights
 
 
 class Backbone(nn.Module):

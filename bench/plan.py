@@ -2,58 +2,16 @@
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import config, data, registry, results, stream
-from bench.backbone import IMAGENET_MEAN, BackboneSpec, Weights
+from bench import config, data, registry, stream
 from bench.errors import BadInput
 from bench.metrics import METRIC_VERSION
+from bench.request import IMAGENET_MEAN, BackboneSpec, Cell, Request, Weights
 from bench.tokens import check
 
 TINY_BACKBONE = "test_resnet"
 PROCEDURAL = Path(__file__).parent / "weights" / "procedural_features.safetensors"
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of `bench run`, as given."""
-
-    methods: tuple[str, ...]
-    detectors: tuple[str, ...] = ()  # empty: each method's default; ("all",): every one
-    scenarios: tuple[str, ...] = ("synthetic/1x6",)
-    seeds: tuple[int, ...] = (0,)
-    order: str = "published"
-    size: str | None = None  # None: tiny where no data set is needed, paper elsewhere
-    data: Path | None = None
-    backbone: str | None = None  # NAME[:argument=value,...]
-    weights: str | None = None  # imagenet | procedural | random | a safetensors file
-    image_size: int | None = None
-    device: str = "cpu"
-    overrides: dict = field(default_factory=dict)
-    plugins: tuple[Path, ...] = ()
-    cache: Path = Path(".cache")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run: method × detector × scenario × seed. `spec` decides the numbers; the rest says where things are."""
-
-    spec: dict
-    capabilities: tuple[str, ...]
-    stream: stream.Stream
-    backbone: BackboneSpec | None
-    request: Request
-    skip: str = ""  # why this pair makes no sense; empty if it does
-
-    @property
-    def key(self) -> str:
-        return results.key_of(self.spec)
-
-    @property
-    def name(self) -> str:
-        spec = self.spec
-        return f"{spec['scenario']} {spec['method']}+{spec['detector']} seed {spec['seed']}"
 
 
 def plan(request: Request) -> list[Cell]:

@@ -19,7 +19,7 @@ from bench.benchmark import benchmark
 from bench.cell import SCHEMA
 from bench.environment import environment, make_deterministic, seed_everything, seed_for
 from bench.evaluation import Evaluation
-from bench.plan import Cell
+from bench.request import Cell
 
 Emit = Callable[[dict], None]
 

@@ -27,7 +27,8 @@ def run(options) -> int:
 
 
 def _plan(options) -> list:
-    from bench.plan import Request, plan
+    from bench.plan import plan
+    from bench.request import Request
 
     return plan(
         Request(

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.backbone import Backbone, BackboneSpec, Features, create
+from bench.backbone import Backbone, Features, create
+from bench.request import BackboneSpec
 
 
 class Tokens(Backbone):

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.api import Plugin, Setup
-from bench.backbone import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Weights
 from bench.benchmark import benchmark
 from bench.data import Arrays
 from bench.detector import Detector
 from bench.environment import seed_everything
+from bench.request import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Weights
 from bench.stream import Stream
 from methods import joint
 

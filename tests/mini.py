@@ -7,11 +7,10 @@ import torch
 
 from bench import registry, results
 from bench.api import Setup
-from bench.backbone import BackboneSpec, Weights
 from bench.benchmark import benchmark
 from bench.config import resolve
 from bench.environment import seed_everything, seed_for
-from bench.plan import Cell, Request
+from bench.request import BackboneSpec, Cell, Request, Weights
 
 RANDOM = BackboneSpec("test_resnet", Weights("random", "seed 0"))
 QUICK = {"epochs": 2}

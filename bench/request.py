@@ -1,0 +1,72 @@
+"""What a run is asked for, and the cells that come of it: plain values that travel between processes, free of torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import results
+from bench.stream import Stream
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a backbone really has: this goes into every cell file."""
+
+    kind: str  # imagenet | procedural | random | path | none
+    source: str = ""  # timm tag, or file name
+    sha256: str = ""  # of the file, where there is one
+    file: str = ""  # where to read it; not part of a result
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A timm architecture, its construction arguments, and its weights."""
+
+    name: str
+    weights: Weights
+    arguments: dict = field(default_factory=dict)  # e.g. pad_type="same"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    seed: int = 0  # of random weights, so that they are the same for every detector of a run
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `bench run`, as given."""
+
+    methods: tuple[str, ...]
+    detectors: tuple[str, ...] = ()  # empty: each method's default; ("all",): every one
+    scenarios: tuple[str, ...] = ("synthetic/1x6",)
+    seeds: tuple[int, ...] = (0,)
+    order: str = "published"
+    size: str | None = None  # None: tiny where no data set is needed, paper elsewhere
+    data: Path | None = None
+    backbone: str | None = None  # NAME[:argument=value,...]
+    weights: str | None = None  # imagenet | procedural | random | a safetensors file
+    image_size: int | None = None
+    device: str = "cpu"
+    overrides: dict = field(default_factory=dict)
+    plugins: tuple[Path, ...] = ()
+    cache: Path = Path(".cache")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: method × detector × scenario × seed. `spec` decides the numbers; the rest says where things are."""
+
+    spec: dict
+    capabilities: tuple[str, ...]
+    stream: Stream
+    backbone: BackboneSpec | None
+    request: Request
+    skip: str = ""  # why this pair makes no sense; empty if it does
+
+    @property
+    def key(self) -> str:
+        return results.key_of(self.spec)
+
+    @property
+    def name(self) -> str:
+        spec = self.spec
+        return f"{spec['scenario']} {spec['method']}+{spec['detector']} seed {spec['seed']}"
