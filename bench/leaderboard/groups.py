@@ -180,7 +180,7 @@ def _labels(cells: list[Cell]) -> list[str]:
 def shared_options(cells: Iterable[Cell]) -> list[str]:
     """Options that all cells of a block were run with: told once, in its heading."""
     options = [cell["spec"]["variant"].split(",") for cell in cells]
-    return [part for part in options[0] if part and all(part in other for other in options)]
+    return [part for part in dict.fromkeys(options[0]) if part and all(part in other for other in options)]
 
 
 def _name(cell: Cell, shared: list[str]) -> str:
