@@ -94,11 +94,14 @@ def _best(best: Sequence[Row], rows: Sequence[Row]) -> tuple[str, ...]:
     row = best[0]
     bounds = []
     for method in (LOWER, UPPER):
-        same = [r for r in rows if r.spec["method"] == method and not r.status and not r.spec["variant"]]
-        same = [r for r in same if r.spec["detector"] == row.spec["detector"]]
+        same = [r for r in rows if r.spec["method"] == method and not r.status and _detector(r) == _detector(row)]
         bounds.append(score(same[0].stat("final_image_auroc")) if same else MISSING)
     name = f"{row.label} + {row.spec['detector']}"
     return name, score(row.stat("final_image_auroc")), score(row.stat("forgetting_image_auroc")), *bounds
+
+
+def _detector(row: Row) -> tuple:
+    return tuple(row.spec[name] for name in ("detector", "detector_config", "backbone_arguments"))
 
 
 def _counts(rows: Iterable[Row]) -> str:
