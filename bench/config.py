@@ -40,7 +40,11 @@ def resolve(owner: str, module: ModuleType, size: str, overrides: Mapping[str, o
     for option, value in overrides.items():
         if option not in current:
             raise BadInput(unknown(f"option of {owner}", option, current))
-        current[option] = _as_type_of(current[option], value, f"{owner}.{option}")
+        checked = _as_type_of(current[option], value, f"{owner}.{option}")
+        if isinstance(checked, int | float) and checked < 0 <= (current[option] or 0):
+            default = current[option]
+            raise BadInput(f"{owner}.{option}={value!r} is negative: give 0 or more (the default is {default!r}).")
+        current[option] = checked
     return type(config)(**current)
 
 

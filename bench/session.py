@@ -21,6 +21,8 @@ def run(options) -> int:
                 results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         failed = _run(context, todo, options)
         print(_summary(cells, todo, failed))
+        for reason in dict.fromkeys(cell.skip for cell in cells if cell.skip):
+            print(f"skipped: {reason}")
         for path in leaderboard.write(options.results):
             print(f"wrote {path}")
     return 1 if failed else 0
@@ -110,4 +112,4 @@ def _summary(cells: list, todo: list, failed: list) -> str:
     skipped = sum(bool(cell.skip) for cell in cells)
     finished = len(cells) - skipped - len(todo)
     ran = len(todo) - len(failed)
-    return f"{ran} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} make no sense."
+    return f"{ran} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} pairs skipped."

@@ -84,8 +84,8 @@ def test_redo_chooses_what_runs_again(bench, tmp_path):
 
 
 def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
-    code, _ = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
-    assert code == 0
+    code, out = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
+    assert code == 0 and "skipped: cl_patchcore needs a detector with memory_bank" in out
     assert "cl_patchcore needs a detector with memory_bank" in (tmp_path / "leaderboard.md").read_text()
 
 
@@ -121,6 +121,7 @@ BAD = {
     "option of an absent method": (["--set", "replay.memory=3"], "'replay'"),
     "malformed option": (["--set", "epochs=3"], "owner.option=value"),
     "option of another type": (["--set", "autoencoder.epochs=many"], "autoencoder.epochs='many' is str"),
+    "negative option": (["--set", "autoencoder.epochs=-1"], "autoencoder.epochs=-1 is negative"),
     "unknown order": (["--order", "sideways"], "random:SEED"),
     "unknown device": (["--device", "tpu"], "none of auto, cpu, cuda"),
     "no data given": (["--scenario", "mvtec/3x5"], "--data"),

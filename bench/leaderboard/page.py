@@ -39,7 +39,7 @@ LEGEND = (
         "image AUROC of each class just after it was learned, mean; low forgetting is worth little without it",
     ),
     ("carried MB", "what the method keeps from step to step beyond the detector's own weights"),
-    ("train s", "wall seconds of training over all steps; evaluation is not in it"),
+    ("train s", "wall seconds of training over all steps; cells that ran side by side slowed each other"),
     ("ms/image", "inference at batch 1 after warm-up"),
     ("peak MB", "GPU memory allocated at the peak; on a CPU, resident memory of the process"),
     (
