@@ -2,6 +2,7 @@
 
 import torch
 from anomalib.models.components.sampling import KCenterGreedy
+from mini import build, train
 
 from methods.detectors.patchcore.coreset import coreset, greedy_centres
 
@@ -38,3 +39,15 @@ def test_covers_as_well_as_anomalib():
 def test_a_small_set_is_kept_whole():
     points = torch.rand(7, 3)
     assert torch.equal(coreset(points, 10), points)
+
+
+def test_with_the_same_bank_patchcore_scores_as_anomalib_does(stream, arrays):
+    """What is left between ours and anomalib's pipeline is the draw of the coreset."""
+    strategy = build("finetune", "patchcore")
+    train(strategy, stream, arrays, last=1)
+    detector = strategy.model.eval()
+    images = torch.from_numpy(arrays.images[:6].copy()).movedim(-1, 1).contiguous().float() / 255
+    with torch.no_grad():
+        ours, theirs = detector.predict(images), detector.net(images)
+    assert torch.equal(ours.score, theirs.pred_score)
+    assert torch.equal(ours.map, theirs.anomaly_map)
