@@ -3,6 +3,7 @@
 from typing import Literal, TypedDict
 
 SCHEMA = 1
+PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 
 Numbers = list[float]  # one per step; null in the file, NaN in memory, `—` in tables: not measured, never 0
 Status = Literal["ok", "partial", "failed", "skipped"]

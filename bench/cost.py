@@ -12,7 +12,6 @@ from avalanche.core import BaseSGDPlugin
 from bench.types import Prediction
 
 LATENCY_BATCHES = (1, 32)
-PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")
 
 
 class Stopwatch:

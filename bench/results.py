@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.cell import SCHEMA, Cell, Spec, Status
+from bench.cell import PER_STEP, SCHEMA, Cell, Spec, Status
 from bench.errors import BadInput
 
 NUMERIC = ("matrices", "pooled", "threshold", "routing_accuracy", "cost")  # where a null in a list means NaN
@@ -32,7 +32,7 @@ def key_of(spec: Spec) -> str:
 
 def blank(spec: Spec, capabilities: tuple[str, ...], status: Status, reason: str) -> Cell:
     """A cell in which nothing was measured: skipped, or dead before its first step."""
-    empty = {name: [] for name in ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")}
+    empty = {name: [] for name in PER_STEP}
     return {
         "schema": SCHEMA,
         "key": key_of(spec),

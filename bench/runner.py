@@ -16,8 +16,9 @@ from avalanche.training.plugins import EvaluationPlugin
 from bench import checkpoint, config, cost, data, registry, results
 from bench.api import Setup
 from bench.benchmark import benchmark
-from bench.cell import SCHEMA
+from bench.cell import PER_STEP, SCHEMA
 from bench.environment import environment, make_deterministic, seed_everything, seed_for
+from bench.errors import BadInput
 from bench.evaluation import Evaluation
 from bench.request import Cell
 
@@ -57,7 +58,7 @@ class Run:
         self.gpu, self.extra = cost.Gpu(self.device), cost.Stopwatch(self.device)
         for plugin in self.strategy.methods:
             self.extra.watch(plugin)
-        self.ledger = {name: [] for name in cost.PER_STEP}
+        self.ledger = {name: [] for name in PER_STEP}
         self.latency: dict = {}
 
     def _attach(self, loggers) -> None:
@@ -107,7 +108,7 @@ class Run:
     def _note(self, train_s: float, eval_s: float, eval_images: int) -> None:
         carried = sum(cost.carried_bytes(plugin.state_dict()) for plugin in self.strategy.methods)
         step = (train_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
-        for name, value in zip(cost.PER_STEP, step, strict=True):
+        for name, value in zip(PER_STEP, step, strict=True):
             self.ledger[name].append(value)
 
     def _save(self, t: int) -> None:
@@ -148,17 +149,20 @@ class Run:
 
 
 def _build(cell: Cell):
-    spec, request = cell.spec, cell.request
-    method = registry.find("method", spec["method"], request.plugins).load()
-    detector = registry.find("detector", spec["detector"], request.plugins).load()
-    setup = Setup(spec["image_size"], spec["seed"], request.device, cell.backbone)
+    spec, device = cell.spec, cell.request.device
+    (method, method_config), (detector, detector_config) = _part("method", cell), _part("detector", cell)
+    setup = Setup(spec["image_size"], spec["seed"], device, cell.backbone)
     seed_everything(seed_for(spec["seed"], "detector"))
-    overrides = request.overrides.get(spec["detector"], {})
-    built = detector.build(config.resolve(spec["detector"], detector, spec["size"], overrides), setup)
+    built = detector.build(detector_config, setup)
     seed_everything(seed_for(spec["seed"], "method"))
-    overrides = request.overrides.get(spec["method"], {})
-    resolved = config.resolve(spec["method"], method, spec["size"], overrides)
-    return method.build(resolved, replace(setup, detector=built.to(request.device)))
+    return method.build(method_config, replace(setup, detector=built.to(device)))
+
+
+def _part(kind: str, cell: Cell):
+    """The module of a cell's method or detector, and its configuration."""
+    name, request = cell.spec[kind], cell.request
+    module = registry.find(kind, name, request.plugins).load()
+    return module, config.resolve(name, module, cell.spec["size"], request.overrides.get(name, {}))
 
 
 def run(cell: Cell, root: Path, emit: Emit = lambda event: None, *, threads: int = 1, loggers=()) -> None:
@@ -178,7 +182,7 @@ def run(cell: Cell, root: Path, emit: Emit = lambda event: None, *, threads: int
             under_way.step(t)
         under_way.finish()
         emit({"done": "ok", "seconds": time.perf_counter() - start})
-    except results.BadInput:
+    except BadInput:
         raise
     except Exception:  # a crash is a row of the table, with its traceback
         reason = traceback.format_exc()
@@ -194,5 +198,5 @@ def work(cell: Cell, root: Path, connection, threads: int, logger_names: tuple[s
     warnings.simplefilter("ignore")  # third-party chatter; what matters becomes an event or a traceback
     try:
         run(cell, root, connection.send, threads=threads, loggers=make(logger_names, cell, root))
-    except results.BadInput as error:
+    except BadInput as error:
         connection.send({"done": "bad input", "reason": str(error)})

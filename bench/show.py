@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import results
-from bench.cell import Cell
+from bench.cell import PER_STEP, Cell
 from bench.errors import BadInput
 from bench.leaderboard.summary import figures, learned_at
 
 MISSING = "—"
-PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")
 
 
 def show(cell: str, root: Path = Path("results")) -> str:

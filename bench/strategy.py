@@ -103,7 +103,7 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
     def make_train_dataloader(self, **kwargs):
         if self.remembered is None:
             return super().make_train_dataloader(**self._loader_arguments(len(self.adapted_dataset)), **kwargs)
-        if self.model.optimizer() is None:
+        if not self._learns():
             self.dataloader = self.images.loader
         else:
             self.dataloader = ReplayDataLoader(

@@ -130,3 +130,14 @@ def named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
 
 # What a Lightning module of anomalib needs not build for a comparison of training.
 BARE = {"post_processor": False, "evaluator": False, "visualizer": False}
+
+
+def assert_judges(name: str, backbone: str, pixels: int) -> None:
+    """One epoch on this backbone and image size gives maps of that size and scores that tell images apart."""
+    training = train(name, backbone=backbone, pixels=pixels, epochs=1)
+    detector, image = training.detector.eval(), training.steps[0][0]
+    with torch.no_grad():
+        found = detector.predict(image)
+    assert found.map.shape == (len(image), 1, pixels, pixels)
+    assert found.map.isfinite().all()
+    assert found.score.std() > 0

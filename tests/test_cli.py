@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from trees import MANIFEST
 
 from bench import cli, pool, results, session
 from bench.runner import work
 
 ROOT = Path(__file__).parents[1]
-MANIFEST = """
-version: 1
-reader: synthetic
-image_size: 64
-source: tests
-options: {train: 8, good: 4, anomalous: 4}
-steps: [[gear], [wood]]
-"""
 
 
 class Wire:

@@ -7,18 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from trees import MANIFEST
 
 from bench import registry
 
 ROOT = Path(__file__).parents[1]
-STREAM = """
-version: 1
-reader: synthetic
-image_size: 64
-source: tests
-options: {train: 8, good: 4, anomalous: 4}
-steps: [[gear], [wood]]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +32,7 @@ RUN = ("--detectors", "autoencoder", "--scenario", "line.yaml", "--set", "autoen
 
 def test_a_file_outside_the_repository(tmp_path, example):
     (tmp_path / "thumbnails.py").write_text(example)
-    (tmp_path / "line.yaml").write_text(STREAM)
+    (tmp_path / "line.yaml").write_text(MANIFEST)
     assert "thumbnails    Thumbnails: replay" in bench(tmp_path, "list", "methods", "--plugin", "thumbnails.py")
     bench(tmp_path, "run", "--methods", "thumbnails", "--plugin", "thumbnails.py", *RUN)
     assert "| thumbnails" in (tmp_path / "leaderboard.md").read_text()
@@ -52,7 +45,7 @@ def test_an_entry_point_of_an_installed_package(tmp_path, example):
     (site / "their_thumbnails.py").write_text(example)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-methods\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[bench.methods]\ntheirs = their_thumbnails\n")
-    (tmp_path / "line.yaml").write_text(STREAM)
+    (tmp_path / "line.yaml").write_text(MANIFEST)
     assert "theirs " in bench(tmp_path, "list", "methods", path=site)
     bench(tmp_path, "run", "--methods", "theirs", *RUN, path=site)
     assert "| theirs" in (tmp_path / "leaderboard.md").read_text()

@@ -9,6 +9,16 @@ from PIL import Image
 
 from bench.stream import Stream
 
+# A stream that needs no data: two rendered classes, few images.
+MANIFEST = """
+version: 1
+reader: synthetic
+image_size: 64
+source: tests
+options: {train: 8, good: 4, anomalous: 4}
+steps: [[gear], [wood]]
+"""
+
 
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = (24, 24)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
