@@ -46,6 +46,13 @@ class Plugin(BaseSGDPlugin, supports_distributed=False):
         """Return everything carried to the next step."""
         return {}
 
+    def exhibits(self, images: Tensor, step: int) -> dict[str, Tensor]:
+        """Return pictures (n, 3, h, w) of what the memory makes of training images (n, 3, H, W), one column each.
+
+        The images are of a class that was learned at `step`. For `bench figure`; a method without pictures has none.
+        """
+        return {}
+
     def load_state_dict(self, state: dict) -> None:
         """Take back what `state_dict` returned."""
         if state:

@@ -1,6 +1,7 @@
 """What a killed run needs to go on at the next step with the same numbers."""
 
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -31,6 +32,22 @@ def save(path: Path, key: str, step: int, strategy, ledger: dict) -> None:
         raise BadInput(
             f"checkpoint {path} was not saved ({error}): free some space and run the same command again."
         ) from error
+
+
+def keep(path: Path, target: Path) -> None:
+    """Keep a checkpoint beyond the end of its run: under a second name, or as a copy where there are no links.
+
+    Raises:
+        BadInput: if the disk does not take the copy.
+    """
+    target.unlink(missing_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:
+        try:
+            shutil.copyfile(path, target)
+        except OSError as error:
+            raise BadInput(f"{target} was not kept ({error.strerror}): free some space or leave --keep out.") from error
 
 
 def load(path: Path, key: str, strategy) -> tuple[int, dict | None]:

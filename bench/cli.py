@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     _data(commands)
     _published(commands)
     _show(commands)
+    _figure(commands)
     _pretrain(commands)
     return top
 
@@ -116,6 +117,7 @@ def _run(commands) -> None:
         "--redo", choices=("missing", "failed", "all"), default="missing", help="which cells to run (%(default)s)"
     )
     where.add_argument("--plan", action="store_true", help="print what would run, and stop")
+    where.add_argument("--keep", action="store_true", help="keep weights and memory after every step, for bench figure")
     where.add_argument("--logger", type=_names, default=(), help="csv, tensorboard, wandb")
 
 
@@ -208,6 +210,37 @@ def _do_show(options) -> None:
     from bench.show import show
 
     print(show(options.cell, options.results))
+
+
+FIGURES = """examples:
+  python -m bench run --methods scale --detectors vae --keep --results out/results
+  python -m bench figure synthetic/1x6/scale+vae/seed-0 --class gear --results out/results
+"""
+
+
+def _figure(commands) -> None:
+    command = _command(
+        commands, "figure", _do_figure, "pictures of what a cell run with --keep sees and what it remembers", FIGURES
+    )
+    command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k")
+    command.add_argument("--class", dest="category", help="default: every class of the stream")
+    command.add_argument("--step", type=int, help="after which step, from 1; default: the last")
+    command.add_argument("--images", type=_seeds, help="places in the class's test set; default: normal and anomalous")
+    command.add_argument("--out", type=Path, default=Path("out/figures"), help="folder of the PNG files (%(default)s)")
+    command.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    command.add_argument("--weights", help="the .safetensors file, where the cell was run with one")
+    command.add_argument("--scenario", help="the YAML file, where the cell was run with one")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="as given to bench run")
+    command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+    command.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    _results(command)
+
+
+def _do_figure(options) -> None:
+    from bench.figure import figure
+
+    for path in figure(options):
+        print(f"wrote {path}")
 
 
 def _pretrain(commands) -> None:

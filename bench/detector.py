@@ -43,6 +43,10 @@ class Detector(nn.Module, ABC):
             f"{type(self).__name__} has no response to distil; a detector with the trait `gradient` needs one"
         )
 
+    def reconstruct(self, image: Tensor) -> Tensor | None:
+        """Return images (B, 3, H, W) in 0..1 as the detector restores them; None if it does not work that way."""
+        return None
+
     def consolidate(self, images: Iterable[Tensor]) -> None:
         """Turn what the step has shown into knowledge after its last batch; gradient-trained detectors need not."""
 

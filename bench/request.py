@@ -49,6 +49,7 @@ class Request:
     overrides: dict = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     cache: Path = Path(".cache")
+    keep: bool = False  # the state after every step, for `bench figure`
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,18 @@ def path_of(root: Path, spec: Spec) -> Path:
     return Path(root, spec["scenario"], folder, f"seed-{spec['seed']}.json")
 
 
+def kept(path: Path, step: int) -> Path:
+    """Where `--keep` leaves the weights and the memory after `step` (0-based) of the cell file `path`."""
+    return path.with_suffix(f".step-{step}.ckpt")
+
+
 def write(root: Path, cell: Cell) -> Path:
     """Replaces the cell's file in one move, so that a kill leaves the old file or the new one, never a half.
 
     Raises BadInput where the file cannot be saved (disk full, read-only folder); the old file is then intact.
     """
     path = path_of(root, cell["spec"])
-    replace(path, _text(_plain(cell)))
+    replace(path, _text(plain(cell)))
     return path
 
 
@@ -197,14 +202,14 @@ def lock(root: Path) -> Iterator[None]:
         guard.release()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON types only: arrays as lists, NaN and infinities as null."""
     if hasattr(value, "tolist"):  # NumPy arrays and scalars
         value = value.tolist()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

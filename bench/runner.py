@@ -52,7 +52,7 @@ class Run:
             cell.stream, request.data, cell.spec["image_size"], request.cache, plugins=request.plugins
         )
         self.benchmark, self.gate = benchmark(cell.stream, arrays, labels="labels" in cell.capabilities)
-        self.strategy = _build(cell)
+        self.strategy = build(cell)
         self.evaluation = Evaluation(cell.stream, arrays, self.device)
         self._attach(loggers)
         self.gpu, self.extra = cost.Gpu(self.device), cost.Stopwatch(self.device)
@@ -117,6 +117,8 @@ class Run:
         )
         saved = {"cost": self.ledger, "evaluation": self.evaluation.state()}
         checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, saved)
+        if self.cell.request.keep:
+            checkpoint.keep(self.path.with_suffix(".ckpt"), results.kept(self.path, t))
         results.write(self.root, self.record("partial"))
 
     def finish(self) -> None:
@@ -148,7 +150,8 @@ class Run:
         }
 
 
-def _build(cell: Cell):
+def build(cell: Cell):
+    """The strategy of a cell: its detector, as it starts, under its method."""
     spec, device = cell.spec, cell.request.device
     (method, method_config), (detector, detector_config) = _part("method", cell), _part("detector", cell)
     setup = Setup(spec["image_size"], spec["seed"], device, cell.backbone)

@@ -48,6 +48,7 @@ def _plan(options) -> list:
             overrides=config.parse(options.set),
             plugins=tuple(options.plugin),
             cache=options.cache,
+            keep=options.keep,
         )
     )
 
@@ -76,7 +77,8 @@ def _wanted(cell, options) -> bool:
         return True
     if old["status"] == "failed":
         return options.redo == "failed"
-    return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial")
+    unkept = options.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
+    return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept)
 
 
 def _run(context, todo: list, options) -> list:

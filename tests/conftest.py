@@ -12,6 +12,8 @@ import bench.preload  # noqa: F401 - imports all third-party packages, their war
 from bench import data
 from bench.stream import Stream
 
+pytest_plugins = ["command"]  # the fixture `bench`
+
 CLASSES = ("gear", "wood", "board")
 
 

@@ -2,55 +2,14 @@
 
 import json
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
+from command import BASE, MINI, ROOT
 from safetensors.torch import save_file
 from trees import MANIFEST
 
-from bench import cli, pool, results, session
-from bench.runner import work
-
-ROOT = Path(__file__).parents[1]
-
-
-class Wire:
-    """Stands in for the pipe to a cell's process."""
-
-    def __init__(self, cell, hear):
-        self.cell, self.hear = cell, hear
-
-    def send(self, event):
-        self.hear(self.cell, event)
-
-
-def run_here(context, cells, root, *, jobs, threads, loggers, on_event):
-    for cell in cells:
-        work(cell, root, Wire(cell, on_event), threads, loggers)
-
-
-@pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
-    """Call the command line in this process, in a folder of its own; returns (exit code, output)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pool, "server", lambda: None)
-    monkeypatch.setattr(pool, "call", lambda context, function, *arguments: function(*arguments))
-    monkeypatch.setattr(pool, "run", run_here)
-    shutil.copytree(ROOT / "results" / "published", tmp_path / "results" / "published")
-    (tmp_path / "mini.yaml").write_text(MANIFEST)
-
-    def call(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err
-
-    return call
-
-
-BASE = ("run", "--methods", "finetune", "--detectors", "autoencoder", "--scenario", "mini.yaml")
-MINI = (*BASE, "--set", "autoencoder.epochs=1")
+from bench import results, session
 
 
 def test_a_run_fills_the_table_and_the_second_finds_it_finished(bench, tmp_path):

@@ -57,11 +57,11 @@ def draem(training):
     with mock.patch(f"{module}.download_and_extract"), mock.patch(f"{module}.DraemModel", NarrowDraem):
         theirs = Draem(**BARE)
     theirs.augmenter = training.initial.damage
-    theirs.model.reconstructive_subnetwork.load_state_dict(training.initial.reconstruct.state_dict())
+    theirs.model.reconstructive_subnetwork.load_state_dict(training.initial.restore.state_dict())
     theirs.model.discriminative_subnetwork.load_state_dict(training.initial.discriminate.state_dict())
     losses = lightning_loop(theirs, training, normalise=False)
     networks = theirs.model.reconstructive_subnetwork, theirs.model.discriminative_subnetwork
-    return losses, named("reconstruct.", networks[0]) | named("discriminate.", networks[1])
+    return losses, named("restore.", networks[0]) | named("discriminate.", networks[1])
 
 
 class NarrowDraem(DraemModel):

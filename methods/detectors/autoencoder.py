@@ -57,6 +57,9 @@ class AutoEncoder(Detector):
     def response(self, image: Tensor) -> tuple[Tensor]:
         return (self.decoder(self.encoder(image)),)
 
+    def reconstruct(self, image: Tensor) -> Tensor:
+        return self.response(image)[0]
+
     def loss(self, image: Tensor) -> Tensor:
         return (self.response(image)[0] - image).square().mean()
 

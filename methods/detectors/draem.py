@@ -49,7 +49,7 @@ class Draem(Detector):
     def __init__(self, config: Config):
         super().__init__()
         self.config, self.epochs, self.batch_size = config, config.epochs, config.batch_size
-        self.reconstruct = ReconstructiveSubNetwork(base_width=config.reconstructive_width)
+        self.restore = ReconstructiveSubNetwork(base_width=config.reconstructive_width)
         self.discriminate = DiscriminativeSubNetwork(6, 2, base_width=config.discriminative_width)
         self.damage = PerlinAnomalyGenerator(_textures(config), config.share, tuple(config.opacity))
         self.error = DraemLoss()
@@ -65,9 +65,12 @@ class Draem(Detector):
         """Return the restored image (B, 3, H, W) and the two logits of each pixel (B, 2, H, W)."""
         height, width = image.shape[-2:]
         padded = F.pad(image, (0, -width % DEEPEST, 0, -height % DEEPEST), mode="reflect")
-        restored = self.reconstruct(padded)
+        restored = self.restore(padded)
         logits = self.discriminate(torch.cat([padded, restored], 1))
         return [restored[..., :height, :width], logits[..., :height, :width]]
+
+    def reconstruct(self, image: Tensor) -> Tensor:
+        return self.response(image)[0]
 
     def loss(self, image: Tensor) -> Tensor:
         damaged, mask = self.damage(image)

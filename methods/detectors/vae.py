@@ -65,6 +65,9 @@ class Vae(Detector):
     def response(self, image: Tensor) -> tuple[Tensor]:
         return (self.decoder(self.mean(self.encoder(self._normalised(image)))),)
 
+    def reconstruct(self, image: Tensor) -> Tensor:
+        return self.response(image)[0] * self.scale + self.shift
+
     def loss(self, image: Tensor) -> Tensor:
         target = self._normalised(image)
         code = self.encoder(target)
