@@ -1,6 +1,6 @@
 """The cell record, key by key: one method × detector × scenario × seed, one JSON file."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 SCHEMA = 1
 PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
@@ -93,6 +93,13 @@ class Environment(TypedDict):
     finished: str
 
 
+class Stored(TypedDict):
+    """What lies beside the cell file in `seed-<k>.scores.npz`."""
+
+    maps: bool  # anomaly maps too: the pixel metrics are then those of the maps as quantised to 16 bits
+    bytes: int
+
+
 class Cell(TypedDict):
     """One result file. Failed and skipped cells carry what there was: empty lists where nothing was measured."""
 
@@ -106,5 +113,6 @@ class Cell(TypedDict):
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
     threshold: Threshold
     routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route
+    stored: NotRequired[Stored]
     cost: Cost
     environment: Environment

@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     _published(commands)
     _show(commands)
     _figure(commands)
+    _score(commands)
     _pretrain(commands)
     return top
 
@@ -118,6 +119,9 @@ def _run(commands) -> None:
     )
     where.add_argument("--plan", action="store_true", help="print what would run, and stop")
     where.add_argument("--keep", action="store_true", help="keep weights and memory after every step, for bench figure")
+    where.add_argument(
+        "--save-maps", action="store_true", help="store anomaly maps (16 bits) beside the scores, for bench score"
+    )
     where.add_argument("--logger", type=_names, default=(), help="csv, tensorboard, wandb")
 
 
@@ -241,6 +245,31 @@ def _do_figure(options) -> None:
 
     for path in figure(options):
         print(f"wrote {path}")
+
+
+def _score(commands) -> None:
+    command = _command(
+        commands, "score", _do_score, "every metric of a cell anew from its stored scores and maps; runs nothing"
+    )
+    command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k, with * and ?")
+    command.add_argument("--images-only", action="store_true", help="leave pixel metrics empty where there are no maps")
+    _truth(command)
+    _results(command)
+
+
+def _truth(command: argparse.ArgumentParser) -> None:
+    """What is needed to find the truth of a scenario's test images."""
+    command.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    command.add_argument("--scenario", help="the YAML file, where the stream is none of those shipped")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
+    command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+
+
+def _do_score(options) -> None:
+    from bench.rescore import score
+
+    for line in score(options):
+        print(line)
 
 
 def _pretrain(commands) -> None:

@@ -74,8 +74,13 @@ def write(root: Path, cell: Cell) -> Path:
     Raises BadInput where the file cannot be saved (disk full, read-only folder); the old file is then intact.
     """
     path = path_of(root, cell["spec"])
-    replace(path, _text(plain(cell)))
+    rewrite(path, cell)
     return path
+
+
+def rewrite(path: Path, cell: Cell) -> None:
+    """Replaces a cell file where it lies, in one move."""
+    replace(path, _text(plain(cell)))
 
 
 def _text(cell: dict) -> str:
