@@ -10,7 +10,7 @@ import numpy as np
 from bench import results
 from bench.cell import Cell
 from bench.errors import BadInput
-from bench.leaderboard.summary import FINAL
+from bench.leaderboard.summary import FINAL, final_scores
 from bench.statistics import FEWEST_PAIRS, Interval, SignedRank, interval, signed_rank
 
 # Cells that differ in one of these were measured on something else: never paired.
@@ -115,13 +115,6 @@ def _pairing(setting: tuple, keys: list[tuple], tables: Sequence[dict], metric: 
     weights = tuple(" ".join(filter(None, _start(side[0]))) for side in cells)
     runs = [key[1:] for key in keys]
     return Pairing(dict(zip(SETTING, setting, strict=True)), names, runs, classes, np.array(scores), weights)
-
-
-def final_scores(cell: Cell, metric: str, classes: Sequence[str]) -> list[float]:
-    """The last row of R, in the order of `classes`; NaN where the metric was not measured."""
-    matrix = cell["matrices"].get(metric)
-    last = dict(zip(cell["spec"]["classes"], matrix[-1], strict=True)) if matrix else {}
-    return [last.get(name, np.nan) for name in classes]
 
 
 def _start(cell: Cell) -> tuple[str, str]:
