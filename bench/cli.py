@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     _data(commands)
     _published(commands)
     _show(commands)
+    _compare(commands)
     _figure(commands)
     _score(commands)
     _pretrain(commands)
@@ -214,6 +215,35 @@ def _do_show(options) -> None:
     from bench.show import show
 
     print(show(options.cell, options.results))
+
+
+COMPARISONS = """examples:
+  python -m bench compare cl_patchcore+patchcore replay+patchcore --scenario synthetic/1x6
+  python -m bench compare --cd                       # methods ranked over every scenario × detector that has them
+  python -m bench compare --cd finetune replay ewc
+"""
+
+
+def _compare(commands) -> None:
+    command = _command(
+        commands, "compare", _do_compare, "is one system better than another, or one method than the rest", COMPARISONS
+    )
+    command.add_argument("systems", nargs="*", metavar="SYSTEM", help="method+detector[,options], as cells are named")
+    command.add_argument("--cd", action="store_true", help="rank three or more over scenarios: critical differences")
+    command.add_argument("--scenario", default="", help="default: every scenario that has them")
+    command.add_argument("--metric", default="image_auroc", help="%(default)s, aupro, pixel_ap, ...")
+    _results(command)
+
+
+def _do_compare(options) -> None:
+    from bench import paired, ranking
+
+    if options.cd:
+        print(ranking.compare(options.systems, options.results, options.metric, options.scenario), end="")
+    elif len(options.systems) == 2:
+        print(paired.compare(*options.systems, options.results, options.metric, options.scenario), end="")
+    else:
+        raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
 
 
 FIGURES = """examples:

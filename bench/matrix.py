@@ -14,13 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+EARLY = "scores of classes before they are learned"
+TWO_RUNS = "a second run"
+
 
 class Definition(NamedTuple):
-    """A row of `DEFINITIONS`: the function, its formula and where it comes from."""
+    """A row of `DEFINITIONS`: the function, its formula, where it comes from, what it needs beyond the usual R."""
 
     function: object
     formula: str
     source: str
+    needs: str = ""  # EARLY: NaN from an R that was only evaluated on classes seen so far; TWO_RUNS: no function of R
 
 
 def final_average(R, learned_at):
@@ -169,7 +173,7 @@ _SOURCES = {
     forgetting: "definition 1: Chaudhry et al., arXiv:1801.10112; CADIC, arXiv:2511.08634, eq. 10-11",
     forgetting_clipped: "definition 2: Mammoth, utils/metrics.py",
     forgetting_first_last: "definition 3: Avalanche, forgetting_bwt.py",
-    forgetting_with_current: "definition 4: pyCLAD, forgetting_measure.py, its last entry",
+    forgetting_with_current: "definition 4: pyCLAD up to 0.3.0, forgetting_measure.py, its last entry",
     bank_size_difference: "definition 5: UCAD, README and issues 22 and 25",
     joint_minus_replay: "definition 6: ReplayCAD, README and issue 5",
     forgetting_per_step: "definition 7: IUF names it, without a formula",
@@ -177,9 +181,18 @@ _SOURCES = {
     forgetting_relative_clipped: "definition 8: CLAD, utility_ad.py",
     forgetting_relative_off_by_one: "definition 9: clad-paste, results/download_results_wandb.py",
 }
-_TABLE = {f.__name__: Definition(f, f.__doc__.splitlines()[0], source) for f, source in _SOURCES.items()}
-_OF_TWO_RUNS = ("bank_size_difference", "joint_minus_replay")
+_NEEDS = {
+    **dict.fromkeys((fwt, forgetting_with_current, forgetting_relative_clipped), EARLY),
+    **dict.fromkeys((bank_size_difference, joint_minus_replay), TWO_RUNS),
+}
+# id -> Definition; in the order of the sources, Chaudhry's forgetting at the head of its kind
+ALL = {f.__name__: Definition(f, f.__doc__.splitlines()[0], text, _NEEDS.get(f, "")) for f, text in _SOURCES.items()}
 
-# id -> (function of (R, learned_at), formula, source), and the same for functions of the final scores of two runs
-DEFINITIONS = {name: row for name, row in _TABLE.items() if name not in _OF_TWO_RUNS}
-DEFINITIONS_OF_TWO_RUNS = {name: _TABLE[name] for name in _OF_TWO_RUNS}
+# The functions of (R, learned_at), and those of the final scores of two runs
+DEFINITIONS = {name: row for name, row in ALL.items() if row.needs != TWO_RUNS}
+DEFINITIONS_OF_TWO_RUNS = {name: row for name, row in ALL.items() if row.needs == TWO_RUNS}
+
+
+def values(R, learned_at):
+    """{id: value} by every definition; NaN for those of two runs, and where a needed cell is missing."""
+    return {name: float("nan") if row.needs == TWO_RUNS else row.function(R, learned_at) for name, row in ALL.items()}

@@ -82,19 +82,21 @@ def _matrices(cell: Cell) -> Iterator[str]:
 
 
 def _forgetting(cell: Cell) -> str:
-    """Every definition, from the image AUROC and AUPRO matrices."""
+    """Every definition, from the image AUROC and AUPRO matrices; a value that cannot be had says what it needs."""
     import numpy as np
-
-    from bench.matrix import DEFINITIONS
-
-    learned, lines = learned_at(cell), []
-    shown = [metric for metric in ("image_auroc", "aupro") if cell["matrices"].get(metric)]
-    for name, definition in DEFINITIONS.items():
-        values = [definition.function(np.array(cell["matrices"][metric]), learned) for metric in shown]
-        lines.append([name, *map(_number, values), definition.formula, definition.source])
     from tabulate import tabulate
 
-    return f"From R\n{tabulate(lines, ['', *shown, 'formula', 'source'], tablefmt='simple', disable_numparse=True)}"
+    from bench import matrix
+
+    shown = [metric for metric in ("image_auroc", "aupro") if cell["matrices"].get(metric)]
+    found = [matrix.values(np.array(cell["matrices"][metric]), learned_at(cell)) for metric in shown]
+    lines = []
+    for name, definition in matrix.ALL.items():
+        numbers = [values[name] for values in found]
+        lacks = f"needs {definition.needs}; " if definition.needs and all(map(math.isnan, numbers)) else ""
+        lines.append([name, *map(_number, numbers), definition.formula, lacks + definition.source])
+    text = tabulate(lines, ["", *shown, "formula", "source"], tablefmt="simple", disable_numparse=True)
+    return f"From R; worked by hand in docs/definitions.md\n{text}"
 
 
 def _figures(cell: Cell) -> str:

@@ -25,7 +25,7 @@ WORKED = {
     "forgetting_relative_clipped": ((1 - 0.60 / 0.90) + (1 - 0.75 / 0.80)) / 2,
     "forgetting_relative_off_by_one": ((0.80 - 0.60) / 0.80) / 2,
 }
-NEEDS_OTHERS_EARLY = {"fwt", "forgetting_with_current", "forgetting_relative_clipped"}
+NEEDS_OTHERS_EARLY = {name for name, row in matrix.DEFINITIONS.items() if row.needs == matrix.EARLY}
 OF_FINAL_ROW = {"final_average", "plasticity"}
 
 
@@ -118,10 +118,19 @@ def test_definitions_of_two_runs():
 
 
 def test_every_definition_names_its_formula_and_source():
-    for name, (function, formula, source) in (matrix.DEFINITIONS | matrix.DEFINITIONS_OF_TWO_RUNS).items():
-        assert function.__name__ == name
-        assert "mean" in formula or "sum" in formula
-        assert len(source) > 10
+    for name, definition in matrix.ALL.items():
+        assert definition.function.__name__ == name
+        assert "mean" in definition.formula or "sum" in definition.formula
+        assert len(definition.source) > 10
+    numbered = [int(row.source[11]) for row in matrix.ALL.values() if row.source.startswith("definition ")]
+    assert sorted(set(numbered)) == list(range(1, 10))  # the nine in use under the one name
+
+
+def test_what_a_definition_needs_is_what_it_lacks_in_a_usual_matrix():
+    found = matrix.values(np.where(np.tri(3, dtype=bool), R, NAN), LEARNED_AT)
+    assert {name for name, number in found.items() if math.isnan(number)} == {
+        name for name, definition in matrix.ALL.items() if definition.needs
+    }
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def _same_stream(spec: Spec, row: Published) -> bool:
 
 
 def verdict(spec: Spec, printed: Published, measured: Stat) -> str:
-    """`within 0.02`, `off by +0.031` (measured minus printed) or `not comparable: why`."""
+    """`within 0.02`, `off by +0.031` (measured minus printed; told where seeds may explain it) or `not comparable`."""
     reasons = list(_obstacles(spec, printed))
     if math.isnan(measured.mean):
         reasons.append("not measured")
@@ -48,6 +48,8 @@ def verdict(spec: Spec, printed: Published, measured: Stat) -> str:
         return f"not comparable: {', '.join(reasons)}"
     gap = measured.mean - printed.value
     text = f"within {TOLERANCE}" if abs(gap) <= TOLERANCE else f"off by {gap:+.3f}"
+    if TOLERANCE < abs(gap) <= measured.half:  # never of a single seed, whose half width is NaN
+        text += f", inside the ± {measured.half:.3f} of {measured.n} seeds"
     same_size = printed.resolution.partition(",")[0] in ("", str(spec["image_size"]))
     return text if same_size else f"{text}, at {printed.resolution} px there"
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bench.cell import Cell, Spec
-from bench.leaderboard.summary import Stat, figures, stat, steps_done
+from bench.leaderboard.summary import Stat, figures, interval_of, stat, steps_done
+from bench.statistics import Interval
 
 # Cells that differ in one of these are measured on something else; the words say so in headings.
 SECTION = {
@@ -43,6 +44,10 @@ class Row:
     def stat(self, name: str) -> Stat:
         """Of one figure of bench.leaderboard.summary.figures over the seeds; missing for unfinished cells."""
         return stat(found[name] for found in self.figures)
+
+    def interval(self, metric: str = "image_auroc") -> Interval:
+        """The final average with its bootstrap interval over seeds and classes; missing for unfinished cells."""
+        return interval_of([] if self.status else self.cells, metric)
 
     def on(self, device: str) -> "Row":
         """The same row, from the cells that ran on one device only."""
@@ -97,7 +102,7 @@ def _section_key(spec: Spec) -> tuple:
     return tuple(spec[name] for name in SECTION)
 
 
-def _configuration(spec: Spec) -> str:
+def configuration(spec: Spec) -> str:
     """Canonical text of all that decides the numbers but the seed."""
     rest = {**spec, "seed": 0, "weights": weights_key(spec)}
     return json.dumps(rest, sort_keys=True)
@@ -105,7 +110,7 @@ def _configuration(spec: Spec) -> str:
 
 def sections(cells: Iterable[Cell]) -> list[Section]:
     """Sections by scenario, blocks by detector, rows by final image AUROC; independent of the cells' order."""
-    cells = sorted(cells, key=lambda cell: (_configuration(cell["spec"]), cell["spec"]["seed"], cell["key"]))
+    cells = sorted(cells, key=lambda cell: (configuration(cell["spec"]), cell["spec"]["seed"], cell["key"]))
     groups = defaultdict(list)
     for cell in cells:
         if cell["status"] != "skipped":
@@ -137,7 +142,7 @@ def _section(key: tuple, cells: list[Cell], keys: list[tuple]) -> Section:
 def _rows(cells: list[Cell]) -> list[Row]:
     groups = defaultdict(list)
     for cell in cells:
-        groups[_configuration(cell["spec"]), _status(cell)].append(cell)
+        groups[configuration(cell["spec"]), _status(cell)].append(cell)
     labels = _labels([group[0] for group in groups.values()])
     rows = [
         Row(label, tuple(group), status) for label, ((_, status), group) in zip(labels, groups.items(), strict=True)

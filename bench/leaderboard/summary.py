@@ -1,7 +1,7 @@
 """The figures of one cell, and their mean with a 95 % interval over seeds."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import NormalDist, fmean
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from bench import matrix
 from bench.cell import Cell
+from bench.statistics import Interval, interval
 
 MB = 1e6
 FINAL = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
@@ -63,6 +64,20 @@ def steps_done(cell: Cell) -> int:
     return sum(not all(map(math.isnan, row)) for row in cell["matrices"].get("image_auroc", []))
 
 
+def final_scores(cell: Cell, metric: str, classes: Sequence[str]) -> list[float]:
+    """The last row of R, in the order of `classes`; NaN where the metric was not measured."""
+    matrix = cell["matrices"].get(metric)
+    last = dict(zip(cell["spec"]["classes"], matrix[-1], strict=True)) if matrix else {}
+    return [last.get(name, math.nan) for name in classes]
+
+
+def interval_of(cells: Sequence[Cell], metric: str) -> Interval:
+    """Final average of runs over the same classes, with its bootstrap interval over orders, seeds and classes."""
+    classes = sorted(cells[0]["spec"]["classes"]) if cells else []
+    scores = [final_scores(cell, metric, classes) for cell in cells]
+    return interval(np.reshape(scores, (len(cells), len(classes))), [cell["spec"]["order"] for cell in cells])
+
+
 def figures(cell: Cell) -> dict[str, float]:
     """Every scalar of a complete cell by name (the columns of leaderboard.csv); NaN where it was not measured."""
     learned, found = learned_at(cell), {}
@@ -84,6 +99,8 @@ def _deployed(cell: Cell) -> dict[str, float]:
         "pooled_image_auroc": _last(cell["pooled"].get("image_auroc")),
         "pooled_pixel_auroc": _last(cell["pooled"].get("pixel_auroc")),
         "threshold_f1": _last(threshold.get("f1")),
+        "threshold_precision": _last(threshold.get("precision")),
+        "threshold_recall": _last(threshold.get("recall")),
         "false_alarm": _last(threshold.get("false_alarm")),
         "threshold_drift": _drift(threshold.get("value") or []),
         "routing_accuracy": _last(cell["routing_accuracy"]),

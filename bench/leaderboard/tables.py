@@ -8,9 +8,11 @@ from tabulate import tabulate
 
 from bench.leaderboard.groups import Row
 from bench.leaderboard.summary import Stat
+from bench.statistics import Interval
 
 MISSING = "—"
-NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| %)?")
+INTERVAL = "over classes"  # the head of the column
+NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| – [\d.]+| %)?")
 Column = tuple[str, Callable[[Row], str]]
 
 
@@ -22,11 +24,17 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return tabulate(lines, head, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
-def table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+def compact(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """The same without padding, for the long tables that are folded away: half the bytes."""
+    text = markdown(head, lines)
+    return "\n".join(re.sub(r"-{3,}", "---", re.sub(r" +", " ", line)) for line in text.splitlines())
+
+
+def table(columns: Sequence[Column], rows: Sequence[Row], layout=markdown) -> str:
     """One line per row; a last column tells what is unfinished, where anything is."""
     if any(row.status for row in rows):
         columns = [*columns, ("status", _status)]
-    return markdown([name for name, _ in columns], [[show(row) for _, show in columns] for row in rows])
+    return layout([name for name, _ in columns], [[show(row) for _, show in columns] for row in rows])
 
 
 def score(value: Stat, digits: int = 3) -> str:
@@ -35,6 +43,11 @@ def score(value: Stat, digits: int = 3) -> str:
         return MISSING
     half = "" if math.isnan(value.half) else f" ± {value.half:.{digits}f}"
     return f"{_no_minus_zero(f'{value.mean:.{digits}f}')}{half}"
+
+
+def span(value: Interval) -> str:
+    """Both ends of an interval: `0.71 – 0.86`."""
+    return MISSING if math.isnan(value.low) else f"{value.low:.2f} – {value.high:.2f}"
 
 
 def amount(value: float) -> str:
@@ -101,6 +114,7 @@ _SEEDS: Column = ("seeds", _seeds)
 HEADLINE: tuple[Column, ...] = (
     _METHOD,
     ("image AUROC", _score("final_image_auroc")),
+    (INTERVAL, lambda row: span(row.interval())),
     ("pixel AUPRO", _score("final_aupro")),
     ("pixel AP", _score("final_pixel_ap")),
     ("forgetting", _score("forgetting_image_auroc")),
@@ -113,17 +127,15 @@ HEADLINE: tuple[Column, ...] = (
     _SEEDS,
 )
 
-EVERY_METRIC: tuple[Column, ...] = (
+OTHER_METRICS: tuple[Column, ...] = (
     *_SYSTEM,
-    ("image AUROC", _score("final_image_auroc")),
     ("image AP", _score("final_image_ap")),
     ("image F1-max", _score("final_image_f1max")),
     ("pixel AUROC", _score("final_pixel_auroc")),
-    ("pixel AP", _score("final_pixel_ap")),
     ("pixel F1-max", _score("final_pixel_f1max")),
-    ("AUPRO", _score("final_aupro")),
     ("BWT, image AUROC", _score("bwt_image_auroc")),
     ("forgetting, AUPRO", _score("forgetting_aupro")),
+    ("plasticity, AUPRO", _score("plasticity_aupro")),
     _SEEDS,
 )
 
@@ -132,6 +144,8 @@ ONE_LINE: tuple[Column, ...] = (
     ("pooled image AUROC", _score("pooled_image_auroc")),
     ("pooled pixel AUROC", _score("pooled_pixel_auroc")),
     ("F1 at threshold", _score("threshold_f1")),
+    ("precision", _score("threshold_precision")),
+    ("recall", _score("threshold_recall")),
     ("false alarms", _percent("false_alarm")),
     ("threshold drift", _percent("threshold_drift", sign="+")),
     ("routing accuracy", _percent("routing_accuracy")),
