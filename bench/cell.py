@@ -3,7 +3,7 @@
 from typing import Literal, NotRequired, TypedDict
 
 SCHEMA = 1
-PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
+PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 
 Numbers = list[float]  # one per step; null in the file, NaN in memory, `—` in tables: not measured, never 0
 Status = Literal["ok", "partial", "failed", "skipped"]
@@ -62,6 +62,7 @@ class Cost(TypedDict):
     """What the cell cost. The lists have one number per step."""
 
     train_s: Numbers  # wall seconds inside train, the method's own work included
+    train_cpu_s: NotRequired[Numbers]  # seconds that the processor spent on it: cells side by side do not change them
     eval_s: Numbers
     extra_s: Numbers  # the part of train_s spent in the method's own callbacks
     train_images: Numbers  # images that the loss saw, repeats counted

@@ -90,13 +90,15 @@ class Run:
         self.evaluation.row = t
         seed_everything(seed_for(self.cell.spec["seed"], "train", t))
         self.gate.open_steps = range(len(experiences)) if ahead else range(t, t + 1)
+        spent = time.process_time()
         with (training := cost.Stopwatch(self.device)).running():
             self.strategy.train(experiences[t], eval_streams=[])
+        spent = time.process_time() - spent
         self.gate.open_steps = range(0)
         self.gpu.sample()
         with (testing := cost.Stopwatch(self.device)).running():
             evaluated = self._evaluate(t)
-        self._note(training.lap(), testing.lap(), evaluated)
+        self._note(training.lap(), spent, testing.lap(), evaluated)
         self._save(t)
 
     def _evaluate(self, t: int) -> int:
@@ -120,9 +122,9 @@ class Run:
         stored.append(self.scores, self.hash, t, self.evaluation.enter())
         return len(rows)
 
-    def _note(self, train_s: float, eval_s: float, eval_images: int) -> None:
+    def _note(self, train_s: float, train_cpu_s: float, eval_s: float, eval_images: int) -> None:
         carried = sum(cost.carried_bytes(plugin.state_dict()) for plugin in self.strategy.methods)
-        step = (train_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
+        step = (train_s, train_cpu_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
         for name, value in zip(PER_STEP, step, strict=True):
             self.ledger[name].append(value)
 

@@ -79,6 +79,7 @@ def _cost(done, device):
     gpu = {"allocated_bytes": 2_000_000, "reserved_bytes": 3_000_000, "utilisation": 0.5, "energy_j": None}
     return {
         "train_s": [2.0] * done,
+        "train_cpu_s": [1.5] * done,
         "eval_s": [0.5] * done,
         "extra_s": [0.1] * done,
         "train_images": [100.0] * done,

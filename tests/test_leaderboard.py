@@ -88,7 +88,7 @@ def test_seeds_of_one_configuration_are_one_row(tmp_path):
     half = t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
     row = row_of(text, "replay")
     assert row[1] == f"0.800 ± {half:.3f}" and row[5] == f"0.150 ± {half:.3f}"
-    assert row[6:] == ["0.900 ± 0.083", "3.00", "6.00", "8.00", "900", "procedural", "3"]
+    assert row[6:] == ["0.900 ± 0.083", "3.00", "4.50", "8.00", "900", "procedural", "3"]
 
 
 def test_rows_are_sorted_by_final_image_auroc(tmp_path):

@@ -48,7 +48,10 @@ LEGEND = (
         "image AUROC of each class just after it was learned, mean; low forgetting is worth little without it",
     ),
     ("carried MB", "what the method keeps from step to step beyond the detector's own weights"),
-    ("train s", "wall seconds of training over all steps; cells that ran side by side slowed each other"),
+    (
+        "train s",
+        "seconds of training: wall on a GPU; on a CPU those that the processor spent, in older cells wall",
+    ),
     ("ms/image", "inference at batch 1 after warm-up"),
     ("peak MB", "GPU memory allocated at the peak; on a CPU, resident memory of the process"),
     (

@@ -110,9 +110,11 @@ def _deployed(cell: Cell) -> dict[str, float]:
 def _cost(cell: Cell) -> dict[str, float]:
     cost, gpu = cell["cost"], cell["cost"].get("gpu") or {}
     train, evaluation = _sum(cost.get("train_s")), _sum(cost.get("eval_s"))
+    processor = math.nan if gpu else _sum(cost.get("train_cpu_s"))
     ms = {batch: _number(cost.get("ms_per_image", {}).get(batch)) for batch in ("1", "32")}
     return {
         "train_s": train,
+        "training_s": train if math.isnan(processor) else processor,
         "eval_s": evaluation,
         "extra_s": _sum(cost.get("extra_s")),
         "evaluation_share": _ratio(evaluation, train + evaluation),

@@ -120,7 +120,7 @@ HEADLINE: tuple[Column, ...] = (
     ("forgetting", _score("forgetting_image_auroc")),
     ("plasticity", _score("plasticity_image_auroc")),
     ("carried MB", _amount("carried_mb")),
-    ("train s", _timed("train_s")),
+    ("train s", _timed("training_s")),
     ("ms/image", _timed("ms_per_image_1")),
     ("peak MB", _peak_memory),
     ("weights", weights_name),
@@ -154,7 +154,7 @@ ONE_LINE: tuple[Column, ...] = (
 
 COST: tuple[Column, ...] = (
     *_SYSTEM,
-    ("train s", _amount("train_s")),
+    ("train s", _amount("training_s")),
     ("evaluation share", _percent("evaluation_share")),
     ("training images/s", _amount("train_images_per_s")),
     ("ms/image, batch 1", _amount("ms_per_image_1")),
