@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     _published(commands)
     _show(commands)
     _compare(commands)
+    _report(commands)
     _figure(commands)
     _pretrain(commands)
     return top
@@ -240,6 +241,18 @@ def _do_compare(options) -> None:
         print(paired.compare(*options.systems, options.results, options.metric, options.scenario), end="")
     else:
         raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
+
+
+def _report(commands) -> None:
+    command = _command(commands, "report", _do_report, "the results as a static HTML site; opens without a network")
+    command.add_argument("--out", type=Path, default=Path("out/report"), help="folder to write (%(default)s)")
+    _results(command)
+
+
+def _do_report(options) -> None:
+    from bench import report
+
+    print(f"wrote {report.write(options.results, options.out)}")
 
 
 FIGURES = """examples:
