@@ -2,7 +2,7 @@
 "use strict";
 
 // Okabe and Ito's colours, told apart by all; dashes and markers tell the ninth class from the first.
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a7a00"];
+const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#8a7a00"]; // black is kept for means
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down"];
 const CONFIG = { responsive: true, displayModeBar: false }; // drag to zoom, double click to come back
@@ -12,7 +12,7 @@ function layout(xtitle, ytitle, more = {}) {
   const axis = { gridcolor: "#e3e7eb", zerolinecolor: "#c3cad1", automargin: true };
   return {
     font: { family: "system-ui, sans-serif", size: 13, color: "#1c2128" },
-    margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest", plot_bgcolor: "#fff", paper_bgcolor: "#fff",
+    margin: { l: 56, r: 12, t: 12, b: 52 }, hovermode: "closest", plot_bgcolor: "#fff", paper_bgcolor: "#fff",
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, ...more,
     xaxis: { ...axis, title: { text: xtitle }, ...more.xaxis }, yaxis: { ...axis, title: { text: ytitle }, ...more.yaxis },
   };
@@ -156,7 +156,7 @@ function scatter(points, front, metric, title) {
     trace("reads ahead or is told the class", points.filter((p) => !p.races), { symbol: "x-thin-open", size: 9, color: "#57606a" }),
     trace("beaten at as few bytes", rest, { symbol: "circle-open", size: 9, color: "#56b4e9" }),
     trace("the front", front, { symbol: "diamond", size: 12, color: "#d55e00" }, { ...numbers, line: { shape: "hv", color: "#d55e00", width: 1.5 } }),
-  ], layout("carried MB, logarithmic", title, { xaxis: { tickvals: ticks, ticktext: ticks.map((t) => (t === zero ? "0" : String(+(10 ** t).toPrecision(3)))), range: [zero - 0.6, top + 0.2] } }), CONFIG)
+  ], layout("carried MB, logarithmic", title, { xaxis: { zeroline: false, tickvals: ticks, ticktext: ticks.map((t) => (t === zero ? "0" : String(+(10 ** t).toPrecision(3)))), range: [zero - 0.6, top + 0.2] } }), CONFIG)
     .then((plot) => { plot.removeAllListeners("plotly_click"); plot.on("plotly_click", ({ points: [hit] }) => (location.href = encodeURI(hit.customdata[1]))); });
 }
 
