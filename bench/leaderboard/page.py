@@ -6,7 +6,7 @@ from itertools import groupby
 
 from bench.leaderboard import tables
 from bench.leaderboard.compare import compare
-from bench.leaderboard.groups import Row, Section, last_line, shared_options
+from bench.leaderboard.groups import EXTERNAL, Row, Section, last_line, shared_options
 from bench.leaderboard.tables import MISSING, Column, markdown, score
 from bench.published import TOLERANCE, Published
 
@@ -50,12 +50,19 @@ LEGEND = (
     (f"† ‡ § {MISSING}", "reads ahead; is told the task at test; uses labels in training; not measured or undefined"),
 )
 
+OUTSIDE = (
+    EXTERNAL,
+    "external: scores handed in by their author and scored here; nobody here saw the system train, so it counts "
+    f"neither as best method nor as `{LOWER}` or `{UPPER}`",
+)
+
 
 def page(sections: Sequence[Section], broken: Sequence[str], published: Sequence[Published]) -> str:
     """The whole page."""
     parts = [FIRST_LINE, INTRO, _overview(sections) if sections else "No results yet: run `python -m bench run`."]
     if sections:
-        parts.append(fold("What the columns mean", markdown(("column", "meaning"), LEGEND)))
+        outside = [OUTSIDE] if any(row.external for section in sections for row in section.rows) else []
+        parts.append(fold("What the columns mean", markdown(("column", "meaning"), (*LEGEND, *outside))))
     if broken:
         parts.append(
             "\n".join([f"**Result files that cannot be read: {len(broken)}**\n", *(f"- {text}" for text in broken)])
@@ -76,10 +83,11 @@ def _overview(sections: Sequence[Section]) -> str:
     for section in sections:
         anchor = re.sub(r"[^\w\- ]", "", section.title.lower()).replace(" ", "-")
         for weights, rows in section.by_weights().items():
-            own = [row for row in rows if not (row.status or row.may("reads_ahead") or row.may("task_oracle"))]
+            ours = [row for row in rows if not row.external]
+            own = [row for row in ours if not (row.status or row.may("reads_ahead") or row.may("task_oracle"))]
             ranked = sorted(own, key=lambda row: -_auroc(row))
             named = " ".join(weights[:2]).strip()
-            lines.append((f"[{section.title}](#{anchor})", named, *_best(ranked[:1], rows), _counts(rows)))
+            lines.append((f"[{section.title}](#{anchor})", named, *_best(ranked[:1], ours), _counts(rows)))
     return f"{markdown(head, lines)}\n\n{BOUNDS}"
 
 
@@ -149,7 +157,7 @@ def _weights(row: Row, weights: Sequence[str], section: Section) -> str:
 
 
 def _device_names(rows: Iterable[Row]) -> list[str]:
-    return sorted({device for row in rows if not row.status for device in row.devices})
+    return sorted({device for row in rows if not row.status for device in row.devices if device})
 
 
 def _devices(rows: Iterable[Row]) -> str:
