@@ -1,15 +1,21 @@
-"""An Avalanche benchmark over cached arrays, with a gate that lets a method read only what it may see."""
+"""An Avalanche benchmark over cached arrays, with a gate that lets a method read only what it may see.
 
+What a method holds (experiences, data sets) leads neither to the arrays, nor to the gate, nor to other steps: the
+functions below close over them.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from avalanche.benchmarks import CLScenario, benchmark_from_datasets
+from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bench.data import Arrays
+from bench.data import Arrays, rows_of
 from bench.stream import Stream
 
 
@@ -25,47 +31,50 @@ class Gate:
     testing: bool = False
 
 
-class TrainImages(Dataset):
-    """Normal images of one step as `(image, mask, label, category)`; mask and label are blank by nature.
+class Items(Dataset):
+    """Images as `(image, mask, label, category)`; the mask is blank: training images have none, test ones hide it."""
 
-    `category` is -1 unless the method declares that it uses class labels in training.
-    """
-
-    def __init__(self, arrays: Arrays, rows, step: int, gate: Gate, labels: bool):
-        self.arrays, self.rows, self.step, self.gate, self.labels = arrays, rows, step, gate, labels
+    def __init__(self, count: int, item: Callable[[int], tuple[Tensor, int, int]]):
+        self._count, self._item = count, item
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self._count
 
     def __getitem__(self, index: int):
-        if self.step not in self.gate.open_steps:
+        image, label, category = self._item(index)
+        return image, _blank(image), label, category
+
+
+def train_images(arrays: Arrays, rows, step: int, gate: Gate, labels: bool) -> AvalancheDataset:
+    """Normal images of one step, label 0; `category` is -1 unless the method declares that it uses class labels."""
+
+    def item(index: int) -> tuple[Tensor, int, int]:
+        if step not in gate.open_steps:
             raise LeakError(
-                f"training images of step {self.step} were read while {_open(self.gate)}: a method may read only "
+                f"training images of step {step} were read while {_open(gate)}: a method may read only "
                 "the step it is given, and must carry what it wants to keep (capability `reads_ahead` excepted)."
             )
-        row = self.rows[index]
-        image = as_float(torch.from_numpy(self.arrays.images[row].copy()))
-        return image, _blank(image), 0, int(self.arrays.categories[row]) if self.labels else -1
+        return _image(arrays, rows[index]), 0, int(arrays.categories[rows[index]]) if labels else -1
+
+    return AvalancheDataset([Items(len(rows), item)])
 
 
-class TestImages(Dataset):
-    """Test images of one class without their truth: mask blank, label and category -1; the evaluator has the truth."""
+def test_images(arrays: Arrays, rows, gate: Gate) -> AvalancheDataset:
+    """Test images without their truth: label and category -1; the evaluation has the truth."""
 
-    __test__ = False  # not a test case, whatever its name
+    def item(index: int) -> tuple[Tensor, int, int]:
+        if not gate.testing:
+            raise LeakError(f"a test image was read while {_open(gate)}: nothing of the test set may reach training.")
+        return _image(arrays, rows[index]), -1, -1
 
-    def __init__(self, arrays: Arrays, rows, gate: Gate):
-        self.arrays, self.rows, self.gate = arrays, rows, gate
+    return AvalancheDataset([Items(len(rows), item)])
 
-    def __len__(self) -> int:
-        return len(self.rows)
 
-    def __getitem__(self, index: int):
-        if not self.gate.testing:
-            raise LeakError(
-                f"a test image was read while {_open(self.gate)}: nothing of the test set may reach training."
-            )
-        image = as_float(torch.from_numpy(self.arrays.images[self.rows[index]].copy()))
-        return image, _blank(image), -1, -1
+test_images.__test__ = False  # not a test case, whatever its name
+
+
+def _image(arrays: Arrays, row: int) -> Tensor:
+    return as_float(torch.from_numpy(np.array(arrays.images[row])))
 
 
 def _open(gate: Gate) -> str:
@@ -101,20 +110,56 @@ def normal_images(images: Tensor) -> AvalancheDataset:
     return AvalancheDataset([KeptImages(images.cpu())])
 
 
-def rows_of(arrays: Arrays, columns: list[int], *, train: bool) -> np.ndarray:
-    """Rows of `arrays` that belong to the classes `columns`, of the training or of the test set."""
-    return np.flatnonzero(np.isin(arrays.categories, columns) & (np.asarray(arrays.train) == train))
+class ClosedStream:
+    """Stands where an experience has its stream, which would tell how many steps and classes there are, and which."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def _refuse(self, *_):
+        raise LeakError(
+            "the stream of an experience was looked into: a method knows neither the number nor the content of the "
+            "steps and classes to come (capability `reads_ahead` excepted)."
+        )
+
+    __len__ = __iter__ = __getitem__ = __getattr__ = _refuse
 
 
-def benchmark(stream: Stream, arrays: Arrays, *, labels: bool = False) -> tuple[CLScenario, Gate]:
-    """Build one training experience per step and one test experience per class (in the order of `stream.classes`)."""
+def benchmark(stream: Stream, arrays: Arrays, *, labels: bool = False, ahead: bool = False) -> tuple[CLScenario, Gate]:
+    """Build one training experience per step and one test experience per class (in the order of `stream.classes`).
+
+    An experience leads to the others of its stream only for a method that reads `ahead`.
+    """
     gate = Gate()
     column = {name: index for index, name in enumerate(stream.classes)}
     train = [
-        AvalancheDataset(
-            [TrainImages(arrays, rows_of(arrays, [column[name] for name in step], train=True), t, gate, labels)]
-        )
+        train_images(arrays, rows_of(arrays, [column[name] for name in step], train=True), t, gate, labels)
         for t, step in enumerate(stream.steps)
     ]
-    test = [AvalancheDataset([TestImages(arrays, rows_of(arrays, [c], train=False), gate)]) for c in range(len(column))]
-    return benchmark_from_datasets(train=train, test=test), gate
+    test = [test_images(arrays, rows_of(arrays, [c], train=False), gate) for c in range(len(column))]
+    made = benchmark_from_datasets(train=train, test=test)
+    for name, closed in (("train", not ahead), ("test", True)):
+        for experience in made.streams[name] if closed else ():
+            experience.origin_stream = ClosedStream(name)
+    return made, gate
+
+
+class MixedExperience(DatasetExperience):
+    """Test images of many classes; which class comes when is nothing to be asked for."""
+
+    @property
+    def current_experience(self) -> int:
+        raise LeakError(
+            "the class of the test images was asked for: it is not given at test (capability `task_oracle` excepted)."
+        )
+
+
+def mixed(arrays: Arrays, columns: Sequence[int], gate: Gate, seed: int) -> tuple[MixedExperience, np.ndarray]:
+    """One test experience over all images of the classes `columns`, shuffled, and the rows of `arrays` in its order.
+
+    A method that is not told the class at test sees neither where one class ends nor how many there are.
+    """
+    rows = np.random.default_rng(seed).permutation(rows_of(arrays, list(columns), train=False))
+    experience = MixedExperience(dataset=test_images(arrays, rows, gate))
+    experience.origin_stream = ClosedStream("test")
+    return experience, rows

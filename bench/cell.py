@@ -1,6 +1,6 @@
 """The cell record, key by key: one method × detector × scenario × seed, one JSON file."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 SCHEMA = 1
 PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
@@ -16,6 +16,13 @@ class Weights(TypedDict):
     kind: Literal["imagenet", "procedural", "random", "path", "none"]
     source: str  # timm name, file name or the seed that drew them
     sha256: str | None  # of the weight file
+
+
+class External(TypedDict):
+    """Whose system gave the scores; nobody here saw it train."""
+
+    author: str
+    reference: str
 
 
 class Spec(TypedDict):
@@ -39,6 +46,7 @@ class Spec(TypedDict):
     seed: int
     metric_version: int
     variant: str  # "option=value,..." for what the user changed, "" for the defaults; part of the file's path
+    external: NotRequired[External]  # of a submission
 
 
 class Threshold(TypedDict):
@@ -93,6 +101,13 @@ class Environment(TypedDict):
     finished: str
 
 
+class Stored(TypedDict):
+    """What lies beside the cell file in `seed-<k>.scores.npz`."""
+
+    maps: bool  # anomaly maps too: the pixel metrics are then those of the maps as quantised to 16 bits
+    bytes: int
+
+
 class Cell(TypedDict):
     """One result file. Failed and skipped cells carry what there was: empty lists where nothing was measured."""
 
@@ -106,5 +121,6 @@ class Cell(TypedDict):
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
     threshold: Threshold
     routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route
+    stored: NotRequired[Stored]
     cost: Cost
     environment: Environment

@@ -50,8 +50,8 @@ def keep(path: Path, target: Path) -> None:
             raise BadInput(f"{target} was not kept ({error.strerror}): free some space or leave --keep out.") from error
 
 
-def load(path: Path, key: str, strategy) -> tuple[int, dict | None]:
-    """Put `strategy` back where the checkpoint of this very cell left it.
+def load(path: Path, key: str, strategy, *, at_most: int | None = None) -> tuple[int, dict | None]:
+    """Put `strategy` back where the checkpoint of this very cell left it, if that is after `at_most` steps at most.
 
     Returns:
         The next step and the record so far; (0, None) if there is nothing to go on from.
@@ -62,7 +62,7 @@ def load(path: Path, key: str, strategy) -> tuple[int, dict | None]:
         state = torch.load(path, map_location=strategy.device, weights_only=True)
     except Exception:  # whatever a broken file raises: the cell starts again, nothing measured is lost
         return 0, None
-    if state["key"] != key:
+    if state["key"] != key or (at_most is not None and state["step"] >= at_most):
         return 0, None
     strategy.model.to(strategy.device).load_state_dict(state["detector"])
     for plugin, saved in zip(strategy.methods, state["plugins"], strict=True):

@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     _compare(commands)
     _report(commands)
     _figure(commands)
+    _score(commands)
+    _submit(commands)
     _pretrain(commands)
     return top
 
@@ -120,6 +122,9 @@ def _run(commands) -> None:
     )
     where.add_argument("--plan", action="store_true", help="print what would run, and stop")
     where.add_argument("--keep", action="store_true", help="keep weights and memory after every step, for bench figure")
+    where.add_argument(
+        "--save-maps", action="store_true", help="store anomaly maps (16 bits) beside the scores, for bench score"
+    )
     where.add_argument("--logger", type=_names, default=(), help="csv, tensorboard, wandb")
 
 
@@ -169,6 +174,10 @@ def _data(commands) -> None:
     actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
     check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
     check.add_argument("folder", type=Path)
+    order = actions.add_parser("order", help="the test images of a stream in the order of a submission's scores")
+    order.add_argument("stream", help="for example mvtec/1x15, or a YAML file")
+    order.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    order.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
     download = actions.add_parser("download", help="fetch a data set")
     download.add_argument("name", choices=("mvtec", "visa"))
     download.add_argument("--to", type=Path, default=Path("data"))
@@ -177,7 +186,13 @@ def _data(commands) -> None:
 def _do_data(options) -> None:
     from bench.data import check, download
 
-    if options.action == "check":
+    if options.action == "order":
+        from bench.data.order import order
+        from bench.stream import load
+
+        for line in order(load(options.stream), options.data and Path(options.data), options.plugin):
+            print(line)
+    elif options.action == "check":
         print(check.check(options.folder))
     else:
         print(download.download(options.name, options.to))
@@ -284,6 +299,50 @@ def _do_figure(options) -> None:
 
     for path in figure(options):
         print(f"wrote {path}")
+
+
+def _score(commands) -> None:
+    command = _command(
+        commands, "score", _do_score, "every metric of a cell anew from its stored scores and maps; runs nothing"
+    )
+    command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k, with * and ?")
+    command.add_argument("--images-only", action="store_true", help="leave pixel metrics empty where there are no maps")
+    _truth(command)
+    _results(command)
+
+
+def _truth(command: argparse.ArgumentParser) -> None:
+    """What is needed to find the truth of a scenario's test images."""
+    command.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    command.add_argument("--scenario", help="the YAML file, where the stream is none of those shipped")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
+    command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+
+
+def _do_score(options) -> None:
+    from bench.rescore import score
+
+    for line in score(options):
+        print(line)
+
+
+def _submit(commands) -> None:
+    command = _command(
+        commands,
+        "submit",
+        _do_submit,
+        "check somebody's scores for a scenario, score them, enter them as external",
+    )
+    command.add_argument("folder", type=Path, help="with submission.yaml and scores.npz: see docs/submissions.md")
+    _truth(command)
+    _results(command)
+
+
+def _do_submit(options) -> None:
+    from bench.submission import submit
+
+    for line in submit(options):
+        print(line)
 
 
 def _pretrain(commands) -> None:

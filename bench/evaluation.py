@@ -1,19 +1,20 @@
 """Scores every class seen so far after each step and keeps the rows of R. The only holder of the test set's truth."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from avalanche.evaluation import PluginMetric
-from avalanche.evaluation.metric_results import MetricValue
+from avalanche.core import BaseSGDPlugin
+from torch import Tensor
 from torch.nn import functional as F
 
-from bench.benchmark import as_float, rows_of
-from bench.data import Arrays
-from bench.metrics import METRICS, image_metrics, pixel_metrics, regions, threshold_metrics
+from bench.benchmark import as_float
+from bench.data import Arrays, rows_of
+from bench.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth
+from bench.stored import quantise, restore
 from bench.stream import Stream
 from bench.types import Prediction
 
-CALIBRATION_IMAGES = 64  # normal training images per step that set the threshold
-CALIBRATION_QUANTILE = 0.95  # i.e. 5 % false alarms on them, by construction
 CANARY_IMAGES = 8
 CANARY_TOLERANCE = 1e-3  # of the spread of the scores: batch size changes the last bits of a convolution, not more
 
@@ -22,137 +23,104 @@ class CanaryError(RuntimeError):
     """An image's score depended on the other images of its batch, on their order, or on the time it was asked for."""
 
 
-class Truth:
-    """Labels, masks and connected defects of each test class, computed once per run."""
+class Watch(BaseSGDPlugin, supports_distributed=False):
+    """Takes down what the strategy says of test images. It is all of the evaluation that a method can reach."""
 
-    def __init__(self, arrays: Arrays, classes: int, device: str):
-        self.rows = [rows_of(arrays, [c], train=False) for c in range(classes)]
-        self.labels = [np.asarray(arrays.labels[rows]) for rows in self.rows]
-        self.regions = [regions(np.asarray(arrays.masks[rows])) for rows in self.rows]
-        if device != "cpu":
-            self.regions = [(torch.from_numpy(labels).to(device), count) for labels, count in self.regions]
-
-
-class Evaluation(PluginMetric[dict]):
-    """An Avalanche metric that fills R: `matrices[metric]` is (steps, classes), NaN where not evaluated."""
-
-    def __init__(self, stream: Stream, arrays: Arrays, device: str = "cpu"):
+    def __init__(self, size: int):
         super().__init__()
-        self.stream, self.arrays = stream, arrays
-        self.truth = Truth(arrays, len(stream.classes), device)
-        steps = len(stream.steps)
-        self.matrices = {name: np.full((steps, len(stream.classes)), np.nan) for name in METRICS}
-        self.pooled = {name: np.full(steps, np.nan) for name in ("image_auroc", "pixel_auroc")}
-        self.threshold = {name: np.full(steps, np.nan) for name in ("value", "f1", "false_alarm")}
-        self.routing = np.full(steps, np.nan)
-        self.row = 0  # the step just trained; set by the runner
-        self.reset()
+        self.size, self.batches = size, []
 
-    def state(self) -> dict:
-        """The rows so far as plain lists, for a checkpoint."""
-        parts = {"matrices": self.matrices, "pooled": self.pooled, "threshold": self.threshold}
-        return {part: {name: rows.tolist() for name, rows in values.items()} for part, values in parts.items()} | {
-            "routing": self.routing.tolist()
-        }
-
-    def restore(self, state: dict) -> None:
-        """Take back what `state` returned."""
-        for part in ("matrices", "pooled", "threshold"):
-            setattr(self, part, {name: np.array(rows) for name, rows in state[part].items()})
-        self.routing = np.array(state["routing"])
-
-    def reset(self) -> None:
-        self.predictions: dict[int, Prediction] = {}
-
-    def result(self) -> dict:
-        return {name: R[self.row] for name, R in self.matrices.items()}
-
-    def before_eval(self, strategy):
-        self.reset()
-
-    def before_eval_exp(self, strategy):
+    def before_eval(self, strategy, **_):
         self.batches: list[Prediction] = []
 
-    def after_eval_iteration(self, strategy):
-        self.batches.append(_at_size(strategy.mb_output, self.arrays.images.shape[1]))
+    def after_eval_iteration(self, strategy, **_):
+        self.batches.append(_at_size(strategy.mb_output, self.size))
 
-    def after_eval_exp(self, strategy):
-        column = strategy.experience.current_experience
-        prediction = _join(self.batches)
-        self.predictions[column] = prediction
-        values = image_metrics(_array(prediction.score), self.truth.labels[column])
-        values |= pixel_metrics(_array(prediction.map[:, 0]), *self.truth.regions[column])
-        for name, value in values.items():
-            self.matrices[name][self.row, column] = value
-        name = self.stream.classes[column]
-        return [MetricValue(self, f"{metric}/{name}", value, self.row) for metric, value in values.items()]
 
-    def after_eval(self, strategy):
-        """Rank all classes together, as one line with one threshold would."""
-        seen = sorted(self.predictions)
-        scores = np.concatenate([self.predictions[c].score.cpu().numpy() for c in seen])
-        labels = np.concatenate([self.truth.labels[c] for c in seen])
-        self.pooled["image_auroc"][self.row] = image_metrics(scores, labels)["image_auroc"]
-        self._route(seen)
-        if self.row == len(self.stream.steps) - 1:
-            self.pooled["pixel_auroc"][self.row] = self._pooled_pixels(seen)
-        reached = threshold_metrics(scores, labels, self.threshold["value"][self.row])
-        self.threshold["f1"][self.row], self.threshold["false_alarm"][self.row] = reached["f1"], reached["false_alarm"]
+class Evaluation:
+    """Turns what was said of the test images into rows; with `save_maps`, what was said is first quantised.
 
-    def _route(self, seen: list[int]) -> None:
-        routes = [self.predictions[c].route for c in seen]
-        if all(route is not None for route in routes):
-            right = [(route == self.stream.learned_at[c]).float() for c, route in zip(seen, routes, strict=True)]
-            self.routing[self.row] = torch.cat(right).mean().item()
+    Then the rows are those of the stored maps, and re-scoring them gives the same numbers to the last bit.
+    """
 
-    def _pooled_pixels(self, seen: list[int]) -> float:
-        maps = torch.cat([self.predictions[c].map[:, 0] for c in seen])
-        labelled, offset = [], 0
-        for c in seen:
-            labels, count = self.truth.regions[c]
-            labelled.append(np.where(labels > 0, labels + offset, 0) if isinstance(labels, np.ndarray) else labels)
-            offset += count
-        joined = np.concatenate(labelled) if isinstance(labelled[0], np.ndarray) else torch.cat(labelled)
-        return pixel_metrics(_array(maps), joined, offset)["pixel_auroc"]
+    def __init__(self, stream: Stream, arrays: Arrays, device: str = "cpu", *, save_maps: bool = False):
+        self.stream, self.arrays, self.device, self.save_maps = stream, arrays, device, save_maps
+        self.truth = Truth(arrays, len(stream.classes))
+        self.rows = Rows(stream, self.truth)
+        self.watch = Watch(arrays.images.shape[1])
+        self.row = 0  # the step just trained; set by the runner
+
+    def take(self, rows: np.ndarray) -> None:
+        """Sort what was said of the test images `rows`, in the order in which they were shown, into classes."""
+        said, self.watch.batches = _join(self.watch.batches), []
+        order = np.argsort(rows)
+        self.judged, self.arrays_to_store = {}, {}
+        for column in np.unique(self.arrays.categories[rows]).tolist():
+            places = order[np.searchsorted(rows, self.truth.rows[column], sorter=order)]
+            self.judged[column] = self._judged(column, Prediction(*(_at(field, places) for field in said)))
+
+    def _judged(self, column: int, said: Prediction) -> Judged:
+        name, anomaly_map = self.stream.classes[column], _array(said.map[:, 0])
+        score = said.score.cpu().numpy()
+        route = None if said.route is None else said.route.cpu().numpy().astype(np.int32)
+        self.arrays_to_store[f"{name}/scores"] = score
+        if route is not None:
+            self.arrays_to_store[f"{name}/routes"] = route
+        if self.save_maps:
+            codes, scale = quantise(said.map[:, 0].cpu().numpy())
+            self.arrays_to_store |= {f"{name}/maps": codes, f"{name}/scale": scale}
+            anomaly_map = _array(torch.from_numpy(restore(codes, scale)).to(said.map.device))
+        return Judged(score, anomaly_map, route)
 
     @torch.no_grad()
     def calibrate(self, strategy) -> None:
-        """Set the threshold of this step on normal training images of this step alone (before `eval`)."""
+        """Score normal training images of this step alone (before the test): they set its threshold."""
         columns = [c for c, step in enumerate(self.stream.learned_at) if step == self.row]
         rows = rows_of(self.arrays, columns, train=True)
         rows = rows[np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows)), dtype=int)]
-        scores = self._score(strategy, rows, batch_size=32)
-        self.threshold["value"][self.row] = torch.quantile(scores, CALIBRATION_QUANTILE).item()
+        self.calibration = self._predict(strategy, rows, batch_size=32).score.cpu().numpy()
+
+    def enter(self) -> dict[str, np.ndarray]:
+        """Fill the rows of this step; returns the arrays to store of it, as `bench.stored` names them."""
+        self.rows.enter(self.row, self.judged, self.calibration)
+        return self.arrays_to_store | {"calibration": self.calibration}
 
     @torch.no_grad()
-    def canary(self, strategy, columns: list[int]) -> None:
-        """Score a random sample of `columns` again, mixed, in another order and batch size; demand the same scores.
+    def canary(self, strategy, columns: Sequence[int]) -> None:
+        """Show a random sample of `columns` again, mixed, in another order and batch size; demand the same answers.
 
         Raises:
-            CanaryError: if a score moved by more than `CANARY_TOLERANCE` of the spread of all scores.
+            CanaryError: if a score or a map moved by more than `CANARY_TOLERANCE` of the spread of all of them.
         """
         rng = np.random.default_rng(self.row)
         pool = [(c, i) for c in columns for i in range(len(self.truth.rows[c]))]
         chosen = [pool[k] for k in rng.permutation(len(pool))[:CANARY_IMAGES]]
-        again = self._score(strategy, [self.truth.rows[c][i] for c, i in chosen], batch_size=3)
-        first = torch.stack([self.predictions[c].score[i] for c, i in chosen])
-        every = torch.cat([self.predictions[c].score for c in columns])
-        moved = (again.to(first) - first).abs().max().item()
-        if not moved <= CANARY_TOLERANCE * (every.max() - every.min()).clamp_min(1e-12).item():
-            raise CanaryError(
-                f"scores moved by {moved:.3g} when {len(chosen)} test images were scored again in another order and "
-                "batch size: `predict` must judge each image on its own, without batch statistics or undeclared state."
-            )
+        again = self._predict(strategy, [self.truth.rows[c][i] for c, i in chosen], batch_size=3)
+        scores = [self.judged[c].score for c in columns]
+        maps = [self.judged[c].map for c in columns]
+        _compare("scores", again.score, [self.judged[c].score[i] for c, i in chosen], scores)
+        _compare("maps", again.map[:, 0], [self.judged[c].map[i] for c, i in chosen], maps)
 
-    def _score(self, strategy, rows, batch_size: int) -> torch.Tensor:
+    def _predict(self, strategy, rows, batch_size: int) -> Prediction:
         strategy.model.eval()
-        scores = []
+        said = []
         for start in range(0, len(rows), batch_size):
             image = as_float(
                 torch.from_numpy(np.stack([self.arrays.images[r] for r in rows[start : start + batch_size]]))
             )
-            scores.append(strategy.model.predict(image.to(strategy.device)).score.float())
-        return torch.cat(scores)
+            said.append(_at_size(strategy.model.predict(image.to(strategy.device)), self.watch.size))
+        return _join(said)
+
+
+def _compare(what: str, again: Tensor, first: list, every: list) -> None:
+    first = torch.stack([torch.as_tensor(value) for value in first])
+    moved = (again.to(first) - first).abs().max().item()
+    spread = float(max(values.max() for values in every)) - float(min(values.min() for values in every))
+    if not moved <= CANARY_TOLERANCE * max(spread, 1e-12):
+        raise CanaryError(
+            f"{what} moved by {moved:.3g} when {len(first)} test images were shown again in another order and batch "
+            "size: `predict` must judge each image on its own, without batch statistics or undeclared state."
+        )
 
 
 def _at_size(prediction: Prediction, size: int) -> Prediction:
@@ -167,10 +135,14 @@ def _join(batches: list[Prediction]) -> Prediction:
     return Prediction(
         torch.cat([batch.score for batch in batches]),
         torch.cat([batch.map for batch in batches]),
-        torch.cat([batch.route for batch in batches]).cpu() if routed else None,
+        torch.cat([batch.route for batch in batches]) if routed else None,
     )
 
 
-def _array(values: torch.Tensor):
+def _at(field: Tensor | None, places: np.ndarray) -> Tensor | None:
+    return None if field is None else field[torch.from_numpy(places).to(field.device)]
+
+
+def _array(values: Tensor):
     """NumPy on the CPU, torch where the tensor already lies on a GPU: no map is copied back."""
     return values if values.is_cuda else values.numpy()

@@ -50,6 +50,7 @@ class Request:
     plugins: tuple[Path, ...] = ()
     cache: Path = Path(".cache")
     keep: bool = False  # the state after every step, for `bench figure`
+    save_maps: bool = False  # anomaly maps beside the scores, for `bench score`
 
 
 @dataclass(frozen=True)

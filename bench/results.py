@@ -52,10 +52,15 @@ def blank(spec: Spec, capabilities: tuple[str, ...], status: Status, reason: str
 
 
 def path_of(root: Path, spec: Spec) -> Path:
-    """`root/<data set>/<stream>/<method>+<detector>[,option=value...]/seed-<k>.json`; another order is an option."""
+    """`root/<data set>/<stream>/<method>+<detector>[,option=value...]/seed-<k>.json`; another order is an option.
+
+    So is the author of an external one: it never lies where a cell of ours does.
+    """
     options = [spec["variant"]] if spec["variant"] else []
     if spec["order"] != "published":
         options.append(f"order={spec['order']}")
+    if "external" in spec:
+        options.append(f"external={spec['external']['author']}")
     folder = ",".join([f"{spec['method']}+{spec['detector']}", *options])
     folder = re.sub(r"[^\w.,=+-]", "-", folder)
     if len(folder) > 200:  # file systems stop at 255
@@ -74,8 +79,13 @@ def write(root: Path, cell: Cell) -> Path:
     Raises BadInput where the file cannot be saved (disk full, read-only folder); the old file is then intact.
     """
     path = path_of(root, cell["spec"])
-    replace(path, _text(plain(cell)))
+    rewrite(path, cell)
     return path
+
+
+def rewrite(path: Path, cell: Cell) -> None:
+    """Replaces a cell file where it lies, in one move."""
+    replace(path, _text(plain(cell)))
 
 
 def _text(cell: dict) -> str:

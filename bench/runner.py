@@ -8,14 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
+import numpy as np
 from avalanche.core import BaseSGDPlugin
-from avalanche.logging import BaseLogger
-from avalanche.training.plugins import EvaluationPlugin
+from avalanche.evaluation.metric_results import MetricValue
 
-from bench import checkpoint, config, cost, data, registry, results
+from bench import checkpoint, config, cost, data, registry, results, stored
 from bench.api import Setup
-from bench.benchmark import benchmark
+from bench.benchmark import benchmark, mixed
 from bench.cell import PER_STEP, SCHEMA
 from bench.environment import environment, make_deterministic, seed_everything, seed_for
 from bench.errors import BadInput
@@ -45,38 +44,43 @@ class Run:
 
     def __init__(self, cell: Cell, root: Path, emit: Emit, loggers=()):
         self.cell, self.root, self.emit = cell, root, emit
+        self.hash = stored.run_of(cell.spec)
         self.device = cell.request.device
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         request = cell.request
         arrays, _ = data.load(
             cell.stream, request.data, cell.spec["image_size"], request.cache, plugins=request.plugins
         )
-        self.benchmark, self.gate = benchmark(cell.stream, arrays, labels="labels" in cell.capabilities)
+        self.benchmark, self.gate = benchmark(
+            cell.stream, arrays, labels="labels" in cell.capabilities, ahead="reads_ahead" in cell.capabilities
+        )
         self.strategy = build(cell)
-        self.evaluation = Evaluation(cell.stream, arrays, self.device)
-        self._attach(loggers)
+        self.evaluation = Evaluation(cell.stream, arrays, self.device, save_maps=request.save_maps)
+        self.loggers = loggers
+        self.strategy.plugins += [self.evaluation.watch, Epochs(emit)]
         self.gpu, self.extra = cost.Gpu(self.device), cost.Stopwatch(self.device)
         for plugin in self.strategy.methods:
             self.extra.watch(plugin)
         self.ledger = {name: [] for name in PER_STEP}
         self.latency: dict = {}
 
-    def _attach(self, loggers) -> None:
-        strategy = self.strategy
-        position = strategy.plugins.index(strategy.evaluator)
-        strategy.evaluator = EvaluationPlugin(self.evaluation, loggers=list(loggers) or [BaseLogger()])
-        strategy.plugins[position : position + 1] = [strategy.evaluator, Epochs(self.emit)]
-
     @property
     def path(self) -> Path:
         return results.path_of(self.root, self.cell.spec)
 
+    @property
+    def scores(self) -> Path:
+        """Where the scores are stored, beside the cell file."""
+        return stored.path_of(self.path)
+
     def resume(self) -> int:
-        """Return the step to start with, everything before it restored."""
-        step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.key, self.strategy)
+        """Return the step to start with, everything before it restored: detector, plugins, record and scores."""
+        held = stored.held(self.scores, self.hash, self.cell.request.save_maps)
+        step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.key, self.strategy, at_most=held)
         if saved:
             self.ledger = saved["cost"]
-            self.evaluation.restore(saved["evaluation"])
+            self.evaluation.rows.restore(saved["evaluation"])
+        stored.cut(self.scores, step)
         return step
 
     def step(self, t: int) -> None:
@@ -96,14 +100,25 @@ class Run:
         self._save(t)
 
     def _evaluate(self, t: int) -> int:
+        """Show the test images of all classes seen, mixed unless the method is told the class; returns how many."""
         seen = [c for c, step in enumerate(self.cell.stream.learned_at) if step <= t]
+        told = "task_oracle" in self.cell.capabilities
+        if told:
+            shown, rows = [self.benchmark.test_stream[c] for c in seen], self.evaluation.truth.rows
+            rows = np.concatenate([rows[c] for c in seen])
+        else:
+            seed = seed_for(self.cell.spec["seed"], "test", t)
+            experience, rows = mixed(self.evaluation.arrays, seen, self.gate, seed)
+            shown = [experience]
         self.evaluation.calibrate(self.strategy)
         self.gate.testing = True
-        self.strategy.eval([self.benchmark.test_stream[c] for c in seen])
+        self.strategy.eval(shown)
         self.gate.testing = False
+        self.evaluation.take(rows)
         # With the task given at test time only the class evaluated last is still in place.
-        self.evaluation.canary(self.strategy, seen[-1:] if "task_oracle" in self.cell.capabilities else seen)
-        return sum(len(self.evaluation.truth.rows[c]) for c in seen)
+        self.evaluation.canary(self.strategy, seen[-1:] if told else seen)
+        stored.append(self.scores, self.hash, t, self.evaluation.enter())
+        return len(rows)
 
     def _note(self, train_s: float, eval_s: float, eval_images: int) -> None:
         carried = sum(cost.carried_bytes(plugin.state_dict()) for plugin in self.strategy.methods)
@@ -112,10 +127,12 @@ class Run:
             self.ledger[name].append(value)
 
     def _save(self, t: int) -> None:
-        self.emit(
-            {"step": t + 1, "image_auroc": float(torch.tensor(self.evaluation.result()["image_auroc"]).nanmean())}
-        )
-        saved = {"cost": self.ledger, "evaluation": self.evaluation.state()}
+        """Tell, and write the checkpoint: the scores are stored already, so it never points beyond them."""
+        values = self.evaluation.rows.of_step(t)
+        for logger in self.loggers:
+            logger.log_metrics([MetricValue(self, name, value, t) for name, value in values.items()])
+        self.emit({"step": t + 1, "image_auroc": float(np.nanmean(self.evaluation.rows.matrices["image_auroc"][t]))})
+        saved = {"cost": self.ledger, "evaluation": results.plain(self.evaluation.rows.record())}
         checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, saved)
         if self.cell.request.keep:
             checkpoint.keep(self.path.with_suffix(".ckpt"), results.kept(self.path, t))
@@ -130,7 +147,6 @@ class Run:
 
     def record(self, status: str, reason: str = "") -> dict:
         """The cell file as it stands now."""
-        routing = self.evaluation.routing
         return {
             "schema": SCHEMA,
             "key": self.cell.key,
@@ -138,16 +154,18 @@ class Run:
             "capabilities": list(self.cell.capabilities),
             "status": status,
             "reason": reason,
-            "matrices": self.evaluation.matrices,
-            "pooled": self.evaluation.pooled,
-            "threshold": self.evaluation.threshold,
-            "routing_accuracy": None if (routing != routing).all() else routing,
+            **self.evaluation.rows.record(),
+            "stored": {"maps": self.cell.request.save_maps, "bytes": _size(self.scores)},
             "cost": self.ledger
             | {"peak_rss_bytes": cost.peak_rss_bytes(), "ms_per_image": self.latency, "gpu": self.gpu.report()}
             | cost.size_of(self.strategy.model),
             "environment": environment(self.device)
             | {"started": self.started, "finished": datetime.now(UTC).isoformat(timespec="seconds")},
         }
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def build(cell: Cell):

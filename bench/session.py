@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from bench import config, leaderboard, pool, results
+from bench import config, leaderboard, pool, results, stored
 from bench.errors import BadInput
 
 
@@ -21,6 +21,8 @@ def run(options) -> int:
                 results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         failed = _run(context, todo, options)
         print(_summary(cells, todo, failed))
+        if options.save_maps:
+            print(_sizes(todo, options.results))
         for reason in dict.fromkeys(cell.skip for cell in cells if cell.skip):
             print(f"skipped: {reason}")
         for path in leaderboard.write(options.results):
@@ -49,6 +51,7 @@ def _plan(options) -> list:
             plugins=tuple(options.plugin),
             cache=options.cache,
             keep=options.keep,
+            save_maps=options.save_maps,
         )
     )
 
@@ -78,7 +81,13 @@ def _wanted(cell, options) -> bool:
     if old["status"] == "failed":
         return options.redo == "failed"
     unkept = options.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
-    return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept)
+    unsaved = options.save_maps and not _saved(old, cell, path)
+    return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
+
+
+def _saved(old, cell, path: Path) -> bool:
+    """Whether the maps of a finished cell lie beside it."""
+    return old.get("stored", {}).get("maps", False) and stored.path_of(path).is_file()
 
 
 def _run(context, todo: list, options) -> list:
@@ -100,6 +109,12 @@ def _run(context, todo: list, options) -> list:
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
+
+
+def _sizes(todo: list, root: Path) -> str:
+    files = [stored.path_of(results.path_of(root, cell.spec)) for cell in todo]
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    return f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}."
 
 
 def _plan_text(cells: list, todo: list) -> str:

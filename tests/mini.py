@@ -48,7 +48,7 @@ def train(
 ):
     """Train steps `first` to `last` behind the gate; returns the gate."""
     capabilities = registry.find("method", method).declared["CAPABILITIES"]
-    bench, gate = benchmark(stream, arrays, labels="labels" in capabilities)
+    bench, gate = benchmark(stream, arrays, labels="labels" in capabilities, ahead="reads_ahead" in capabilities)
     for t in range(first, len(stream.steps) if last is None else last):
         gate.open_steps = range(len(stream.steps)) if "reads_ahead" in capabilities else range(t, t + 1)
         seed_everything(seed_for(seed, "train", t))

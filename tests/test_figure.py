@@ -27,13 +27,13 @@ def test_the_pictures_are_those_of_the_run(bench, tmp_path, monkeypatch):
     from bench import evaluation, figure
 
     seen = {}
-    original = evaluation.Evaluation.after_eval
+    original = evaluation.Evaluation.enter
 
-    def remember(self, strategy):
-        seen[self.row] = {column: made.score.tolist() for column, made in self.predictions.items()}
-        return original(self, strategy)
+    def remember(self):
+        seen[self.row] = {column: made.score.tolist() for column, made in self.judged.items()}
+        return original(self)
 
-    monkeypatch.setattr(evaluation.Evaluation, "after_eval", remember)
+    monkeypatch.setattr(evaluation.Evaluation, "enter", remember)
     bench(*KEPT)
     drawn = []
     monkeypatch.setattr(figure.sheet, "write", lambda path, title, rows, columns: drawn.append(rows) or path)

@@ -34,14 +34,14 @@ CHEATS = {
     def after_train_dataset_adaptation(self, strategy, **_):
         strategy.adapted_dataset = strategy.experience.origin_stream[-1].dataset
 """,
-        "LeakError: training images of step 2 were read",
+        "LeakError: the stream of an experience was looked into",
     ),
     "reads an earlier step again instead of carrying it": (
         """
     def after_train_dataset_adaptation(self, strategy, **_):
         strategy.rehearse(strategy.experience.origin_stream[0].dataset)
 """,
-        "LeakError: training images of step 0 were read",
+        "LeakError: the stream of an experience was looked into",
     ),
     "keeps the data set of a step for later": (
         """
@@ -76,7 +76,7 @@ CHEATS = {
         column = strategy.experience.current_experience
         strategy.mb_output = strategy.mb_output._replace(score=strategy.mb_output.score + column)
 """,
-        "CanaryError",
+        "LeakError: the class of the test images was asked for",
     ),
 }
 

@@ -69,6 +69,11 @@ def load(
     ), identity
 
 
+def rows_of(arrays: Arrays, columns: list[int], *, train: bool) -> np.ndarray:
+    """Rows of `arrays` that belong to the classes `columns`, of the training or of the test set."""
+    return np.flatnonzero(np.isin(arrays.categories, columns) & (np.asarray(arrays.train) == train))
+
+
 def pixels_of(item: Item, size: int) -> tuple[np.ndarray, np.ndarray] | str:
     """Image and mask of one item from its reader's decoder or the common one, or what is wrong with them."""
     try:

@@ -1,0 +1,137 @@
+"""From scores, maps and truth to the rows of a cell: one code for a run, a stored cell and a submission."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench.data import Arrays, rows_of
+from bench.metrics import METRICS, image_metrics, pixel_metrics, regions, threshold_metrics
+from bench.stream import Stream
+
+CALIBRATION_IMAGES = 64  # normal training images per step that set the threshold
+CALIBRATION_QUANTILE = 0.95  # i.e. 5 % false alarms on them, by construction
+
+
+class Judged(NamedTuple):
+    """What a system says of the test images of one class, in the order of the data set."""
+
+    score: np.ndarray  # (n,) float32, higher is more anomalous
+    map: Any | None = None  # (n, H, W) float32, array or CUDA tensor; None: there are none
+    route: np.ndarray | None = None  # (n,) step that each image was assigned to, where a method routes
+
+
+class Truth:
+    """Labels, masks and connected defects of each test class, computed once. Nothing that a method reaches holds it."""
+
+    def __init__(self, arrays: Arrays, classes: int):
+        self.rows = [rows_of(arrays, [c], train=False) for c in range(classes)]
+        self.labels = [np.asarray(arrays.labels[rows]) for rows in self.rows]
+        self.regions = [regions(np.asarray(arrays.masks[rows])) for rows in self.rows]
+
+
+class Rows:
+    """R per metric, and what is pooled over all classes seen, filled step by step; NaN where there is nothing.
+
+    `matrices[metric]` is (steps, classes). Pixel metrics stay NaN where there are no maps, the threshold where there
+    are no scores of training images.
+    """
+
+    def __init__(self, stream: Stream, truth: Truth):
+        self.stream, self.truth = stream, truth
+        steps = len(stream.steps)
+        self.matrices = {name: np.full((steps, len(stream.classes)), np.nan) for name in METRICS}
+        self.pooled = {name: np.full(steps, np.nan) for name in ("image_auroc", "pixel_auroc")}
+        self.threshold = {name: np.full(steps, np.nan) for name in ("value", "f1", "false_alarm")}
+        self.routing = np.full(steps, np.nan)
+
+    def record(self) -> dict:
+        """The parts of a cell file that come from scores and maps."""
+        return {
+            "matrices": self.matrices,
+            "pooled": self.pooled,
+            "threshold": self.threshold,
+            "routing_accuracy": None if np.isnan(self.routing).all() else self.routing,
+        }
+
+    def restore(self, record: dict) -> None:
+        """Take back what `record` returned, as arrays or lists."""
+        for part in ("matrices", "pooled", "threshold"):
+            setattr(self, part, {name: np.array(rows, float) for name, rows in record[part].items()})
+        if record["routing_accuracy"] is not None:
+            self.routing = np.array(record["routing_accuracy"], float)
+
+    def enter(self, step: int, judged: Mapping[int, Judged], calibration: np.ndarray | None) -> None:
+        """Fill the rows of `step` from all classes seen (column -> what was said of its test images).
+
+        `calibration` (m,) are the scores of normal training images of this step alone: they set its threshold.
+        """
+        seen = sorted(judged)
+        for column in seen:
+            for name, value in self._of_class(column, judged[column]).items():
+                self.matrices[name][step, column] = value
+        scores = np.concatenate([judged[c].score for c in seen])
+        labels = np.concatenate([self.truth.labels[c] for c in seen])
+        self.pooled["image_auroc"][step] = image_metrics(scores, labels)["image_auroc"]
+        if step == len(self.stream.steps) - 1:
+            self.pooled["pixel_auroc"][step] = self._pooled_pixels(judged, seen)
+        self._route(step, judged)
+        if calibration is not None:
+            self._reject(step, scores, labels, calibration)
+
+    def of_step(self, step: int) -> dict[str, float]:
+        """Every value of `step` as metric/class, for loggers."""
+        return {
+            f"{metric}/{name}": float(R[step, c])
+            for c, name in enumerate(self.stream.classes)
+            for metric, R in self.matrices.items()
+            if not np.isnan(R[step, c])
+        }
+
+    def _of_class(self, column: int, judged: Judged) -> dict[str, float]:
+        values = image_metrics(judged.score, self.truth.labels[column])
+        if judged.map is not None:
+            values |= pixel_metrics(judged.map, *_beside(judged.map, self.truth.regions[column]))
+        return values
+
+    def _pooled_pixels(self, judged: Mapping[int, Judged], seen: list[int]) -> float:
+        """All classes in one ranking, as one line with one threshold would have them."""
+        maps = [judged[c].map for c in seen]
+        if any(one is None for one in maps):
+            return np.nan
+        labelled, offset = [], 0
+        for c in seen:
+            labels, count = self.truth.regions[c]
+            labelled.append(np.where(labels > 0, labels + offset, 0))
+            offset += count
+        joined = _joined(maps)
+        return pixel_metrics(joined, *_beside(joined, (np.concatenate(labelled), offset)))["pixel_auroc"]
+
+    def _route(self, step: int, judged: Mapping[int, Judged]) -> None:
+        if all(one.route is not None for one in judged.values()):
+            right = [one.route == self.stream.learned_at[c] for c, one in judged.items()]
+            self.routing[step] = np.concatenate(right).mean()
+
+    def _reject(self, step: int, scores: np.ndarray, labels: np.ndarray, calibration: np.ndarray) -> None:
+        value = float(np.quantile(np.asarray(calibration, float), CALIBRATION_QUANTILE))
+        reached = threshold_metrics(scores, labels, value) | {"value": value}
+        for name, rows in self.threshold.items():
+            rows[step] = reached[name]
+
+
+def _beside(maps: Any, region: tuple[np.ndarray, int]) -> tuple[Any, int]:
+    """The regions where the maps lie: on a GPU no map is copied back to be ranked."""
+    labels, count = region
+    if isinstance(maps, np.ndarray):
+        return labels, count
+    import torch
+
+    return torch.from_numpy(labels).to(maps.device), count
+
+
+def _joined(maps: list) -> Any:
+    if all(isinstance(one, np.ndarray) for one in maps):
+        return np.concatenate(maps)
+    import torch
+
+    return torch.cat(maps)

@@ -1,0 +1,199 @@
+"""The scores that a run keeps beside its cell file, and its anomaly maps if asked: what every metric comes from.
+
+`seed-<k>.scores.npz` holds plain numbers under these names (steps from 0, classes by name):
+
+    run                         ()         uint64   hash of what was run; no part of a submission
+    step-0/bottle/scores        (n,)       float32  of the test images of a class seen, in the data set's order
+    step-0/bottle/maps          (n, H, W)  uint16   quantised; all classes and steps have them, or none
+    step-0/bottle/scale         (2,)       float64  a map is scale[0] + scale[1] * maps
+    step-0/bottle/routes        (n,)       int32    step that each image was assigned to, where a method routes
+    step-0/calibration          (m,)       float32  scores of normal training images of the step: they set the threshold
+"""
+
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import results
+from bench.archive import Archive
+from bench.errors import BadInput
+from bench.scoring import Judged
+
+LEVELS = 2**16 - 1
+ENTRY = re.compile(r"step-(\d{1,5})/(?:([^/]+)/)?([a-z]+)", re.ASCII)
+TYPES = {"scores": "float32", "maps": "uint16", "scale": "float64", "routes": "int32"}
+
+
+def path_of(cell: Path) -> Path:
+    """Where the scores of the cell file `cell` lie."""
+    return cell.with_suffix(".scores.npz")
+
+
+def run_of(spec: dict) -> int:
+    """64 bits that name what was run: all of the spec but the version of the metrics, which scores do not depend on."""
+    return int(results.key_of(spec | {"metric_version": 0}), 16)
+
+
+def quantise(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(codes (n, H, W) uint16, scale (2,) float64) of float maps: 65,536 even levels from their least to their most.
+
+    Raises:
+        ValueError: for NaN and infinite values, as the metrics do.
+    """
+    low, high = (float(maps.min()), float(maps.max())) if maps.size else (0.0, 0.0)
+    if not np.isfinite(high - low):
+        raise ValueError("a map holds NaN or infinite values; a ranking needs finite scores")
+    width = (high - low) / LEVELS
+    codes = np.rint((maps.astype(float) - low) / width) if width else np.zeros(maps.shape)
+    return codes.clip(0, LEVELS).astype(np.uint16), np.array([low, width])
+
+
+def restore(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(n, H, W) float32 maps from what `quantise` returned."""
+    return (scale[0] + scale[1] * codes.astype(float)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All that was stored of a run, keyed by (step from 0, class name). Maps are read when they are asked for."""
+
+    path: Path
+    run: int | None
+    scores: dict[tuple[int, str], np.ndarray]
+    routes: dict[tuple[int, str], np.ndarray]
+    scales: dict[tuple[int, str], np.ndarray]  # empty where no maps were saved
+    calibration: dict[int, np.ndarray]
+
+    @property
+    def steps(self) -> int:
+        """How many steps it holds."""
+        return 1 + max((step for step, _ in self.scores), default=-1)
+
+    def maps(self, step: int, name: str) -> np.ndarray | None:
+        """(n, H, W) float32 of a class after a step; None where no maps were saved."""
+        if (step, name) not in self.scales:
+            return None
+        with Archive(self.path) as archive:
+            return restore(archive.read(f"step-{step}/{name}/maps"), self.scales[step, name])
+
+    def judged(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
+        """What was said after a step of each class seen, by column."""
+        return {
+            column: Judged(self.scores[step, name], self.maps(step, name), self.routes.get((step, name)))
+            for column, name in enumerate(classes)
+            if (step, name) in self.scores
+        }
+
+
+def read(path: Path) -> Stored:
+    """What lies in `path`.
+
+    Raises:
+        BadInput: if there is nothing, or something else.
+    """
+    parts: dict[str, dict] = {"scores": {}, "routes": {}, "scale": {}}
+    calibration, run = {}, None
+    with Archive(path) as archive:
+        for entry in archive.entries:
+            step, name, part = split(entry)
+            if part in parts:
+                parts[part][step, name] = archive.read(entry)
+            elif part == "calibration":
+                calibration[step] = archive.read(entry)
+            elif part == "run":
+                run = int(archive.read(entry))
+    return Stored(Path(path), run, parts["scores"], parts["routes"], parts["scale"], calibration)
+
+
+def split(entry: str) -> tuple[int, str, str]:
+    """(step, class, part) of an entry; a step's own parts have the class "", `run` has step -1.
+
+    Raises:
+        BadInput: for any other name.
+    """
+    if entry == "run":
+        return -1, "", entry
+    found = ENTRY.fullmatch(entry)
+    if not found:
+        raise BadInput(f"the entry {entry[:120]!r} is none of step-K/calibration and step-K/CLASS/PART.")
+    return int(found[1]), found[2] or "", found[3]
+
+
+def held(path: Path, run: int, maps: bool) -> int:
+    """How many steps of this very run `path` holds, with maps or without; 0 if it is absent, broken or another's."""
+    if not path.is_file():
+        return 0
+    try:
+        found = read(path)
+    except BadInput:
+        return 0
+    return found.steps if found.run == run and bool(found.scales) == maps else 0
+
+
+def cut(path: Path, steps: int) -> None:
+    """Leave the first `steps` steps: what a killed run had stored beyond its checkpoint is made again."""
+    if not steps or not path.is_file():
+        path.unlink(missing_ok=True)
+        return
+    with Archive(path) as archive:
+        kept = [entry for entry in archive.entries if split(entry)[0] < steps]
+        if len(kept) == len(archive.entries):
+            return
+        with _replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+            for entry in kept:
+                _add(file, entry, archive.read(entry))
+
+
+def append(path: Path, run: int, step: int, arrays: dict[str, np.ndarray]) -> None:
+    """Add the arrays of a step, named as above without their `step-K/`; the file is replaced whole or not at all.
+
+    Raises:
+        BadInput: if the disk does not take it.
+    """
+    with _replacing(path) as temporary:
+        if step:
+            shutil.copyfile(path, temporary)
+        with zipfile.ZipFile(temporary, "a" if step else "w", zipfile.ZIP_DEFLATED) as file:
+            if not step:
+                _add(file, "run", np.array(run, np.uint64))
+            for name, values in arrays.items():
+                _add(file, f"step-{step}/{name}", values)
+
+
+def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays under their full names, whole or not at all."""
+    with _replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, values in arrays.items():
+            _add(file, name, values)
+
+
+def _add(file: zipfile.ZipFile, entry: str, values: np.ndarray) -> None:
+    info = zipfile.ZipInfo(f"{entry}.npy")  # of a fixed date: same arrays, same bytes
+    info.compress_type = zipfile.ZIP_DEFLATED
+    with file.open(info, "w", force_zip64=True) as target:
+        np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BadInput(
+            f"{path} was not saved ({error.strerror}): free some space and run the same command again."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,252 @@
+"""What a run stores gives its own numbers again, whatever happens to the run in between."""
+
+import shutil
+
+import numpy as np
+import pytest
+from command import MINI
+from mini import cell, read
+
+from bench import metrics, rescore, results, scoring, stored
+from bench.errors import BadInput
+from bench.runner import run
+from bench.scoring import Judged, Rows, Truth
+
+CELL = "custom/mini/finetune+autoencoder,epochs=1/seed-0"
+SCORE = ("score", CELL, "--scenario", "mini.yaml")
+
+
+def quick(stream, cache, *, method="finetune", maps=True):
+    from dataclasses import replace
+
+    made = cell(stream, cache, method, "autoencoder", overrides={"autoencoder": {"epochs": 1}})
+    return replace(made, request=replace(made.request, save_maps=maps))
+
+
+@pytest.fixture(scope="module")
+def finished(stream, cache, tmp_path_factory):
+    """The folder of a cell run with --save-maps."""
+    root = tmp_path_factory.mktemp("finished")
+    run(quick(stream, cache), root)
+    return root
+
+
+def scores_of(root, one):
+    return stored.path_of(results.path_of(root, one.spec))
+
+
+@pytest.mark.parametrize("maps", [True, False], ids=["with maps", "scores only"])
+def test_re_scoring_gives_the_cell_file_again_byte_for_byte(bench, tmp_path, maps):
+    code, out = bench(*MINI, *(["--save-maps"] if maps else []))
+    assert code == 0, out
+    path = next(tmp_path.glob("results/custom/**/seed-0.json"))
+    before = path.read_bytes()
+    code, out = bench(*SCORE)
+    assert code == 0 and "no number moved" in out, out
+    assert path.read_bytes() == before
+    assert results.read(path)["stored"]["maps"] is maps
+
+
+def test_a_run_says_how_many_bytes_its_maps_take_and_asking_for_maps_runs_again(bench, tmp_path):
+    assert bench(*MINI)[0] == 0
+    assert "1 of 1 cells would run" in bench(*MINI, "--save-maps", "--plan")[1]
+    out = bench(*MINI, "--save-maps")[1]
+    size = next(tmp_path.glob("results/custom/**/seed-0.scores.npz")).stat().st_size
+    assert f"scores and maps of 1 cells: {size:,} bytes" in out
+    assert "0 of 1 cells would run" in bench(*MINI, "--save-maps", "--plan")[1]
+
+
+def test_every_row_comes_from_what_is_stored(finished, stream, cache, arrays):
+    one = quick(stream, cache)
+    held = stored.read(scores_of(finished, one))
+    rows = rescore.tabulate(held, stream, Truth(arrays, 3)).record()
+    record = read(finished, one)
+    assert results.plain(rows) == results.plain({part: record[part] for part in rows})
+    assert not np.isnan(record["threshold"]["f1"]).any() and not np.isnan(record["pooled"]["pixel_auroc"][-1])
+
+
+def test_a_stored_class_can_be_looked_at(finished, stream, cache, arrays):
+    held = stored.read(scores_of(finished, quick(stream, cache)))
+    assert (held.steps, set(held.scores)) == (3, {(t, name) for t in range(3) for name in stream.classes[: t + 1]})
+    assert held.scores[2, "wood"].dtype == np.float32 and held.scores[2, "wood"].shape == (12,)
+    assert held.maps(2, "wood").shape == (12, 64, 64) and held.maps(0, "wood") is None
+    assert len(held.calibration[1]) == 12 and not held.routes
+
+
+def test_a_new_metric_version_is_a_re_score(bench, tmp_path, monkeypatch):
+    bench(*MINI, "--save-maps")
+    path = next(tmp_path.glob("results/custom/**/seed-0.json"))
+    old = results.read(path)
+    monkeypatch.setattr(rescore, "METRIC_VERSION", 2)
+    true = scoring.image_metrics
+
+    def halved(scores, labels):
+        return {name: value / 2 for name, value in true(scores, labels).items()}
+
+    monkeypatch.setattr(scoring, "image_metrics", halved)
+    code, out = bench(*SCORE)
+    assert code == 0 and "metrics version 2, numbers moved" in out
+    new = results.read(path)
+    assert new["key"] != old["key"] and new["spec"] == old["spec"] | {"metric_version": 2}
+    assert new["cost"] == old["cost"] and new["environment"] == old["environment"]
+    assert np.allclose(new["matrices"]["image_ap"], np.array(old["matrices"]["image_ap"]) / 2, equal_nan=True)
+    assert str(new["matrices"]["aupro"]) == str(old["matrices"]["aupro"])
+    assert bench(*SCORE)[1].startswith(str(path.relative_to(tmp_path))), "a re-scored cell can be scored again"
+
+
+def test_pixel_metrics_of_an_old_version_are_not_passed_off_as_new(bench, tmp_path, monkeypatch):
+    bench(*MINI)
+    path = next(tmp_path.glob("results/custom/**/seed-0.json"))
+    monkeypatch.setattr(rescore, "METRIC_VERSION", 2)
+    code, out = bench(*SCORE)
+    assert code == 2 and "--save-maps" in out and results.read(path)["spec"]["metric_version"] == 1
+    assert bench(*SCORE, "--images-only")[0] == 0
+    new = results.read(path)
+    assert np.isnan(new["matrices"]["aupro"]).all() and not np.isnan(new["matrices"]["image_auroc"][-1]).any()
+
+
+def test_another_mask_rule_is_a_re_score(finished, stream, cache, arrays):
+    from dataclasses import replace
+
+    from scipy.ndimage import binary_dilation
+
+    grown = replace(arrays, masks=np.stack([binary_dilation(mask) for mask in arrays.masks]))
+    one = quick(stream, cache)
+    old = read(finished, one)
+    new = rescore.rescored(results.path_of(finished, one.spec), old, stream, Truth(grown, 3))
+    assert new["matrices"]["image_auroc"] == results.plain(old["matrices"]["image_auroc"])
+    assert new["matrices"]["pixel_ap"][2] != old["matrices"]["pixel_ap"][2]
+
+
+def test_other_data_scores_of_another_run_and_absent_scores_are_refused(bench, tmp_path):
+    bench(*MINI)
+    path = next(tmp_path.glob("results/custom/**/seed-0.scores.npz"))
+    manifest = tmp_path / "mini.yaml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("good: 4", "good: 3"))
+    assert "fingerprint" in bench(*SCORE)[1]
+    manifest.write_text(text)
+    bench(*MINI, "--seeds", "1")
+    shutil.copyfile(path.with_name("seed-1.scores.npz"), path)
+    code, out = bench(*SCORE)
+    assert code == 2 and "is of another run" in out
+    path.unlink()
+    assert "there are no scores beside" in bench(*SCORE)[1]
+
+
+@pytest.mark.parametrize("at", ["scores", "checkpoint"])
+def test_a_run_that_dies_after_storing_a_step_goes_on_to_the_same_bytes(
+    at, finished, stream, cache, tmp_path, monkeypatch
+):
+    """Between the scores and the checkpoint, or between the checkpoint and the cell file, of the second step."""
+    from bench import checkpoint
+
+    one = quick(stream, cache)
+    owner, name = (checkpoint, "save") if at == "scores" else (results, "write")
+    real, calls = getattr(owner, name), []
+
+    def die(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, die)
+    with pytest.raises(KeyboardInterrupt):
+        run(one, tmp_path)
+    monkeypatch.undo()
+    assert stored.read(scores_of(tmp_path, one)).steps == 2, "what was stored is ahead of the cell file"
+    events = []
+    run(one, tmp_path, events.append)
+    assert events[0]["start"] == (1 if at == "scores" else 2)
+    assert scores_of(tmp_path, one).read_bytes() == scores_of(finished, one).read_bytes()
+    assert results.plain(read(tmp_path, one)["matrices"]) == results.plain(read(finished, one)["matrices"])
+
+
+@pytest.mark.parametrize("harm", ["gone", "broken", "without maps"])
+def test_a_run_whose_scores_are_lost_starts_again(harm, stream, cache, tmp_path):
+    def stop_at_three(event):
+        if event.get("step") == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(quick(stream, cache, maps=harm != "without maps"), tmp_path, stop_at_three)
+    one = quick(stream, cache)
+    path = scores_of(tmp_path, one)
+    if harm == "gone":
+        path.unlink()
+    elif harm == "broken":
+        path.write_bytes(path.read_bytes()[:-100])
+    events = []
+    run(one, tmp_path, events.append)
+    assert events[0]["start"] == 0
+    assert stored.read(path).steps == 3 and read(tmp_path, one)["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        np.random.default_rng(0).normal(0, 1, (3, 8, 8)).astype(np.float32),
+        np.full((2, 4, 4), 0.25, np.float32),
+        np.linspace(-1e30, 1e30, 32, dtype=np.float32).reshape(2, 4, 4),
+        np.zeros((0, 4, 4), np.float32),
+    ],
+    ids=["normal", "constant", "wide", "empty"],
+)
+def test_quantising_moves_a_map_by_half_a_level_at_most_and_a_second_time_not_at_all(maps):
+    codes, scale = stored.quantise(maps)
+    back = stored.restore(codes, scale)
+    spread = float(maps.max()) - float(maps.min()) if maps.size else 0.0
+    assert codes.dtype == np.uint16 and back.dtype == np.float32
+    assert np.all(np.abs(back.astype(float) - maps) <= spread / 65535 * 0.501 + 1e-30)
+    if maps.size:
+        order = np.argsort(maps, axis=None, kind="stable")
+        assert np.all(np.diff(back.ravel()[order]) >= 0), "a ranking is never turned round"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_map_that_cannot_be_ranked_is_not_quantised_into_one_that_can(bad):
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        stored.quantise(np.array([[[0.0, bad]]], np.float32))
+
+
+def test_quantising_moves_pixel_metrics_by_less_than_is_printed():
+    """Blurred noise with planted defects, at the size of a class of the embedded stream."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(1)
+    maps = np.stack([gaussian_filter(rng.normal(0, 1, (64, 64)), 1.5) for _ in range(48)]).astype(np.float32)
+    masks = np.zeros(maps.shape, bool)
+    masks[::2, 20:30, 20:34] = True
+    maps += 0.3 * masks
+    labels = metrics.regions(masks)
+    exact = metrics.pixel_metrics(maps, *labels)
+    rough = metrics.pixel_metrics(stored.restore(*stored.quantise(maps)), *labels)
+    assert 0.2 < exact["pixel_ap"] < 0.95
+    assert max(abs(exact[name] - rough[name]) for name in exact) < 1e-4
+
+
+def test_a_method_that_routes_has_its_routes_stored(stream, cache, tmp_path, arrays):
+    one = cell(stream, cache, "cl_patchcore", "patchcore")
+    run(one, tmp_path)
+    held, record = stored.read(scores_of(tmp_path, one)), read(tmp_path, one)
+    assert record["status"] == "ok", record["reason"]
+    assert held.routes[2, "gear"].dtype == np.int32 and set(held.routes) == set(held.scores)
+    assert rescore.tabulate(held, stream, Truth(arrays, 3)).record()["routing_accuracy"].tolist() == list(
+        record["routing_accuracy"]
+    )
+
+
+def test_rows_without_maps_or_calibration_are_empty_not_zero(stream, arrays):
+    rows = Rows(stream, Truth(arrays, 3))
+    rows.enter(0, {0: Judged(np.arange(12, dtype=np.float32))}, None)
+    assert np.isfinite(rows.matrices["image_auroc"][0, 0]) and np.isnan(rows.matrices["aupro"]).all()
+    assert np.isnan(rows.threshold["f1"]).all() and np.isnan(rows.routing).all()
+
+
+def test_a_broken_file_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(BadInput, match="there is no file"):
+        stored.read(tmp_path / "seed-0.scores.npz")
+    (tmp_path / "seed-0.scores.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(BadInput, match="cut short"):
+        stored.read(tmp_path / "seed-0.scores.npz")
