@@ -54,6 +54,8 @@ class Threshold(TypedDict):
 
     value: Numbers
     f1: Numbers  # over the test images of all classes seen
+    precision: Numbers  # share of the rejected that are anomalous; absent from files of before it was kept, as `recall`
+    recall: Numbers  # share of the anomalous that are rejected
     false_alarm: Numbers  # share of normal test images above it, 0..1
 
 

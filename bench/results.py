@@ -42,7 +42,7 @@ def blank(spec: Spec, capabilities: tuple[str, ...], status: Status, reason: str
         "reason": reason,
         "matrices": {},
         "pooled": {},
-        "threshold": {"value": [], "f1": [], "false_alarm": []},
+        "threshold": {"value": [], "f1": [], "precision": [], "recall": [], "false_alarm": []},
         "routing_accuracy": None,
         "cost": empty
         | dict.fromkeys(("peak_rss_bytes", "parameters", "trainable_parameters", "detector_bytes", "gpu"))
