@@ -24,10 +24,14 @@ class Archive:
         BadInput: if the file is no whole .npz of plain numbers under plain names.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, limit: int | None = None):
+        """Open `path`; a file of more bytes than `limit` is not looked into."""
         self.path = Path(path)
         if self.path.is_symlink():
             raise BadInput(f"{path} is a link: put the file itself there.")
+        size = self.path.stat().st_size if self.path.is_file() else 0
+        if limit is not None and size > limit:
+            raise BadInput(f"{path} has {size:,} bytes, the largest right one {limit:,}: leave out what is not asked.")
         try:
             self._zip = zipfile.ZipFile(self.path)
         except FileNotFoundError:

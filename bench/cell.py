@@ -18,6 +18,13 @@ class Weights(TypedDict):
     sha256: str | None  # of the weight file
 
 
+class External(TypedDict):
+    """Whose system gave the scores; nobody here saw it train."""
+
+    author: str
+    reference: str
+
+
 class Spec(TypedDict):
     """Everything that decides the numbers; its hash is the cell's key."""
 
@@ -39,6 +46,7 @@ class Spec(TypedDict):
     seed: int
     metric_version: int
     variant: str  # "option=value,..." for what the user changed, "" for the defaults; part of the file's path
+    external: NotRequired[External]  # of a submission
 
 
 class Threshold(TypedDict):
@@ -46,6 +54,8 @@ class Threshold(TypedDict):
 
     value: Numbers
     f1: Numbers  # over the test images of all classes seen
+    precision: Numbers  # share of the rejected that are anomalous; absent from files of before it was kept, as `recall`
+    recall: Numbers  # share of the anomalous that are rejected
     false_alarm: Numbers  # share of normal test images above it, 0..1
 
 

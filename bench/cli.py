@@ -52,8 +52,10 @@ def parser() -> argparse.ArgumentParser:
     _published(commands)
     _show(commands)
     _compare(commands)
+    _report(commands)
     _figure(commands)
     _score(commands)
+    _submit(commands)
     _pretrain(commands)
     return top
 
@@ -172,6 +174,10 @@ def _data(commands) -> None:
     actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
     check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
     check.add_argument("folder", type=Path)
+    order = actions.add_parser("order", help="the test images of a stream in the order of a submission's scores")
+    order.add_argument("stream", help="for example mvtec/1x15, or a YAML file")
+    order.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    order.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
     download = actions.add_parser("download", help="fetch a data set")
     download.add_argument("name", choices=("mvtec", "visa"))
     download.add_argument("--to", type=Path, default=Path("data"))
@@ -180,7 +186,13 @@ def _data(commands) -> None:
 def _do_data(options) -> None:
     from bench.data import check, download
 
-    if options.action == "check":
+    if options.action == "order":
+        from bench.data.order import order
+        from bench.stream import load
+
+        for line in order(load(options.stream), options.data and Path(options.data), options.plugin):
+            print(line)
+    elif options.action == "check":
         print(check.check(options.folder))
     else:
         print(download.download(options.name, options.to))
@@ -246,6 +258,18 @@ def _do_compare(options) -> None:
         raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
 
 
+def _report(commands) -> None:
+    command = _command(commands, "report", _do_report, "the results as a static HTML site; opens without a network")
+    command.add_argument("--out", type=Path, default=Path("out/report"), help="folder to write (%(default)s)")
+    _results(command)
+
+
+def _do_report(options) -> None:
+    from bench import report
+
+    print(f"wrote {report.write(options.results, options.out)}")
+
+
 FIGURES = """examples:
   python -m bench run --methods scale --detectors vae --keep --results out/results
   python -m bench figure synthetic/1x6/scale+vae/seed-0 --class gear --results out/results
@@ -299,6 +323,25 @@ def _do_score(options) -> None:
     from bench.rescore import score
 
     for line in score(options):
+        print(line)
+
+
+def _submit(commands) -> None:
+    command = _command(
+        commands,
+        "submit",
+        _do_submit,
+        "check somebody's scores for a scenario, score them, enter them as external",
+    )
+    command.add_argument("folder", type=Path, help="with submission.yaml and scores.npz: see docs/submissions.md")
+    _truth(command)
+    _results(command)
+
+
+def _do_submit(options) -> None:
+    from bench.submission import submit
+
+    for line in submit(options):
         print(line)
 
 

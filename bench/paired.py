@@ -52,8 +52,13 @@ class Pairing:
 
 
 def system_name(spec: dict) -> str:
-    """`method+detector[,options]`, as cells are named."""
-    return f"{spec['method']}+{spec['detector']}" + (f",{spec['variant']}" if spec["variant"] else "")
+    """`method+detector[,options]`, as the folders of results are named."""
+    return ",".join([f"{spec['method']}+{spec['detector']}", *_options(spec)])
+
+
+def _options(spec: dict) -> list[str]:
+    author = [f"external={spec['external']['author']}"] if "external" in spec else []
+    return [option for option in spec["variant"].split(",") if option] + author
 
 
 def pair(first: str, second: str, cells: Iterable[Cell], metric: str = "image_auroc", scenario: str = ""):
@@ -80,7 +85,7 @@ def _named(name: str, cells: Sequence[Cell], scenario: str) -> list[Cell]:
     """The cells of one system; options may be left out where only one set of them was run."""
     system, *options = name.split(",")
     same = [c for c in cells if f"{c['spec']['method']}+{c['spec']['detector']}" == system]
-    found = [cell for cell in same if set(options) <= set(_path_safe(cell["spec"]["variant"]).split(","))]
+    found = [cell for cell in same if set(options) <= set(map(_path_safe, _options(cell["spec"])))]
     exact = [cell for cell in found if _path_safe(system_name(cell["spec"])) == name]
     variants = sorted({system_name(cell["spec"]) for cell in found})
     if exact or len(variants) == 1:

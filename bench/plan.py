@@ -56,10 +56,7 @@ def _check_owners(request: Request, pairs) -> None:
 
 
 def _default_size(chosen: stream.Stream, request: Request) -> str:
-    needs = [
-        registry.find("scenario", reader, request.plugins).declared["NEEDS"] for reader in chosen.reader.split("+")
-    ]
-    return "tiny" if set(needs) == {"nothing"} else "paper"
+    return registry.default_size(chosen.reader, request.plugins)
 
 
 def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:

@@ -96,7 +96,7 @@ def _by_detector(section: Section) -> dict[str, list[Row]]:
 
 
 def _races(row: Row) -> bool:
-    return not any(map(row.may, OUT_OF_RACE))
+    return not (row.external or any(map(row.may, OUT_OF_RACE)))
 
 
 def _named(rows: Sequence[Row], whole: bool) -> Iterable[tuple[str, Row]]:

@@ -104,6 +104,12 @@ def find(kind: str, name: str, plugins: Iterable[Path] = ()) -> Entry:
     return entries[name]
 
 
+def default_size(reader: str, plugins: Iterable[Path] = ()) -> str:
+    """tiny where the readers (joined by +) need no data set, paper elsewhere."""
+    needs = {find("scenario", name, plugins).declared["NEEDS"] for name in reader.split("+")}
+    return "tiny" if needs == {"nothing"} else "paper"
+
+
 def unknown(thing: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that does not exist."""
     known = sorted(known)

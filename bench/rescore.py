@@ -33,7 +33,7 @@ def score(options) -> Iterator[str]:
                 continue
             identity = tuple(cell["spec"][key] for key in ("scenario", "order", "image_size", "fingerprint"))
             if identity not in known:
-                known[identity] = truth_of(cell["spec"], options)
+                known[identity] = _truth_of(cell["spec"], options)
             new = rescored(path, cell, *known[identity], images_only=options.images_only)
             results.rewrite(path, new)
             yield f"{path}: metrics version {METRIC_VERSION}, {_moved(cell, new)}"
@@ -41,26 +41,31 @@ def score(options) -> Iterator[str]:
             yield f"wrote {path}"
 
 
-def truth_of(spec: dict, options) -> tuple[Stream, Truth]:
-    """The stream of a spec and the truth of its test images.
-
-    Raises:
-        BadInput: if the stream or the data are not those of the spec.
-    """
+def _truth_of(spec: dict, options) -> tuple[Stream, Truth]:
     stream = streams.reorder(streams.load(options.scenario or spec["scenario"]), spec["order"])
     if stream.version != spec["scenario_version"] or list(stream.classes) != spec["classes"]:
         raise BadInput(
             f"the cell was run on {spec['scenario']}@{spec['scenario_version']}, which is at version {stream.version} "
             "here or has other classes: run it again."
         )
-    size, root = spec["image_size"], options.data and Path(options.data)
-    arrays, fingerprint = data.load(stream, root, size, options.cache, plugins=options.plugin)
-    if fingerprint != spec["fingerprint"]:
-        raise BadInput(
-            f"the data here have the fingerprint {fingerprint[:12]}, those of the cell {spec['fingerprint'][:12]}: "
-            "give the folder that it was run on with --data."
-        )
+    arrays, _ = arrays_of(stream, spec["image_size"], spec["fingerprint"], options)
     return stream, Truth(arrays, len(stream.classes))
+
+
+def arrays_of(stream: Stream, size: int, fingerprint: str, options) -> tuple[data.Arrays, str]:
+    """The data with this fingerprint, or with one that begins so, and the whole of it.
+
+    Raises:
+        BadInput: if those that the command line gives are others.
+    """
+    root = options.data and Path(options.data)
+    arrays, here = data.load(stream, root, size, options.cache, plugins=options.plugin)
+    if not here.startswith(fingerprint):
+        raise BadInput(
+            f"the scores are of data with the fingerprint {fingerprint[:16]}, and those here have {here[:16]}: "
+            "give the same data with --data."
+        )
+    return arrays, here
 
 
 def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_only: bool = False) -> Cell:
@@ -70,6 +75,8 @@ def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_onl
     Raises:
         BadInput: if its scores are absent, incomplete or another run's.
     """
+    if not stored.path_of(path).is_file():
+        raise BadInput(f"there are no scores beside {path}: run the cell again with --redo all, which stores them.")
     held = stored.read(stored.path_of(path))
     if held.run != stored.run_of(cell["spec"]) or held.steps != len(stream.steps):
         raise BadInput(f"{held.path} is of another run or of fewer steps: run the cell again with --redo all.")

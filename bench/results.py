@@ -42,7 +42,7 @@ def blank(spec: Spec, capabilities: tuple[str, ...], status: Status, reason: str
         "reason": reason,
         "matrices": {},
         "pooled": {},
-        "threshold": {"value": [], "f1": [], "false_alarm": []},
+        "threshold": {"value": [], "f1": [], "precision": [], "recall": [], "false_alarm": []},
         "routing_accuracy": None,
         "cost": empty
         | dict.fromkeys(("peak_rss_bytes", "parameters", "trainable_parameters", "detector_bytes", "gpu"))
@@ -52,10 +52,15 @@ def blank(spec: Spec, capabilities: tuple[str, ...], status: Status, reason: str
 
 
 def path_of(root: Path, spec: Spec) -> Path:
-    """`root/<data set>/<stream>/<method>+<detector>[,option=value...]/seed-<k>.json`; another order is an option."""
+    """`root/<data set>/<stream>/<method>+<detector>[,option=value...]/seed-<k>.json`; another order is an option.
+
+    So is the author of an external one: it never lies where a cell of ours does.
+    """
     options = [spec["variant"]] if spec["variant"] else []
     if spec["order"] != "published":
         options.append(f"order={spec['order']}")
+    if "external" in spec:
+        options.append(f"external={spec['external']['author']}")
     folder = ",".join([f"{spec['method']}+{spec['detector']}", *options])
     folder = re.sub(r"[^\w.,=+-]", "-", folder)
     if len(folder) > 200:  # file systems stop at 255

@@ -11,6 +11,7 @@ from bench.stream import Stream
 
 CALIBRATION_IMAGES = 64  # normal training images per step that set the threshold
 CALIBRATION_QUANTILE = 0.95  # i.e. 5 % false alarms on them, by construction
+AT_THRESHOLD = ("f1", "precision", "recall", "false_alarm")
 
 
 class Judged(NamedTuple):
@@ -42,7 +43,7 @@ class Rows:
         steps = len(stream.steps)
         self.matrices = {name: np.full((steps, len(stream.classes)), np.nan) for name in METRICS}
         self.pooled = {name: np.full(steps, np.nan) for name in ("image_auroc", "pixel_auroc")}
-        self.threshold = {name: np.full(steps, np.nan) for name in ("value", "f1", "false_alarm")}
+        self.threshold = {name: np.full(steps, np.nan) for name in ("value", *AT_THRESHOLD)}
         self.routing = np.full(steps, np.nan)
 
     def record(self) -> dict:
@@ -57,7 +58,7 @@ class Rows:
     def restore(self, record: dict) -> None:
         """Take back what `record` returned, as arrays or lists."""
         for part in ("matrices", "pooled", "threshold"):
-            setattr(self, part, {name: np.array(rows, float) for name, rows in record[part].items()})
+            getattr(self, part).update({name: np.array(rows, float) for name, rows in record[part].items()})
         if record["routing_accuracy"] is not None:
             self.routing = np.array(record["routing_accuracy"], float)
 

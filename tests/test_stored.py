@@ -131,7 +131,7 @@ def test_other_data_scores_of_another_run_and_absent_scores_are_refused(bench, t
     code, out = bench(*SCORE)
     assert code == 2 and "is of another run" in out
     path.unlink()
-    assert "there is no file" in bench(*SCORE)[1]
+    assert "there are no scores beside" in bench(*SCORE)[1]
 
 
 @pytest.mark.parametrize("at", ["scores", "checkpoint"])

@@ -26,7 +26,7 @@ def render(root: Path) -> tuple[str, str]:
         if isinstance(fault, BadInput)
     ]
     grouped = sections(cells)
-    return page(grouped, broken, _published(root)), _csv(grouped)
+    return page(grouped, broken, load_published(root)), _csv(grouped)
 
 
 def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
@@ -51,7 +51,8 @@ def _paths(root: Path, markdown: Path | None) -> tuple[Path, Path]:
     return Path(markdown) if markdown else root.resolve().parent / "leaderboard.md", root / "leaderboard.csv"
 
 
-def _published(root: Path) -> list[published.Published]:
+def load_published(root: Path) -> list[published.Published]:
+    """The published numbers of `root`, or those of the repository."""
     own = Path(root, "published")
     return published.load(own if own.is_dir() else None)
 
@@ -82,4 +83,5 @@ def _identity(cell: Cell) -> dict[str, object]:
     line = {name: spec[name] for name in IDENTITY}
     line |= {"weights": weights["kind"], "weights_source": weights["source"], "weights_sha256": weights["sha256"] or ""}
     line |= {"capabilities": " ".join(cell["capabilities"]), "device": cell["environment"].get("device", "")}
+    line |= {"external": spec["external"]["author"]} if "external" in spec else {}
     return line | {"key": cell["key"], "status": cell["status"], "reason": last_line(cell["reason"] or "—")}

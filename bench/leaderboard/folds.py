@@ -26,7 +26,7 @@ def details(section: Section) -> Iterator[str]:
 
 
 def device_names(rows: Iterable[Row]) -> list[str]:
-    return sorted({device for row in rows if not row.status for device in row.devices})
+    return sorted({device for row in rows if not row.status for device in row.devices if device})
 
 
 def _per_weights(section: Section, summary: str, columns: Sequence[Column], device: str | None = None) -> str:

@@ -21,6 +21,7 @@ SECTION = {
     "fingerprint": "data ",
 }
 MARKS = {"reads_ahead": "†", "task_oracle": "‡", "labels": "§"}
+EXTERNAL = "¶"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Row:
     def devices(self) -> list[str]:
         """Where the cells ran, sorted."""
         return sorted({cell["environment"].get("device", "") for cell in self.cells})
+
+    @property
+    def external(self) -> bool:
+        """Whether somebody else's system gave the scores."""
+        return "external" in self.spec
 
     def may(self, capability: str) -> bool:
         """Whether the method declares it."""
@@ -192,11 +198,13 @@ def _name(cell: Cell, shared: list[str]) -> str:
     spec = cell["spec"]
     own = [part for part in dict.fromkeys(spec["variant"].split(",")) if part and part not in shared]
     options = f" ({', '.join(own)})" if own else ""
-    return spec["method"] + options + "".join(mark for name, mark in MARKS.items() if name in cell["capabilities"])
+    marks = [mark for name, mark in MARKS.items() if name in cell["capabilities"]]
+    marks += [EXTERNAL] if "external" in spec else []
+    return spec["method"] + options + "".join(marks)
 
 
 def _flat(spec: Spec) -> dict[str, str]:
     """What may differ within a block, one value per name."""
     flat = {f"{spec['method']}.{name}": str(value) for name, value in spec["method_config"].items()}
     flat |= {f"{spec['detector']}.{name}": str(value) for name, value in spec["detector_config"].items()}
-    return flat | {"backbone_arguments": str(spec["backbone_arguments"])}
+    return flat | {"backbone_arguments": str(spec["backbone_arguments"])} | spec.get("external", {})

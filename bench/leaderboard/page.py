@@ -7,7 +7,7 @@ from itertools import groupby
 from bench.leaderboard import folds, tables
 from bench.leaderboard.compare import Comparison, compare
 from bench.leaderboard.folds import device_names
-from bench.leaderboard.groups import Row, Section, shared_options
+from bench.leaderboard.groups import EXTERNAL, Row, Section, shared_options
 from bench.leaderboard.orders import across_orders
 from bench.leaderboard.tables import INTERVAL, MISSING, markdown, score, span
 from bench.published import Published
@@ -62,6 +62,12 @@ LEGEND = (
     (f"† ‡ § {MISSING}", "reads ahead; is told the task at test; uses labels in training; not measured or undefined"),
 )
 
+OUTSIDE = (
+    EXTERNAL,
+    "external: scores handed in by their author and scored here; nobody here saw the system train, so it counts "
+    f"neither as best method nor as `{LOWER}` or `{UPPER}`",
+)
+
 
 def page(sections: Sequence[Section], broken: Sequence[str], published: Sequence[Published]) -> str:
     """The whole page."""
@@ -69,7 +75,9 @@ def page(sections: Sequence[Section], broken: Sequence[str], published: Sequence
     overview = _overview(sections, pairs) if sections else "No results yet: run `python -m bench run`."
     parts = [FIRST_LINE, INTRO, overview]
     if sections:
-        parts += [_orders(sections), folds.fold("What the columns mean", markdown(("column", "meaning"), LEGEND))]
+        outside = [OUTSIDE] if any(row.external for section in sections for row in section.rows) else []
+        legend = markdown(("column", "meaning"), (*LEGEND, *outside))
+        parts += [_orders(sections), folds.fold("What the columns mean", legend)]
     if broken:
         parts.append(
             "\n".join([f"**Result files that cannot be read: {len(broken)}**\n", *(f"- {text}" for text in broken)])
@@ -106,7 +114,7 @@ def _auroc(row: Row) -> float:
 
 
 def _races(row: Row) -> bool:
-    return not (row.status or row.may("reads_ahead") or row.may("task_oracle"))
+    return not (row.status or row.external or row.may("reads_ahead") or row.may("task_oracle"))
 
 
 def _leader(rows: Sequence[Row]) -> float:
@@ -121,7 +129,8 @@ def _best(rows: Sequence[Row], with_detector: bool = True) -> tuple[str, ...]:
     row = max(able, key=_auroc)  # the first of equals
     bounds = []
     for method in (LOWER, UPPER):
-        same = [r for r in rows if r.spec["method"] == method and not r.status and _detector(r) == _detector(row)]
+        same = [r for r in rows if r.spec["method"] == method and not (r.status or r.external)]
+        same = [r for r in same if _detector(r) == _detector(row)]
         bounds.append(score(same[0].stat("final_image_auroc")) if same else MISSING)
     name = f"{row.label} + {row.spec['detector']}" if with_detector else row.label
     figures = (score(row.stat("final_image_auroc")), span(row.interval()), score(row.stat("forgetting_image_auroc")))

@@ -1,0 +1,85 @@
+// Sorting and filtering of the tables. Without it the pages still show every row.
+"use strict";
+
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const by = (id) => document.getElementById(id);
+const fixed = (value, digits = 3) => (value === null || value === undefined ? "—" : value.toFixed(digits));
+
+function element(parent, name, text, attributes = {}) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return parent.appendChild(made);
+}
+
+function sort(button, descending) {
+  const head = button.closest("th"), table = head.closest("table"), body = table.tBodies[0];
+  const column = [...head.parentNode.children].indexOf(head);
+  all("th", head.parentNode).forEach((th) => th.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  const value = (row) => row.children[column].dataset.v;
+  const missing = (text) => text === undefined || text === "";
+  const order = (a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (missing(x) || missing(y)) return missing(x) - missing(y); // last, whichever way
+    const difference = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+    return descending ? -difference : difference;
+  };
+  body.append(...[...body.rows].sort(order));
+}
+
+function toggle(button) {
+  const now = button.closest("th").getAttribute("aria-sort");
+  const first = button.dataset.better === "high";
+  sort(button, now ? now === "ascending" : first);
+}
+
+function showMetric(metric) {
+  all("[data-m]").forEach((cell) => (cell.hidden = cell.dataset.m !== metric));
+  all("table.ranking").forEach((table) => sort(table.querySelector(`thead [data-m="${metric}"] button`), true));
+}
+
+function filter() {
+  const chosen = Object.fromEntries(["scenario", "weights", "detector"].map((name) => [name, by(name).value]));
+  const words = by("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0, total = 0;
+  for (const board of all(".board")) {
+    const fits = ["scenario", "weights"].every((name) => !chosen[name] || board.dataset[name] === chosen[name]);
+    let rows = 0;
+    for (const row of all("tbody tr", board)) {
+      const text = `${row.cells[0].textContent} ${row.dataset.detector}`.toLowerCase();
+      row.hidden = (chosen.detector && row.dataset.detector !== chosen.detector) || !words.every((w) => text.includes(w));
+      rows += !row.hidden;
+      total += 1;
+    }
+    board.hidden = !fits || !rows;
+    shown += board.hidden ? 0 : rows;
+  }
+  by("count").textContent = `${shown} of ${total} rows`;
+}
+
+const FILTERS = ["scenario", "weights", "detector", "metric", "search"];
+
+function remember() {
+  const state = new URLSearchParams(FILTERS.map((id) => [id, by(id).value]).filter(([, value]) => value));
+  history.replaceState(null, "", `#${state}`);
+}
+
+function recall() {
+  for (const [id, value] of new URLSearchParams(location.hash.slice(1))) if (FILTERS.includes(id)) by(id).value = value;
+}
+
+function leaderboard() {
+  recall();
+  FILTERS.forEach((id) => by(id).addEventListener("input", () => {
+    if (id === "metric") showMetric(by("metric").value);
+    filter();
+    remember();
+  }));
+  by("search").form.addEventListener("submit", (event) => event.preventDefault());
+  showMetric(by("metric").value || "image_auroc");
+  filter();
+}
+
+all("table.sortable th button").forEach((button) => button.addEventListener("click", () => toggle(button)));
+if (document.querySelector(".board")) leaderboard();

@@ -1,0 +1,255 @@
+"""The report's numbers are the cell files', read back through the DOM; its pages stand alone and hold any text."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup
+from cells import cell
+from scipy import stats
+
+from bench import cli, matrix, ranking, report, results
+from bench.errors import BadInput
+from bench.leaderboard.summary import FINAL, figures, learned_at, stat
+from bench.leaderboard.tables import score
+from bench.report.charts import LEFT, RIGHT, WIDTH
+from bench.statistics import interval
+
+ROOT = Path(__file__).parents[1]
+EVIL = 'Traceback (most recent call last):\n  <module>\nRuntimeError: </pre></script><script>alert("1")</script> & <b>'
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2", "sha256": "cd" * 32}
+
+
+def varied(seed=0, **given):
+    """A cell with other numbers in every place of R."""
+    made = cell(seed=seed, **given)
+    rng = np.random.default_rng([seed, len(given["method"])])
+    for R in made["matrices"].values():
+        for t, row in enumerate(R):
+            row[: t + 1] = rng.uniform(0.4, 1, t + 1).tolist()
+    return made
+
+
+def cells():
+    ok = [varied(seed, method=method) for method in ("replay", "finetune", "ewc") for seed in range(3)]
+    ok += [varied(method=method, detector="padim") for method in ("replay", "finetune", "ewc")]
+    ok.append(varied(method="joint", capabilities=["reads_ahead"], weights=IMAGENET, variant="option=<i>"))
+    bad = [cell(method="lwf", status="failed", reason=EVIL), cell(method="mas", status="partial")]
+    return [*ok, *bad, cell(method="cl_vae", status="skipped", reason="no <bank>", fingerprint="")]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    for one in cells():
+        results.write(folder / "results", one)
+    (folder / "results" / "toy" / "seed-9.json").write_text("{")
+    report.write(folder / "results", folder / "site")
+    return folder / "site"
+
+
+def dom(site, page):
+    return BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser")
+
+
+def page_of(site, name):
+    return dom(site, f"systems/toy/1x3/{name}.html")
+
+
+def embedded(page, name):
+    return json.loads(page.find(id=name).string)
+
+
+def nan_as_none(R):
+    return [[None if math.isnan(value) else value for value in row] for row in R]
+
+
+def test_the_leaderboard_has_every_score_of_every_row(site):
+    page, rows = dom(site, "index.html"), {}
+    for one in cells():
+        if one["status"] == "ok":
+            rows.setdefault((one["spec"]["method"], one["spec"]["detector"]), []).append(one)
+    lines = [line for line in page.select("table.ranking tbody tr") if not line.get("class")]
+    assert len(lines) == len(rows) == 7
+    for line in lines:
+        members = rows[line.th.a.text.strip("†"), line["data-detector"]]
+        assert line["data-key"] in {member["key"] for member in members}
+        for metric in FINAL:
+            final, classes, lost, fresh = line.select(f'[data-m="{metric}"]')
+            for found, name in ((final, "final"), (lost, "forgetting"), (fresh, "plasticity")):
+                expected = stat(figures(member)[f"{name}_{metric}"] for member in members)
+                assert float(found["data-v"]) == expected.mean and found.text == score(expected)
+            expected = interval([member["matrices"][metric][-1] for member in members])
+            assert classes.text == f"{expected.low:.2f} – {expected.high:.2f}"
+
+
+def test_rows_of_other_weights_are_ranked_apart(site):
+    boards = dom(site, "index.html").select(".board")
+    assert [len(board.select("tbody tr")) for board in boards] == [1, 8]
+    assert boards[0]["data-weights"].startswith("imagenet")
+
+
+def test_unfinished_rows_have_a_status_and_no_number(site):
+    page = dom(site, "index.html")
+    told = {line.th.a.text: line for line in page.select("tr.unfinished")}
+    assert told["mas"].select_one(".status").text == "partial: 2 of 3 steps"
+    assert "RuntimeError: </pre>" in told["lwf"].select_one(".status").text
+    assert {number["data-v"] for number in told["lwf"].select("td.n[data-v]")} == {""}
+
+
+def test_a_system_embeds_what_its_files_hold(site):
+    data = embedded(page_of(site, "replay+patchcore"), "cells")
+    for run, seed in zip(data["runs"], range(3), strict=True):
+        one = varied(seed, method="replay")
+        assert run["matrices"] == {metric: nan_as_none(R) for metric, R in one["matrices"].items()}
+        assert run["threshold"] == one["threshold"] and run["pooled"] == one["pooled"]
+        assert run["cost"]["train_s"] == one["cost"]["train_s"] and run["learned_at"] == [0, 1, 2]
+
+
+def test_a_system_has_every_definition_and_figure(site):
+    page = page_of(site, "replay+patchcore")
+    members = [varied(seed, method="replay") for seed in range(3)]
+    rows = {row.th.text: row.find_all("td") for row in page.select("#definitions tbody tr")}
+    assert list(rows) == list(matrix.ALL)
+    for name, definition in matrix.ALL.items():
+        for column, metric in enumerate(("image_auroc", "aupro")):
+            values = [matrix.values(np.array(m["matrices"][metric]), learned_at(m))[name] for m in members]
+            assert rows[name][column].text == score(stat(values))
+        assert definition.formula in rows[name][2].text and definition.source in rows[name][3].text
+    shown = {pair.dt.text: float(pair.dd["data-v"]) for pair in page.select("#figures div")}
+    expected = {name: stat(figures(m)[name] for m in members).mean for name in figures(members[0])}
+    assert shown == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_traceback_with_markup_is_text(site):
+    for page in (dom(site, "faults.html"), page_of(site, "lwf+patchcore")):
+        assert page.select_one("details pre").text.strip() == EVIL
+        assert all(script.get("src") or script["type"] == "application/json" for script in page.find_all("script"))
+        assert not page.find("b")
+    assert page_of(site, "joint+patchcore,option=-i-").h1.text == "joint+patchcore,option=<i>"
+
+
+def test_gaps_are_told_with_their_reasons(site):
+    page = dom(site, "faults.html")
+    assert [part.text for part in page.select("h2 small")] == ["1", "1", "1", "1"]
+    assert "no <bank>" in page.text and "toy/seed-9.json is not a cell file" in page.text
+    assert str(site.parent) not in page.text
+
+
+def test_the_plot_of_carried_bytes_has_every_complete_row(site):
+    boards = embedded(dom(site, "compare.html"), "fields")["boards"]
+    points = {(p["method"], p["detector"]): p for board in boards for p in board["points"]}
+    assert len(points) == 7 and not points["joint†", "patchcore"]["races"]
+    members = [figures(varied(seed, method="replay")) for seed in range(3)]
+    found = points["replay", "patchcore"]
+    assert found["scores"] == {m: stat(f[f"final_{m}"] for f in members).mean for m in FINAL}
+    assert found["carried_mb"] == stat(f["carried_mb"] for f in members).mean
+
+
+def test_the_diagram_is_friedmans_and_nemenyis(site):
+    page = dom(site, "compare.html")
+    contest = ranking.contest(cells())
+    statistic, p = stats.friedmanchisquare(*contest.scores.T)
+    assert f"chi-square = {statistic:.2f}, p = {p:.3g}" in page.text
+    rows = [
+        [part.text for part in row.find_all(["th", "td"])] for row in page.select("details table")[0].select("tbody tr")
+    ]
+    assert [row[:2] for row in rows] == [
+        [name, f"{rank:.2f}"] for name, rank in zip(contest.names, contest.ranking.ranks, strict=True)
+    ]
+    leads = [re.match(r"M([\d.]+) ", path["d"])[1] for path in page.select_one("svg").select("path.lead")]
+    unit = (WIDTH - LEFT - RIGHT) / 2
+    assert [float(x) for x in leads] == pytest.approx([LEFT + (r - 1) * unit for r in contest.ranking.ranks], abs=0.1)
+    assert "2 blocks: below 10" in page.text
+
+
+def test_published_numbers_stand_beside_measured_ones(tmp_path):
+    names = [str(i) for i in range(15)]
+    paper = {"scenario": "mvtec/1x15", "classes": names, "steps": [[n] for n in names], "size": "paper"}
+    results.write(tmp_path / "results", cell(0.7, method="finetune", image_size=256, weights=IMAGENET, **paper))
+    report.write(tmp_path / "results", tmp_path / "site")
+    row = dom(tmp_path / "site", "published.html").select_one("tbody tr")
+    texts = [part.text for part in row.find_all(["th", "td"])]
+    assert texts[:5] == ["finetune + patchcore", "FT PatchCore", "image AUROC", "0.700", "0.602"]
+    assert texts[5].startswith("off by +0.098") and row.select_one(".verdict.off")
+
+
+def test_every_link_stays_in_the_site_and_leads_somewhere(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) == 5 + 9
+    for path in pages:
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        links = [tag.get("href") or tag.get("src") for tag in page.select("[href], [src]")]
+        assert len(links) > 5
+        for link in links:
+            if link not in ("#main", "data:,"):
+                assert (path.parent / unquote(link)).resolve().is_relative_to(site.resolve())
+                assert (path.parent / unquote(link)).is_file(), f"{path.name} links to {link}"
+    for asset in (site / "assets").iterdir():
+        if asset.name != "plotly.min.js":
+            assert "http" not in asset.read_text(encoding="utf-8")
+
+
+def test_pages_can_be_used_without_a_mouse_or_eyes(site):
+    for path in site.rglob("*.html"):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        assert page.html["lang"] == "en" and page.title.text and len(page.find_all("h1")) == 1 and page.main
+        for control in page.select("select, input"):
+            assert page.select_one(f'label[for="{control["id"]}"]')
+        assert all(region["tabindex"] == "0" and region["aria-label"] for region in page.select(".scroll"))
+        assert all(plot["aria-label"] for plot in page.select(".plot"))
+        assert all(head.get("scope") for head in page.find_all("th"))
+
+
+def test_the_package_brings_its_templates_and_assets():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["bench"]
+    packed = {path for pattern in declared for path in (ROOT / "bench").glob(pattern)}
+    folder = ROOT / "bench" / "report"
+    assert {path for name in ("templates", "assets") for path in (folder / name).iterdir()} <= packed
+
+
+def test_the_command_writes_the_site_and_refuses_an_empty_folder(tmp_path, capsys):
+    results.write(tmp_path / "results", cell(status="failed", reason="Oops"))
+    assert cli.main(["report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "site")]) == 0
+    assert str(tmp_path / "site" / "index.html") in capsys.readouterr().out
+    assert "Oops" in dom(tmp_path / "site", "faults.html").text
+    with pytest.raises(BadInput, match="no results in"):
+        report.write(tmp_path / "nothing", tmp_path / "site")
+
+
+def rendered(url, profile):
+    """The DOM after the scripts have run."""
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += " --disable-component-update --disable-sync --virtual-time-budget=10000 --dump-dom"
+    command = [BROWSER, *flags.split(), f"--user-data-dir={profile}", url]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return BeautifulSoup(text, "html.parser")
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+def test_a_browser_draws_the_matrix_and_the_plots(site, tmp_path):
+    page = rendered((site / "systems/toy/1x3/finetune+padim.html").as_uri(), tmp_path)
+    R = varied(method="finetune", detector="padim")["matrices"]["image_auroc"]
+    shown = [[part.text for part in row.find_all("td")[:3]] for row in page.select("#heat tbody tr")]
+    assert shown == [["—" if math.isnan(v) else f"{v:.3f}" for v in row] for row in R]
+    assert all(plot.select_one("svg.main-svg") for plot in page.select(".plot"))
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+def test_a_browser_filters_and_sorts(site, tmp_path):
+    filters = "scenario=toy/1x3&weights=procedural+test_resnet+abababab&detector=patchcore&metric=aupro&search=patch"
+    page = rendered(f"{(site / 'index.html').as_uri()}#{filters}", tmp_path)
+    rows = [row for row in page.select(".board:not([hidden]) tbody tr") if not row.has_attr("hidden")]
+    values = [row.select_one('[data-m="aupro"]')["data-v"] for row in rows if not row.get("class")]
+    assert {row["data-detector"] for row in rows} == {"patchcore"} and len(values) == 3
+    assert values == sorted(values, key=float, reverse=True)
+    assert page.find(id="count").text == f"{len(rows)} of 9 rows"
+    assert all(part.has_attr("hidden") for part in page.select('[data-m="image_auroc"]'))
