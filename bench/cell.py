@@ -1,6 +1,6 @@
 """The cell record, key by key: one method × detector × scenario × seed, one JSON file."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 SCHEMA = 1
 PER_STEP = ("train_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
@@ -107,4 +107,5 @@ class Cell(TypedDict):
     threshold: Threshold
     routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route
     cost: Cost
+    notes: NotRequired[dict[str, Numbers]]  # what plugins report and how true memories are (bench.quality), per step
     environment: Environment

@@ -1,5 +1,6 @@
 """Runs one cell: trains a detector along the stream, evaluates every class seen, records R and the cost."""
 
+import math
 import time
 import traceback
 import warnings
@@ -20,6 +21,7 @@ from bench.cell import PER_STEP, SCHEMA
 from bench.environment import environment, make_deterministic, seed_everything, seed_for
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
+from bench.quality import Quality
 from bench.request import Cell
 
 Emit = Callable[[dict], None]
@@ -54,11 +56,13 @@ class Run:
         self.benchmark, self.gate = benchmark(cell.stream, arrays, labels="labels" in cell.capabilities)
         self.strategy = _build(cell)
         self.evaluation = Evaluation(cell.stream, arrays, self.device)
+        self.quality = Quality(cell.stream, arrays, self.device)
         self._attach(loggers)
         self.gpu, self.extra = cost.Gpu(self.device), cost.Stopwatch(self.device)
         for plugin in self.strategy.methods:
             self.extra.watch(plugin)
         self.ledger = {name: [] for name in PER_STEP}
+        self.notes: dict[str, list[float]] = {}
         self.latency: dict = {}
 
     def _attach(self, loggers) -> None:
@@ -76,6 +80,7 @@ class Run:
         step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.key, self.strategy)
         if saved:
             self.ledger = saved["cost"]
+            self.notes = saved["notes"]
             self.evaluation.restore(saved["evaluation"])
         return step
 
@@ -110,12 +115,17 @@ class Run:
         step = (train_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
         for name, value in zip(PER_STEP, step, strict=True):
             self.ledger[name].append(value)
+        for plugin in self.strategy.methods:
+            found = plugin.report() | self.quality.measure(plugin, len(self.ledger["train_s"]) - 1)
+            for name, value in found.items():
+                missing = len(self.ledger["train_s"]) - 1 - len(self.notes.setdefault(name, []))
+                self.notes[name] += [math.nan] * missing + [value]
 
     def _save(self, t: int) -> None:
         self.emit(
             {"step": t + 1, "image_auroc": float(torch.tensor(self.evaluation.result()["image_auroc"]).nanmean())}
         )
-        saved = {"cost": self.ledger, "evaluation": self.evaluation.state()}
+        saved = {"cost": self.ledger, "notes": self.notes, "evaluation": self.evaluation.state()}
         checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, saved)
         results.write(self.root, self.record("partial"))
 
@@ -143,6 +153,7 @@ class Run:
             "cost": self.ledger
             | {"peak_rss_bytes": cost.peak_rss_bytes(), "ms_per_image": self.latency, "gpu": self.gpu.report()}
             | cost.size_of(self.strategy.model),
+            **({"notes": self.notes} if self.notes else {}),
             "environment": environment(self.device)
             | {"started": self.started, "finished": datetime.now(UTC).isoformat(timespec="seconds")},
         }
