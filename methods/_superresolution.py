@@ -35,7 +35,7 @@ class Options:
 
     @classmethod
     def tiny(cls):
-        return cls(memory=12, factor=4, epochs=20, batch_size=8, lr=2e-3, width=12)
+        return cls(memory=12, factor=4, epochs=10, batch_size=8, lr=2e-3, width=12)
 
 
 class SuperResolution(nn.Module):
