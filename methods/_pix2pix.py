@@ -35,6 +35,7 @@ class Pix2Pix(nn.Module):
         self.generator = UNet(halvings, width)
         self.discriminator = pixel_discriminator(width)
         self.apply(_initialise)
+        self.to(memory_format=torch.channels_last)  # batches are up to a third faster so on a CPU
         self.start()
 
     def start(self) -> None:
