@@ -80,7 +80,7 @@ class Run:
         step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.key, self.strategy)
         if saved:
             self.ledger = saved["cost"]
-            self.notes = saved["notes"]
+            self.notes = saved.get("notes", {})
             self.evaluation.restore(saved["evaluation"])
         return step
 
@@ -115,11 +115,14 @@ class Run:
         step = (train_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
         for name, value in zip(PER_STEP, step, strict=True):
             self.ledger[name].append(value)
+        self._note_memory(len(self.ledger["train_s"]) - 1)
+
+    def _note_memory(self, t: int) -> None:
+        """What each method says of itself after step `t`, and how true its memory is."""
         for plugin in self.strategy.methods:
-            found = plugin.report() | self.quality.measure(plugin, len(self.ledger["train_s"]) - 1)
-            for name, value in found.items():
-                missing = len(self.ledger["train_s"]) - 1 - len(self.notes.setdefault(name, []))
-                self.notes[name] += [math.nan] * missing + [value]
+            for name, value in (plugin.report() | self.quality.measure(plugin, t)).items():
+                earlier = self.notes.setdefault(name, [])
+                self.notes[name] = earlier + [math.nan] * (t - len(earlier)) + [value]
 
     def _save(self, t: int) -> None:
         self.emit(
