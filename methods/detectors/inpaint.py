@@ -36,7 +36,7 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(epochs=12, batch_size=4, lr=2e-3, width=12, cells=(4, 8), sigma=1.5)
+        return cls(epochs=2, batch_size=2, lr=2e-3, width=8, cells=(4, 8), sigma=1.5)
 
     def __post_init__(self):
         if self.smoothing not in SMOOTHING:
