@@ -58,6 +58,18 @@ class Plugin(BaseSGDPlugin, supports_distributed=False):
         if state:
             raise KeyError(f"{type(self).__name__} saves a state but does not load it")
 
+    def report(self) -> dict[str, float]:
+        """Return numbers worth noting after a step, by name; they join the cell's `notes`."""
+        return {}
+
+    def recall(self) -> dict[int, tuple[Tensor, Tensor | None]]:
+        """Return what a memory that is not exact would replay now, for the bench to measure against the originals.
+
+        Class (as in `Batch.category`; -1 for none in particular) -> pictures (n, 3, H, W) uint8 and which of the
+        class's training images, in the order of its step, they stand for (n,); None where they stand for no image.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class Setup:

@@ -7,11 +7,8 @@ from pathlib import Path
 from bench import config, data, registry, stream
 from bench.errors import BadInput
 from bench.metrics import METRIC_VERSION
-from bench.request import IMAGENET_MEAN, BackboneSpec, Cell, Request, Weights
+from bench.request import IMAGENET_MEAN, PROCEDURAL, TINY_BACKBONE, BackboneSpec, Cell, Request, Weights
 from bench.tokens import check
-
-TINY_BACKBONE = "test_resnet"
-PROCEDURAL = Path(__file__).parent / "weights" / "procedural_features.safetensors"
 
 
 def plan(request: Request) -> list[Cell]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from bench import results
 from bench.stream import Stream
 
+TINY_BACKBONE = "test_resnet"  # timm's name
+PROCEDURAL = Path(__file__).parent / "weights" / "procedural_features.safetensors"  # its weights, the project's own
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

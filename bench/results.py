@@ -14,7 +14,7 @@ from typing import Any, get_args
 from bench.cell import PER_STEP, SCHEMA, Cell, Spec, Status
 from bench.errors import BadInput
 
-NUMERIC = ("matrices", "pooled", "threshold", "routing_accuracy", "cost")  # where a null in a list means NaN
+NUMERIC = ("matrices", "pooled", "threshold", "routing_accuracy", "cost", "notes")  # where a null in a list means NaN
 ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space or raise the quota",
@@ -137,7 +137,7 @@ def read(path: Path) -> Cell:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fault = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise BadInput(f"{path} is not a cell file ({fault}): delete it, or run again with --redo all") from error
-    for part in NUMERIC:
+    for part in cell.keys() & set(NUMERIC):
         cell[part] = _nan_for_null(cell[part])
     return cell
 

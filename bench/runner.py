@@ -1,5 +1,6 @@
 """Runs one cell: trains a detector along the stream, evaluates every class seen, records R and the cost."""
 
+import math
 import time
 import traceback
 import warnings
@@ -19,6 +20,7 @@ from bench.cell import PER_STEP, SCHEMA
 from bench.environment import environment, make_deterministic, seed_everything, seed_for
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
+from bench.quality import Quality
 from bench.request import Cell
 
 Emit = Callable[[dict], None]
@@ -61,10 +63,12 @@ class Run:
         self.evaluation = Evaluation(cell.stream, arrays, self.device, save_maps=request.save_maps)
         self.loggers = loggers
         self.strategy.plugins += [self.evaluation.watch, Epochs(emit)]
+        self.quality = Quality(cell.stream, arrays, self.device)
         self.gpu, self.extra = cost.Gpu(self.device), cost.Stopwatch(self.device)
         for plugin in self.strategy.methods:
             self.extra.watch(plugin)
         self.ledger = {name: [] for name in PER_STEP}
+        self.notes: dict[str, list[float]] = {}
         self.latency: dict = {}
 
     @property
@@ -82,6 +86,7 @@ class Run:
         step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.key, self.strategy, at_most=held)
         if saved:
             self.ledger = saved["cost"]
+            self.notes = saved.get("notes", {})
             self.evaluation.rows.restore(saved["evaluation"])
         stored.cut(self.scores, step)
         return step
@@ -131,6 +136,14 @@ class Run:
         step = (train_s, train_cpu_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
         for name, value in zip(PER_STEP, step, strict=True):
             self.ledger[name].append(value)
+        self._note_memory(len(self.ledger["train_s"]) - 1)
+
+    def _note_memory(self, t: int) -> None:
+        """What each method says of itself after step `t`, and how true its memory is."""
+        for plugin in self.strategy.methods:
+            for name, value in (plugin.report() | self.quality.measure(plugin, t)).items():
+                earlier = self.notes.setdefault(name, [])
+                self.notes[name] = earlier + [math.nan] * (t - len(earlier)) + [value]
 
     def _save(self, t: int) -> None:
         """Tell, and write the checkpoint: the scores are stored already, so it never points beyond them."""
@@ -138,7 +151,7 @@ class Run:
         for logger in self.loggers:
             logger.log_metrics([MetricValue(self, name, value, t) for name, value in values.items()])
         self.emit({"step": t + 1, "image_auroc": float(np.nanmean(self.evaluation.rows.matrices["image_auroc"][t]))})
-        saved = {"cost": self.ledger, "evaluation": results.plain(self.evaluation.rows.record())}
+        saved = {"cost": self.ledger, "notes": self.notes, "evaluation": results.plain(self.evaluation.rows.record())}
         checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, saved)
         if self.cell.request.keep:
             checkpoint.keep(self.path.with_suffix(".ckpt"), results.kept(self.path, t))
@@ -165,6 +178,7 @@ class Run:
             "cost": self.ledger
             | {"peak_rss_bytes": cost.peak_rss_bytes(), "ms_per_image": self.latency, "gpu": self.gpu.report()}
             | cost.size_of(self.strategy.model),
+            **({"notes": self.notes} if self.notes else {}),
             "environment": environment(self.device)
             | {"started": self.started, "finished": datetime.now(UTC).isoformat(timespec="seconds")},
         }

@@ -57,6 +57,7 @@ def text(path: Path, cell: Cell) -> str:
         parts += [_forgetting(cell), _figures(cell)]
     if any(cell["matrices"].values()):
         parts.append(_steps(cell))
+    parts += _notes(cell)
     parts += [_pairs("spec", spec), _pairs("environment", cell["environment"])]
     return "\n\n".join(parts)
 
@@ -113,10 +114,21 @@ def _steps(cell: Cell) -> str:
     pooled = {f"pooled {name}": values for name, values in cell["pooled"].items()}
     threshold = {f"threshold {name}": values for name, values in cell["threshold"].items()}
     routing = {"routing accuracy": cell["routing_accuracy"]} if cell["routing_accuracy"] else {}
-    columns = {name: values for name, values in (cost | pooled | threshold | routing).items() if values}
+    return f"Per step\n{_columns(cost | pooled | threshold | routing)}"
+
+
+def _notes(cell: Cell) -> Iterator[str]:
+    """What the method reports of itself, and how true its memory is."""
+    if cell.get("notes"):
+        yield f"Notes\n{_columns(cell['notes'])}"
+
+
+def _columns(values: dict[str, Sequence[float]]) -> str:
+    """One line per step, one column per name."""
+    columns = {name: numbers for name, numbers in values.items() if numbers}
     count = max(map(len, columns.values()), default=0)
-    lines = [[str(step), *(_at(values, step) for values in columns.values())] for step in range(count)]
-    return f"Per step\n{_grid(['step', *columns], lines)}"
+    lines = [[str(step), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
+    return _grid(["step", *columns], lines)
 
 
 def _at(values: Sequence[float], step: int) -> str:

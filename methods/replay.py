@@ -6,10 +6,8 @@ Kept between steps: `memory` images as uint8, shared equally by the classes seen
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from bench.api import Plugin, Setup, Strategy, normal_images
+from methods._quota import Quota, by_class
 
 CAPABILITIES = ("labels",)  # the quota is per class
 
@@ -32,27 +30,19 @@ class Replay(Plugin):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.config = config
-        self.memory: dict[int, Tensor] = {}  # class -> (n, 3, H, W) uint8
+        self.memory = Quota(config.memory)  # (3, H, W) uint8
 
     def after_train_dataset_adaptation(self, strategy, **_):
         """Train this step on the memory too."""
-        if self.memory:
-            strategy.rehearse(normal_images(torch.cat(list(self.memory.values()))))
+        if len(self.memory):
+            strategy.rehearse(normal_images(self.memory.items()))
 
     def after_training_exp(self, strategy, **_):
         """Keep a random choice of the new classes and make room for it."""
-        by_class: dict[int, list[Tensor]] = {}
-        for image, _mask, _label, category in strategy.experience.dataset:
-            by_class.setdefault(category, []).append(image.mul(255).round().byte())
-        quota = max(1, self.config.memory // (len(self.memory) + len(by_class)))
-        for category, images in by_class.items():
-            chosen = torch.randperm(len(images))[:quota].tolist()
-            self.memory[category] = torch.stack([images[i] for i in chosen])
-        self.memory = {category: images[:quota] for category, images in self.memory.items()}
+        self.memory.admit(by_class(strategy.experience.dataset))
 
     def state_dict(self) -> dict:
-        return {"memory": self.memory}
+        return {"memory": self.memory.kept}
 
     def load_state_dict(self, state: dict) -> None:
-        self.memory = {category: images.cpu() for category, images in state["memory"].items()}
+        self.memory.load_state_dict(state)

@@ -27,7 +27,7 @@ LAYERS = [
     {"loggers"},
     {"plan", "checkpoint"},
     {"api"},
-    {"evaluation", "cost", "environment"},
+    {"evaluation", "quality", "cost", "environment"},
     {"strategy"},
     {"backbone", "benchmark"},
     {"detector"},

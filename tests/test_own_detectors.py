@@ -51,9 +51,9 @@ def test_vae_loss_is_squared_error_plus_divergence_per_image():
 
 def test_vae_can_reach_every_colour_unless_told_to_do_as_released():
     black_and_white = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 64, 64)
-    assert vae.build(vae.Config.tiny(), Setup(64, 0))._normalised(black_and_white).abs().max() == 1
+    assert vae.build(vae.Config.tiny(), Setup(64, 0)).frame(black_and_white).abs().max() == 1
     released = vae.Config(imagenet_range=True, channels=(16, 32))
-    assert vae.build(released, Setup(64, 0))._normalised(black_and_white).abs().max() > 2
+    assert vae.build(released, Setup(64, 0)).frame(black_and_white).abs().max() > 2
 
 
 def test_dissimilarity_is_zero_for_equals_and_marks_an_added_edge():

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.api import Prediction
+
 STABILITY = 0.0026  # the constant c of the similarity
 SCALES = 4
 
@@ -22,6 +24,11 @@ def dissimilarity(image: Tensor, other: Tensor) -> Tensor:
         similarity = (2 * a * b + STABILITY) / (a.square() + b.square() + STABILITY)
         total += F.interpolate(similarity, size, mode="bilinear")
     return 1 - total / SCALES
+
+
+def scored(anomaly_map: Tensor) -> Prediction:
+    """Maps (B, 1, H, W), the highest value of each as its score."""
+    return Prediction(anomaly_map.amax((1, 2, 3)), anomaly_map)
 
 
 def _gradient(image: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.api import Detector, Prediction, Setup, smooth
 
-TRAITS = ("gradient", "reconstruction")
+TRAITS = ("gradient", "reconstruction", "latent")
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,16 @@ class AutoEncoder(Detector):
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.config.lr, weight_decay=1e-5)
 
+    def encode(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) to codes (B, latent, H/8, W/8)."""
+        return self.encoder(image)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Codes to images (B, 3, H, W) in 0..1."""
+        return self.decoder(code)
+
     def response(self, image: Tensor) -> tuple[Tensor]:
-        return (self.decoder(self.encoder(image)),)
+        return (self.decode(self.encode(image)),)
 
     def reconstruct(self, image: Tensor) -> Tensor:
         return self.response(image)[0]

@@ -5,16 +5,16 @@ those of the authors' code. Images are scaled to -1..1, the range of the Tanh.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.api import Detector, Prediction, Setup, smooth
-from methods.detectors._similarity import dissimilarity
+from methods.detectors._halvings import Frame, down, up
+from methods.detectors._similarity import dissimilarity, scored
 
-TRAITS = ("gradient", "reconstruction")
+TRAITS = ("gradient", "reconstruction", "latent", "sampling")
 
 
 @dataclass(frozen=True)
@@ -42,34 +42,37 @@ class Vae(Detector):
     def __init__(self, config: Config, setup: Setup):
         super().__init__()
         self.config, self.epochs, self.batch_size = config, config.epochs, config.batch_size
-        halvings = 2 ** len(config.channels)
-        grid = max(1, round(setup.image_size / halvings))
-        self.side = grid * halvings  # px, what the layers can halve so often; other images are resized to it
-        deepest = config.channels[-1]
-        self.encoder = nn.Sequential(*_down(config.channels), nn.Flatten())
+        self.frame = Frame(setup.image_size, len(config.channels), config.imagenet_range)
+        deepest, grid = config.channels[-1], self.frame.grid
+        self.encoder = nn.Sequential(*down(config.channels), nn.Flatten())
         self.mean = nn.Linear(deepest * grid * grid, config.latent)
         self.log_variance = nn.Linear(deepest * grid * grid, config.latent)
         widen = nn.Sequential(nn.Linear(config.latent, deepest * grid * grid), nn.LeakyReLU(0.2))
-        self.decoder = nn.Sequential(widen, nn.Unflatten(1, (deepest, grid, grid)), *_up(config.channels), nn.Tanh())
-        shift, scale = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if config.imagenet_range else ((0.5,), (0.5,))
-        self.register_buffer("shift", torch.tensor(shift).view(1, -1, 1, 1))
-        self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1))
+        self.decoder = nn.Sequential(widen, nn.Unflatten(1, (deepest, grid, grid)), *up(config.channels))
 
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.config.lr, betas=(0.5, 0.999))
 
-    def _normalised(self, image: Tensor) -> Tensor:
-        image = (image - self.shift) / self.scale
-        return image if image.shape[-1] == self.side else F.interpolate(image, self.side, mode="bilinear")
+    def encode(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) to the means of their Gaussians (B, latent)."""
+        return self.mean(self.encoder(self.frame(image)))
+
+    def decode(self, code: Tensor) -> Tensor:
+        """(B, latent) to images (B, 3, H, W) in 0..1."""
+        return self.frame.back(self.decoder(code))
+
+    def sample(self, count: int) -> Tensor:
+        """Return as many images (B, 3, H, W) in 0..1, of draws from the prior."""
+        return self.decode(torch.randn(count, self.config.latent).to(self.mean.weight.device))
 
     def response(self, image: Tensor) -> tuple[Tensor]:
-        return (self.decoder(self.mean(self.encoder(self._normalised(image)))),)
+        return (self.decoder(self.encode(image)),)
 
     def reconstruct(self, image: Tensor) -> Tensor:
         return self.response(image)[0] * self.scale + self.shift
 
     def loss(self, image: Tensor) -> Tensor:
-        target = self._normalised(image)
+        target = self.frame(image)
         code = self.encoder(target)
         mean, log_variance = self.mean(code), self.log_variance(code)
         drawn = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
@@ -78,23 +81,5 @@ class Vae(Detector):
         return (error + divergence) / len(image)
 
     def predict(self, image: Tensor) -> Prediction:
-        difference = dissimilarity(self._normalised(image), self.response(image)[0])
-        anomaly_map = smooth(F.interpolate(difference, image.shape[-2:], mode="bilinear"), self.config.sigma)
-        return Prediction(anomaly_map.amax((1, 2, 3)), anomaly_map)
-
-
-def _down(channels: tuple[int, ...]) -> list[nn.Module]:
-    """Halvings with batch norm in all but the first and the last."""
-    pairs = list(zip((3, *channels), channels, strict=False))
-    return [_block(nn.Conv2d(a, b, 4, 2, 1), 0 < i < len(pairs) - 1) for i, (a, b) in enumerate(pairs)]
-
-
-def _up(channels: tuple[int, ...]) -> list[nn.Module]:
-    """As many doublings, mirrored, without batch norm in the first; the last makes the image."""
-    narrowing = list(reversed(channels))
-    blocks = [_block(nn.ConvTranspose2d(a, b, 4, 2, 1), i > 0) for i, (a, b) in enumerate(pairwise(narrowing))]
-    return [*blocks, nn.ConvTranspose2d(channels[0], 3, 4, 2, 1)]
-
-
-def _block(layer: nn.Module, norm: bool) -> nn.Sequential:
-    return nn.Sequential(layer, *([nn.BatchNorm2d(layer.out_channels)] if norm else []), nn.LeakyReLU(0.2))
+        difference = dissimilarity(self.frame(image), self.response(image)[0])
+        return scored(smooth(F.interpolate(difference, image.shape[-2:], mode="bilinear"), self.config.sigma))
