@@ -102,7 +102,9 @@ class Cell(TypedDict):
     capabilities: list[Capability]  # what the method declares beyond the rules
     status: Status
     reason: str  # traceback of a failed cell, sentence of a skipped one, else ""
-    matrices: dict[str, list[Numbers]]  # metric -> R: rows = after step t, columns = classes; NaN = not evaluated
+    # metric -> R: rows = after step t, columns = classes; NaN = not evaluated. Beside the metrics there is "raw_error"
+    # where the detector has one (`Detector.raw_error`): mean over normal test images, lower is better.
+    matrices: dict[str, list[Numbers]]
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
     threshold: Threshold
     routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route

@@ -84,6 +84,7 @@ class Evaluation(PluginMetric[dict]):
         values |= pixel_metrics(_array(prediction.map[:, 0]), *self.truth.regions[column])
         for name, value in values.items():
             self.matrices[name][self.row, column] = value
+        self._raw_error(strategy, column)
         name = self.stream.classes[column]
         return [MetricValue(self, f"{metric}/{name}", value, self.row) for metric, value in values.items()]
 
@@ -98,6 +99,15 @@ class Evaluation(PluginMetric[dict]):
             self.pooled["pixel_auroc"][self.row] = self._pooled_pixels(seen)
         reached = threshold_metrics(scores, labels, self.threshold["value"][self.row])
         self.threshold["f1"][self.row], self.threshold["false_alarm"][self.row] = reached["f1"], reached["false_alarm"]
+
+    @torch.no_grad()
+    def _raw_error(self, strategy, column: int) -> None:
+        """Note how well normal images of this class are made again without their own help, if the detector tells."""
+        rows = self.truth.rows[column][self.truth.labels[column] == 0]
+        errors = list(self._batches(strategy, rows, 32, strategy.model.raw_error))
+        if errors and errors[0] is not None:
+            R = self.matrices.setdefault("raw_error", np.full((len(self.stream.steps), len(self.truth.rows)), np.nan))
+            R[self.row, column] = torch.cat(errors).mean().item()
 
     def _route(self, seen: list[int]) -> None:
         routes = [self.predictions[c].route for c in seen]
@@ -146,13 +156,15 @@ class Evaluation(PluginMetric[dict]):
 
     def _score(self, strategy, rows, batch_size: int) -> torch.Tensor:
         strategy.model.eval()
-        scores = []
+        return torch.cat(
+            [each.score.float() for each in self._batches(strategy, rows, batch_size, strategy.model.predict)]
+        )
+
+    def _batches(self, strategy, rows, batch_size: int, function):
+        """`function` of the images of `rows`, batch by batch."""
         for start in range(0, len(rows), batch_size):
-            image = as_float(
-                torch.from_numpy(np.stack([self.arrays.images[r] for r in rows[start : start + batch_size]]))
-            )
-            scores.append(strategy.model.predict(image.to(strategy.device)).score.float())
-        return torch.cat(scores)
+            image = np.stack([self.arrays.images[r] for r in rows[start : start + batch_size]])
+            yield function(as_float(torch.from_numpy(image)).to(strategy.device))
 
 
 def _at_size(prediction: Prediction, size: int) -> Prediction:
