@@ -44,7 +44,7 @@ class Config:
     groups: int = 32  # of the group norms
     dropout: float = 0.0  # within residual blocks
     levels: int = 1000  # noise levels that training draws from, of 1000; it reconstructs from the first `start`
-    start: int = 250  # noise level of 1000 that reconstruction starts from
+    start: int = 250  # noise level of 1000 below which reconstruction begins: its steps are start - skip, ..., skip, 0
     skip: int = 25  # noise levels per step of the reconstruction: start / skip steps
     eta: float = 1.0  # share of fresh noise in these steps; 1 as in DDPM, 0 none
     w: float = 4.0  # guidance by the image; 0: none
@@ -63,13 +63,9 @@ class Config:
     compile: bool = False  # the U-Net, with torch.compile
     checkpoint: str = ""  # U-Net saved by the authors' code to start from; with epochs=1 and lr=0 it stays as it is
     norm: str = "train"  # ratio of distances: by training images, or as released by the test "batch", which is refused
-    noised_one_step_more: bool = (
-        False  # as released: the image gets the noise of `start`, the U-Net is told one step less
-    )
+    noised_one_step_more: bool = False  # as released: the image gets one step more noise than the U-Net is told
     pairs_at_random: bool = False  # as released: right only where a step brings a single class
-    upstream_per_class: str = (
-        ""  # class of the authors' table whose w, epochs, adapt_*, v to use; tuned on the test set
-    )
+    upstream_per_class: str = ""  # class whose options to take from the authors' table, tuned on its test set
 
     @classmethod
     def tiny(cls) -> "Config":
