@@ -3,6 +3,7 @@
 from typing import Literal, NotRequired, TypedDict
 
 SCHEMA = 1
+RAW_ERROR = "raw_error"  # a matrix beside those of the metrics: `Detector.raw_error`, lower is better
 PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 
 Numbers = list[float]  # one per step; null in the file, NaN in memory, `—` in tables: not measured, never 0
@@ -120,7 +121,9 @@ class Cell(TypedDict):
     capabilities: list[Capability]  # what the method declares beyond the rules
     status: Status
     reason: str  # traceback of a failed cell, sentence of a skipped one, else ""
-    matrices: dict[str, list[Numbers]]  # metric -> R: rows = after step t, columns = classes; NaN = not evaluated
+    # metric -> R: rows = after step t, columns = classes; NaN = not evaluated. Beside the metrics there is "raw_error"
+    # where the detector has one (`Detector.raw_error`): mean over normal test images, lower is better.
+    matrices: dict[str, list[Numbers]]
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
     threshold: Threshold
     routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route

@@ -48,6 +48,23 @@ def resolve(owner: str, module: ModuleType, size: str, overrides: Mapping[str, o
     return type(config)(**current)
 
 
+def pair(method: tuple[str, ModuleType], detector: tuple[str, ModuleType], size: str, overrides: Mapping) -> tuple:
+    """Resolve the two configurations of a cell. Where both have one name, each takes the options that it has.
+
+    Raises:
+        BadInput: as `resolve`.
+    """
+    (name, module), (other, its_module) = method, detector
+    given = overrides.get(name, {})
+    if name == other:
+        own = {field.name for field in dataclasses.fields(module.Config)}
+        its = {option: value for option, value in given.items() if option not in own}
+        given = {option: value for option, value in given.items() if option in own}
+    else:
+        its = overrides.get(other, {})
+    return resolve(name, module, size, given), resolve(other, its_module, size, its)
+
+
 def _as_type_of(default: object, value: object, name: str):
     if default is None or type(value) is type(default):
         return value

@@ -54,6 +54,14 @@ class Detector(nn.Module, ABC):
     def predict(self, image: Tensor) -> Prediction:
         """Score (B, 3, H, W): each image on its own, whatever else is in the batch, and the same each time."""
 
+    def raw_error(self, image: Tensor) -> Tensor | None:
+        """How badly (B, 3, H, W) are made again with no help from themselves: (B,), lower is better.
+
+        For detectors that guide a reconstruction by the image at hand, which can hide what the network has forgotten.
+        None where there is no such thing.
+        """
+        return None
+
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
         """Load a state; buffers that grow with the stream (memory banks) take the size that was saved."""
         for name, value in self.named_buffers():

@@ -28,13 +28,15 @@ class Watch(BaseSGDPlugin, supports_distributed=False):
 
     def __init__(self, size: int):
         super().__init__()
-        self.size, self.batches = size, []
+        self.size, self.batches, self.raw = size, [], []
 
     def before_eval(self, strategy, **_):
         self.batches: list[Prediction] = []
+        self.raw: list[Tensor | None] = []
 
     def after_eval_iteration(self, strategy, **_):
         self.batches.append(_at_size(strategy.mb_output, self.size))
+        self.raw.append(strategy.model.raw_error(strategy.mbatch.image))
 
 
 class Evaluation:
@@ -53,11 +55,14 @@ class Evaluation:
     def take(self, rows: np.ndarray) -> None:
         """Sort what was said of the test images `rows`, in the order in which they were shown, into classes."""
         said, self.watch.batches = _join(self.watch.batches), []
+        raw = None if any(error is None for error in self.watch.raw) else torch.cat(self.watch.raw)
         order = np.argsort(rows)
-        self.judged, self.arrays_to_store = {}, {}
+        self.judged, self.arrays_to_store, self.raw = {}, {}, {}
         for column in np.unique(self.arrays.categories[rows]).tolist():
             places = order[np.searchsorted(rows, self.truth.rows[column], sorter=order)]
             self.judged[column] = self._judged(column, Prediction(*(_at(field, places) for field in said)))
+            if raw is not None:
+                self.raw[column] = _at(raw, places).cpu().numpy()
 
     def _judged(self, column: int, said: Prediction) -> Judged:
         name, anomaly_map = self.stream.classes[column], _array(said.map[:, 0])
@@ -83,6 +88,7 @@ class Evaluation:
     def enter(self) -> dict[str, np.ndarray]:
         """Fill the rows of this step; returns the arrays to store of it, as `bench.stored` names them."""
         self.rows.enter(self.row, self.judged, self.calibration)
+        self.rows.enter_raw(self.row, self.raw)
         return self.arrays_to_store | {"calibration": self.calibration}
 
     @torch.no_grad()

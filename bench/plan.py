@@ -61,8 +61,8 @@ def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
 
 
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
-    method_config = config.resolve(method.name, method.load(), size, request.overrides.get(method.name, {}))
-    detector_config = config.resolve(detector.name, detector.load(), size, request.overrides.get(detector.name, {}))
+    parts = [(entry.name, entry.load()) for entry in (method, detector)]
+    method_config, detector_config = config.pair(*parts, size, request.overrides)
     spec = {
         "scenario": chosen.name,
         "scenario_version": chosen.version,
@@ -98,7 +98,7 @@ def _public(weights: Weights) -> dict:
 
 def _variant(method, detector, chosen, request: Request) -> str:
     """What the user changed from the scenario's defaults, readable: it names the result folder."""
-    parts = [config.variant(request.overrides, (method.name, detector.name))]
+    parts = [config.variant(request.overrides, dict.fromkeys((method.name, detector.name)))]
     parts += [f"image_size={request.image_size}"] if request.image_size not in (None, chosen.image_size) else []
     parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
     if detector.declared["BACKBONE"]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench import data, leaderboard, results, stored
 from bench import stream as streams
-from bench.cell import Cell
+from bench.cell import RAW_ERROR, Cell
 from bench.errors import BadInput
 from bench.metrics import METRIC_VERSION
 from bench.scoring import Rows, Truth
@@ -91,6 +91,8 @@ def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_onl
         for name in PIXELS:
             rows.matrices[name] = np.array(cell["matrices"][name], float)
         rows.pooled["pixel_auroc"] = np.array(cell["pooled"]["pixel_auroc"], float)
+    if RAW_ERROR in cell["matrices"]:  # no metric: the detector told it
+        rows.matrices[RAW_ERROR] = np.array(cell["matrices"][RAW_ERROR], float)
     spec = cell["spec"] | {"metric_version": METRIC_VERSION}
     return cell | results.plain(rows.record()) | {"spec": spec, "key": results.key_of(spec)}
 

@@ -191,19 +191,14 @@ def _size(path: Path) -> int:
 def build(cell: Cell):
     """The strategy of a cell: its detector, as it starts, under its method."""
     spec, device = cell.spec, cell.request.device
-    (method, method_config), (detector, detector_config) = _part("method", cell), _part("detector", cell)
+    method, detector = (registry.find(kind, spec[kind], cell.request.plugins).load() for kind in ("method", "detector"))
+    parts = (spec["method"], method), (spec["detector"], detector)
+    method_config, detector_config = config.pair(*parts, spec["size"], cell.request.overrides)
     setup = Setup(spec["image_size"], spec["seed"], device, cell.backbone)
     seed_everything(seed_for(spec["seed"], "detector"))
     built = detector.build(detector_config, setup)
     seed_everything(seed_for(spec["seed"], "method"))
     return method.build(method_config, replace(setup, detector=built.to(device)))
-
-
-def _part(kind: str, cell: Cell):
-    """The module of a cell's method or detector, and its configuration."""
-    name, request = cell.spec[kind], cell.request
-    module = registry.find(kind, name, request.plugins).load()
-    return module, config.resolve(name, module, cell.spec["size"], request.overrides.get(name, {}))
 
 
 def run(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.cell import RAW_ERROR
 from bench.data import Arrays, rows_of
 from bench.metrics import METRICS, image_metrics, pixel_metrics, regions, threshold_metrics
 from bench.stream import Stream
@@ -79,6 +80,12 @@ class Rows:
         self._route(step, judged)
         if calibration is not None:
             self._reject(step, scores, labels, calibration)
+
+    def enter_raw(self, step: int, errors: Mapping[int, np.ndarray]) -> None:
+        """Note the mean over normal test images of `errors` (column -> (n,)), which some detectors tell of themselves."""
+        for column, of_class in errors.items():
+            R = self.matrices.setdefault(RAW_ERROR, np.full_like(self.matrices["image_auroc"], np.nan))
+            R[step, column] = of_class[self.truth.labels[column] == 0].mean()
 
     def of_step(self, step: int) -> dict[str, float]:
         """Every value of `step` as metric/class, for loggers."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import results
-from bench.cell import PER_STEP, Cell
+from bench.cell import PER_STEP, RAW_ERROR, Cell
 from bench.errors import BadInput
 from bench.leaderboard.summary import figures, learned_at
 
@@ -83,7 +83,19 @@ def _matrices(cell: Cell) -> Iterator[str]:
             mean = _number(sum(seen) / len(seen) if seen else None)
             lines.append([f"after step {step}", *map(_number, row), mean])
         if any(math.isfinite(value) for row in matrix for value in row):
-            yield f"{metric}\n{_grid(['', *classes, 'seen so far'], lines)}"
+            yield f"{metric}{_raw(metric, matrix, learned)}\n{_grid(['', *classes, 'seen so far'], lines)}"
+
+
+def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
+    """What must be said of the one matrix in which lower is better, with its own forgetting."""
+    if metric != RAW_ERROR:
+        return ""
+    import numpy as np
+
+    from bench.matrix import forgetting
+
+    rise = _number(forgetting(-np.array(matrix), learned), 4)
+    return f" (normal test images, unguided; lower is better); forgetting, final - lowest earlier: {rise}"
 
 
 def _forgetting(cell: Cell) -> str:
