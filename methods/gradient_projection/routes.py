@@ -19,7 +19,7 @@ class Gram:
     def add(self, name: str, columns: Tensor) -> None:
         """Take columns (in, n) of the layer `name`."""
         product = (columns @ columns.T).to(self.device)
-        self.sums[name] = self.sums[name] + product if name in self.sums else product
+        self.sums[name] = self.sums[name].add_(product) if name in self.sums else product
 
     def end_image(self) -> None:
         """An image is complete: nothing to do."""
@@ -37,7 +37,8 @@ class Gram:
 class IterativeSvd:
     """After each image, the leading left singular vectors of [those so far | the image's columns] (One-for-More).
 
-    The vectors so far count one each, whatever energy they stood for.
+    The vectors so far count one each, whatever energy they stood for: below an energy of 1, an image of large inputs
+    drives out what earlier ones had, and the span leans to the last.
     """
 
     def __init__(self, energy: float, device: torch.device | str):
