@@ -1,6 +1,6 @@
 """All that a method or detector file needs: the one module of the bench that it imports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from avalanche.core import BaseSGDPlugin
@@ -68,6 +68,9 @@ class Setup:
     device: str = "cpu"
     backbone: BackboneSpec | None = None
     detector: Detector | None = None  # for a method's `build`
+    fresh: Callable[[int], Detector] | None = (
+        None  # makes the untrained detector that a run of a given seed starts with
+    )
 
     def features(self, *strides: int) -> Features:
         """Return the run's frozen backbone as feature maps at `strides`, e.g. `setup.features(4, 8, 16)`."""
