@@ -14,10 +14,10 @@ from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 
 from bench import checkpoint, config, cost, data, registry, results
-from bench.api import Setup
+from bench.api import Detector, Setup
 from bench.benchmark import benchmark
 from bench.cell import PER_STEP, SCHEMA
-from bench.environment import environment, make_deterministic, seed_everything, seed_for
+from bench.environment import environment, make_deterministic, seed_everything, seed_for, untouched_draws
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
 from bench.request import Cell
@@ -155,10 +155,15 @@ def build(cell: Cell):
     spec, device = cell.spec, cell.request.device
     (method, method_config), (detector, detector_config) = _part("method", cell), _part("detector", cell)
     setup = Setup(spec["image_size"], spec["seed"], device, cell.backbone)
-    seed_everything(seed_for(spec["seed"], "detector"))
-    built = detector.build(detector_config, setup)
+
+    def fresh(seed: int) -> Detector:
+        with untouched_draws():
+            seed_everything(seed_for(seed, "detector"))
+            return detector.build(detector_config, setup).to(device)
+
+    built = fresh(spec["seed"])
     seed_everything(seed_for(spec["seed"], "method"))
-    return method.build(method_config, replace(setup, detector=built.to(device)))
+    return method.build(method_config, replace(setup, detector=built, fresh=fresh))
 
 
 def _part(kind: str, cell: Cell):
