@@ -1,6 +1,6 @@
 """All that a method or detector file needs: the one module of the bench that it imports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from avalanche.core import BaseSGDPlugin
@@ -11,12 +11,14 @@ from bench.backbone import Features, Student
 from bench.benchmark import as_float, normal_images
 from bench.detector import Detector, clip, freeze, trainable
 from bench.errors import BadInput
+from bench.prior import FOLDER as PROCEDURAL_PRIOR
 from bench.request import BackboneSpec
 from bench.strategy import Images, Strategy
 from bench.tokens import MapTokens, Tokens, tokens
 from bench.types import Batch, Prediction
 
 __all__ = [
+    "PROCEDURAL_PRIOR",
     "BadInput",
     "Batch",
     "Detector",
@@ -80,6 +82,9 @@ class Setup:
     device: str = "cpu"
     backbone: BackboneSpec | None = None
     detector: Detector | None = None  # for a method's `build`
+    fresh: Callable[[int], Detector] | None = (
+        None  # makes the untrained detector that a run of a given seed starts with
+    )
 
     def features(self, *strides: int) -> Features:
         """Return the run's frozen backbone as feature maps at `strides`, e.g. `setup.features(4, 8, 16)`."""

@@ -350,12 +350,13 @@ def _do_submit(options) -> None:
 
 def _pretrain(commands) -> None:
     command = _command(commands, "pretrain", _do_pretrain, "train the small networks of the embedded stream anew")
-    command.add_argument("what", choices=("features",))
-    command.add_argument("--out", type=Path, help="file to write; default: the committed one")
+    command.add_argument("what", choices=("features", "prior"), help="a backbone, or a text-to-image diffusion model")
+    command.add_argument("--out", type=Path, help="file or folder to write; default: the committed one")
     command.add_argument("--seed", type=int, default=0)
 
 
 def _do_pretrain(options) -> None:
-    from bench import pretrain
+    from bench import pretrain, prior
 
-    print(pretrain.features(out=options.out, seed=options.seed))
+    train = {"features": pretrain.features, "prior": prior.prior}[options.what]
+    print(train(out=options.out, seed=options.seed))

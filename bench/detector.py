@@ -47,6 +47,13 @@ class Detector(nn.Module, ABC):
         """Return images (B, 3, H, W) in 0..1 as the detector restores them; None if it does not work that way."""
         return None
 
+    def replay_forward(self, image: Tensor) -> None:
+        """Send (B, 3, H, W) through all trained layers, as training and testing do, for who records their inputs.
+
+        The loss does so for most; a detector that predicts otherwise than it trains (sampling) runs that instead.
+        """
+        self.loss(image)
+
     def consolidate(self, images: Iterable[Tensor]) -> None:
         """Turn what the step has shown into knowledge after its last batch; gradient-trained detectors need not."""
 

@@ -14,10 +14,10 @@ from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
 from bench import checkpoint, config, cost, data, registry, results, sentry, stored
-from bench.api import Setup
+from bench.api import Detector, Setup
 from bench.benchmark import benchmark, mixed
 from bench.cell import PER_STEP, SCHEMA
-from bench.environment import environment, make_deterministic, seed_everything, seed_for
+from bench.environment import environment, make_deterministic, seed_everything, seed_for, untouched_draws
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
 from bench.quality import Quality
@@ -195,10 +195,15 @@ def build(cell: Cell):
     parts = (spec["method"], method), (spec["detector"], detector)
     method_config, detector_config = config.pair(*parts, spec["size"], cell.request.overrides)
     setup = Setup(spec["image_size"], spec["seed"], device, cell.backbone)
-    seed_everything(seed_for(spec["seed"], "detector"))
-    built = detector.build(detector_config, setup)
+
+    def fresh(seed: int) -> Detector:
+        with untouched_draws():
+            seed_everything(seed_for(seed, "detector"))
+            return detector.build(detector_config, setup).to(device)
+
+    built = fresh(spec["seed"])
     seed_everything(seed_for(spec["seed"], "method"))
-    return method.build(method_config, replace(setup, detector=built.to(device)))
+    return method.build(method_config, replace(setup, detector=built, fresh=fresh))
 
 
 def run(

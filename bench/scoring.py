@@ -82,7 +82,7 @@ class Rows:
             self._reject(step, scores, labels, calibration)
 
     def enter_raw(self, step: int, errors: Mapping[int, np.ndarray]) -> None:
-        """Note the mean over normal test images of `errors` (column -> (n,)), which some detectors tell of themselves."""
+        """Note the mean over normal test images of `errors` (column -> (n,)), as some detectors tell them."""
         for column, of_class in errors.items():
             R = self.matrices.setdefault(RAW_ERROR, np.full_like(self.matrices["image_auroc"], np.nan))
             R[step, column] = of_class[self.truth.labels[column] == 0].mean()

@@ -9,7 +9,7 @@ from bench import registry, results
 from bench.api import Setup
 from bench.benchmark import benchmark
 from bench.config import resolve
-from bench.environment import seed_everything, seed_for
+from bench.environment import seed_everything, seed_for, untouched_draws
 from bench.request import BackboneSpec, Cell, Request, Weights
 
 RANDOM = BackboneSpec("test_resnet", Weights("random", "seed 0"))
@@ -37,10 +37,15 @@ def build(method: str, detector: str, *, seed: int = 0):
     """A strategy ready to train."""
     method, detector = registry.find("method", method), registry.find("detector", detector)
     setup = setup_for(detector, seed=seed)
-    seed_everything(seed_for(seed, "detector"))
-    built = detector.load().build(config_of(detector), setup)
+
+    def fresh(seed: int):
+        with untouched_draws():
+            seed_everything(seed_for(seed, "detector"))
+            return detector.load().build(config_of(detector), setup)
+
+    built = fresh(seed)
     seed_everything(seed_for(seed, "method"))
-    return method.load().build(config_of(method), replace(setup, detector=built))
+    return method.load().build(config_of(method), replace(setup, detector=built, fresh=fresh))
 
 
 def train(

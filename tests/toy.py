@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bench.api import Detector, Prediction, Setup, freeze, trainable
 from bench.benchmark import benchmark
 from bench.data import Arrays
-from bench.environment import seed_everything, seed_for
+from bench.environment import seed_everything, seed_for, untouched_draws
 from bench.stream import Stream
 
 SIZE = 8  # px
@@ -83,8 +83,15 @@ class Linear(Detector):
 
 def strategy(method, detector: type[Detector] = Noisy, *, seed: int = 0, spies=(), **options):
     """The method's module on a fresh detector, with `options` of its Config."""
+
+    def fresh(seed: int) -> Detector:
+        with untouched_draws():
+            seed_everything(seed_for(seed, "detector"))
+            return detector()
+
     seed_everything(seed_for(seed, "detector"))
-    built = method.build(method.Config(**options), Setup(SIZE, seed, detector=detector()))
+    setup = Setup(SIZE, seed, detector=detector(), fresh=fresh)
+    built = method.build(method.Config(**options), setup)
     built.plugins[: len(built.methods)] = [*built.methods, *spies]
     return built
 

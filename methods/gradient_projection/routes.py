@@ -1,0 +1,67 @@
+"""Two ways from a layer's input columns, image after image, to the span of a step."""
+
+import torch
+from torch import Tensor
+
+from methods.gradient_projection.span import Span, leading
+
+
+class Gram:
+    """Adds up X Xᵀ of every layer; its eigenvectors are the left singular vectors of all columns side by side.
+
+    Holds Σ in² numbers, whatever the number of images, where the spans will be kept.
+    """
+
+    def __init__(self, energy: float, device: torch.device | str):
+        self.energy, self.device = energy, device
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, columns: Tensor) -> None:
+        """Take columns (in, n) of the layer `name`."""
+        product = (columns @ columns.T).to(self.device)
+        self.sums[name] = self.sums[name].add_(product) if name in self.sums else product
+
+    def end_image(self) -> None:
+        """An image is complete: nothing to do."""
+
+    def spans(self) -> dict[str, Span]:
+        """Return the span of each layer, and let the sums go one by one."""
+        found = {}
+        for name in list(self.sums):
+            gram = self.sums.pop(name)
+            energies, vectors = torch.linalg.eigh(gram.double())  # ascending; in float32 it may not converge
+            found[name] = leading(vectors.flip(1).to(gram), energies.flip(0).to(gram), self.energy)
+        return found
+
+
+class IterativeSvd:
+    """After each image, the leading left singular vectors of [those so far | the image's columns] (One-for-More).
+
+    The vectors so far count one each, whatever energy they stood for: below an energy of 1, an image of large inputs
+    drives out what earlier ones had, and the span leans to the last.
+    """
+
+    def __init__(self, energy: float, device: torch.device | str):
+        self.energy, self.device = energy, device
+        self.found: dict[str, Span] = {}
+        self.columns: dict[str, list[Tensor]] = {}  # of the image under way
+
+    def add(self, name: str, columns: Tensor) -> None:
+        """Take columns (in, n) of the layer `name`."""
+        self.columns.setdefault(name, []).append(columns)
+
+    def end_image(self) -> None:
+        """Fold the image's columns into the vectors so far."""
+        for name, parts in self.columns.items():
+            before = [self.found[name].vectors.to(parts[0])] if name in self.found else []
+            U, S, _ = torch.linalg.svd(torch.cat([*before, *parts], 1), full_matrices=False)
+            vectors, shares = leading(U, S.square(), self.energy)
+            self.found[name] = Span(vectors.to(self.device), shares.to(self.device))
+        self.columns = {}
+
+    def spans(self) -> dict[str, Span]:
+        """Return the span of each layer."""
+        return self.found
+
+
+ROUTES = {"gram": Gram, "isvd": IterativeSvd}
