@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _figure(commands)
     _score(commands)
     _submit(commands)
+    _worker(commands)
     _pretrain(commands)
     return top
 
@@ -345,6 +346,42 @@ def _do_submit(options) -> None:
     from bench.submission import submit
 
     for line in submit(options):
+        print(line)
+
+
+def _worker(commands) -> None:
+    command = _command(
+        commands, "worker", _do_worker, "let a system in an environment of its own take part, over files"
+    )
+    actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
+    export = actions.add_parser("export", help="write the images that it may see, step by step")
+    export.add_argument("scenario", help="for example mvtec/1x15, or a YAML file")
+    export.add_argument("--to", type=Path, required=True, help="a new folder")
+    export.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    export.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
+    export.add_argument("--seed", type=int, default=0, help="that it is to start from (%(default)s)")
+    export.add_argument("--capabilities", type=_capabilities, default=(), help="labels, task_oracle, reads_ahead")
+    export.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
+    export.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+    collect = actions.add_parser("collect", help="turn its answers into a submission")
+    collect.add_argument("folder", type=Path, help="as given to --to")
+
+
+def _capabilities(text: str) -> tuple[str, ...]:
+    from typing import get_args
+
+    from bench.cell import Capability
+
+    unknown = [name for name in _names(text) if name not in get_args(Capability)]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no capability {unknown[0]!r}: there are {', '.join(get_args(Capability))}")
+    return _names(text)
+
+
+def _do_worker(options) -> None:
+    from bench import worker
+
+    for line in (worker.export if options.action == "export" else worker.collect)(options):
         print(line)
 
 

@@ -122,12 +122,19 @@ def _audit(context, cells: list, options) -> list:
 
     failed = []
     for cell in cells:
-        path = results.path_of(options.results, cell.spec)
-        if not cell.skip and (old := results.read(path))["status"] == "ok" and not old.get("audited"):
+        if not cell.skip and _auditable(results.path_of(options.results, cell.spec), cell.key):
             passed = audit(context, cell, options.results, options.threads)
             print(f"{cell.name}: audit {'passed' if passed else 'FAILED'}")
             failed += [] if passed else [cell]
     return failed
+
+
+def _auditable(path: Path, key: str) -> bool:
+    """Whether a cell is finished, has its scores beside it, and has passed no audit yet."""
+    if not (path.is_file() and stored.path_of(path).is_file()):
+        return False
+    old = results.read(path)
+    return old["status"] == "ok" and old["key"] == key and not old.get("audited")
 
 
 def _sizes(todo: list, root: Path) -> str:

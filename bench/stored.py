@@ -5,7 +5,7 @@
     run                         ()         uint64   hash of what was run; no part of a submission
     step-0/bottle/scores        (n,)       float32  of the test images of a class seen, in the data set's order
     step-0/bottle/maps          (n, H, W)  uint16   quantised; all classes and steps have them, or none
-    step-0/bottle/scale         (2,)       float64  a map is scale[0] + scale[1] * maps
+    step-0/bottle/scale         (k,)       float64  what the codes stand for, see `restore`: 2 to 257 rising numbers
     step-0/bottle/routes        (n,)       int32    step that each image was assigned to, where a method routes
     step-0/calibration          (m,)       float32  scores of normal training images of the step: they set the threshold
 """
@@ -27,6 +27,7 @@ from bench.errors import BadInput
 from bench.scoring import Judged
 
 LEVELS = 2**16 - 1
+KNOTS = 257  # of a scale at most: 256 stretches of 256 levels
 ENTRY = re.compile(r"step-(\d{1,5})/(?:([^/]+)/)?([a-z]+)", re.ASCII)
 TYPES = {"scores": "float32", "maps": "uint16", "scale": "float64", "routes": "int32"}
 
@@ -42,22 +43,33 @@ def run_of(spec: dict) -> int:
 
 
 def quantise(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(codes (n, H, W) uint16, scale (2,) float64) of float maps: 65,536 even levels from their least to their most.
+    """(codes (n, H, W) uint16, scale (k,) float64) of float maps; see `restore`.
+
+    The knots of the scale lie at quantiles that are even in their log-odds, so both tails, where rankings are decided,
+    have levels of their own however long they are: even levels would make a map depend on its scores' scale.
 
     Raises:
         ValueError: for NaN and infinite values, as the metrics do.
     """
-    low, high = (float(maps.min()), float(maps.max())) if maps.size else (0.0, 0.0)
-    if not np.isfinite(high - low):
+    if not np.isfinite(maps).all():
         raise ValueError("a map holds NaN or infinite values; a ranking needs finite scores")
-    width = (high - low) / LEVELS
-    codes = np.rint((maps.astype(float) - low) / width) if width else np.zeros(maps.shape)
-    return codes.clip(0, LEVELS).astype(np.uint16), np.array([low, width])
+    ordered = np.sort(maps, axis=None).astype(float) if maps.size else np.zeros(1)
+    odds = np.linspace(-1, 1, KNOTS - 2) * np.log(len(ordered) + 1)
+    places = np.rint((len(ordered) - 1) / (1 + np.exp(-odds))).astype(int)
+    knots = np.unique(ordered[[0, *places, -1]])
+    scale = knots if len(knots) > 1 else np.repeat(knots, 2)
+    return np.rint(np.interp(maps, scale, _codes(scale))).astype(np.uint16), scale
 
 
 def restore(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """(n, H, W) float32 maps from what `quantise` returned."""
-    return (scale[0] + scale[1] * codes.astype(float)).astype(np.float32)
+    """(n, H, W) float32 maps: codes 0..65535, cut into as many even stretches as there are between the knots of the
+    scale, each running straight from one knot to the next. With two knots: lowest and highest."""
+    return np.interp(codes, _codes(scale), scale).astype(np.float32)
+
+
+def _codes(scale: np.ndarray) -> np.ndarray:
+    """The codes at the knots: whole numbers, so that a knot is kept exactly, with all that ties there."""
+    return np.rint(np.linspace(0, LEVELS, len(scale)))
 
 
 @dataclass(frozen=True)

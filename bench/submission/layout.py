@@ -9,7 +9,7 @@ from bench.archive import Archive
 from bench.data import Arrays, rows_of
 from bench.errors import BadInput
 from bench.scoring import Truth
-from bench.stored import LEVELS, TYPES, split
+from bench.stored import KNOTS, TYPES, split
 from bench.stream import Stream
 
 HEAD = 512  # bytes that an array takes beyond its numbers, in the archive's directory and its own header
@@ -40,8 +40,11 @@ def check(archive: Archive, stream: Stream, truth: Truth, arrays: Arrays) -> Non
         if name not in wanted:
             raise BadInput(f"{path}: {_unwanted(stream, name)}.")
         part, right = wanted[name]
+        if part == "scale" and len(shape) == 1 and 2 <= shape[0] <= KNOTS:
+            right = shape  # any number of knots
         if dtype != np.dtype(TYPES[part]) or shape != right:
-            raise BadInput(f"{path}: {name} is {dtype} {shape}: it must be {TYPES[part]} {right}.")
+            asked = f"2 to {KNOTS} numbers" if part == "scale" else right
+            raise BadInput(f"{path}: {name} is {dtype} {shape}: it must be {TYPES[part]} {asked}.")
     _complete(path, archive.entries, wanted, len(stream.steps))
 
 
@@ -55,8 +58,8 @@ def check_values(path: Path, values: dict[str, np.ndarray]) -> None:
         step, _, part = split(name)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise BadInput(f"{path}: {name} holds NaN or infinite numbers: a ranking needs finite ones.")
-        if part == "scale" and not (array[1] >= 0 and np.abs(array[0]) + LEVELS * array[1] < np.finfo("float32").max):
-            raise BadInput(f"{path}: {name} is {array.tolist()}: it must be [lowest, 0 or more], within float32.")
+        if part == "scale" and not ((np.diff(array) >= 0).all() and np.abs(array).max() < np.finfo("float32").max):
+            raise BadInput(f"{path}: {name} does not rise within float32: it runs from the lowest to the highest.")
         if part == "routes" and not ((array >= 0) & (array <= step)).all():
             raise BadInput(f"{path}: {name} leads to steps that there are not yet: routes run from 0 to {step}.")
 
@@ -68,7 +71,7 @@ def _possible(stream: Stream, truth: Truth) -> Iterator[tuple[str, str, tuple[in
         for column, (name, learned) in enumerate(zip(stream.classes, stream.learned_at, strict=True)):
             if learned <= step:
                 count = len(truth.rows[column])
-                shapes = {"scores": (count,), "maps": (count, side, side), "scale": (2,), "routes": (count,)}
+                shapes = {"scores": (count,), "maps": (count, side, side), "scale": (KNOTS,), "routes": (count,)}
                 yield from ((f"step-{step}/{name}/{part}", part, shapes[part]) for part in ALONE)
 
 
