@@ -124,5 +124,6 @@ class Cell(TypedDict):
     threshold: Threshold
     routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route
     stored: NotRequired[Stored]
+    audited: NotRequired[bool]  # `bench run --audit` gave the same scores with every step in a process of its own
     cost: Cost
     environment: Environment

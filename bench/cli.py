@@ -125,6 +125,9 @@ def _run(commands) -> None:
     where.add_argument(
         "--save-maps", action="store_true", help="store anomaly maps (16 bits) beside the scores, for bench score"
     )
+    where.add_argument(
+        "--audit", action="store_true", help="run each cell again, every step in a process of its own: same scores?"
+    )
     where.add_argument("--logger", type=_names, default=(), help="csv, tensorboard, wandb")
 
 

@@ -58,12 +58,19 @@ class Entry:
             name: value for name, value in _literals(self._tree) if name in DECLARATIONS[self.kind]
         }
 
+    def _check_imports(self) -> None:
+        """The inner parts of the bench hold the truth of the test set; `bench.api` holds what a method may use."""
+        inner = sorted(name for name in _imported(self._tree) if name.startswith("bench") and name != "bench.api")
+        if self.kind != "scenario" and inner:
+            raise BadInput(f"{self.file} imports {inner[0]}: a {self.kind} may import only bench.api of the bench.")
+
     def load(self) -> ModuleType:
         """Import the module.
 
         Raises:
-            BadInput: if the import fails or the module lacks what its kind requires.
+            BadInput: if the import fails, the module lacks what its kind requires, or it reaches into the bench.
         """
+        self._check_imports()
         try:
             module = importlib.import_module(self.module) if self.module else _import_file(self.file)
         except BadInput:
@@ -169,6 +176,16 @@ def _literals(tree: ast.Module) -> Iterable[tuple[str, object]]:
                 yield node.targets[0].id, ast.literal_eval(node.value)
             except ValueError:
                 continue  # not a literal, so not a declaration
+
+
+def _imported(tree: ast.Module) -> Iterable[str]:
+    """Modules of the bench that a file imports anywhere, `from bench import x` as bench.x."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "bench")
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.partition(".")[0] == "bench":
+            whole = node.module == "bench"
+            yield from (f"bench.{alias.name}" if whole else node.module for alias in node.names)
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -12,7 +12,7 @@ import numpy as np
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import checkpoint, config, cost, data, registry, results, stored
+from bench import checkpoint, config, cost, data, registry, results, sentry, stored
 from bench.api import Setup
 from bench.benchmark import benchmark, mixed
 from bench.cell import PER_STEP, SCHEMA
@@ -54,7 +54,10 @@ class Run:
         self.benchmark, self.gate = benchmark(
             cell.stream, arrays, labels="labels" in cell.capabilities, ahead="reads_ahead" in cell.capabilities
         )
-        self.strategy = build(cell)
+        decoded = Path(arrays.images.filename).parent
+        with sentry.closed(root, decoded):
+            self.strategy = build(cell)
+        self.closed = [root, decoded, *([request.data] if request.data else [])]
         self.evaluation = Evaluation(cell.stream, arrays, self.device, save_maps=request.save_maps)
         self.loggers = loggers
         self.strategy.plugins += [self.evaluation.watch, Epochs(emit)]
@@ -90,7 +93,7 @@ class Run:
         self.evaluation.row = t
         seed_everything(seed_for(self.cell.spec["seed"], "train", t))
         self.gate.open_steps = range(len(experiences)) if ahead else range(t, t + 1)
-        with (training := cost.Stopwatch(self.device)).running():
+        with sentry.closed(*self.closed), (training := cost.Stopwatch(self.device)).running():
             self.strategy.train(experiences[t], eval_streams=[])
         self.gate.open_steps = range(0)
         self.gpu.sample()
@@ -110,13 +113,14 @@ class Run:
             seed = seed_for(self.cell.spec["seed"], "test", t)
             experience, rows = mixed(self.evaluation.arrays, seen, self.gate, seed)
             shown = [experience]
-        self.evaluation.calibrate(self.strategy)
-        self.gate.testing = True
-        self.strategy.eval(shown)
-        self.gate.testing = False
-        self.evaluation.take(rows)
-        # With the task given at test time only the class evaluated last is still in place.
-        self.evaluation.canary(self.strategy, seen[-1:] if told else seen)
+        with sentry.closed(*self.closed):
+            self.evaluation.calibrate(self.strategy)
+            self.gate.testing = True
+            self.strategy.eval(shown)
+            self.gate.testing = False
+            self.evaluation.take(rows)
+            # With the task given at test time only the class evaluated last is still in place.
+            self.evaluation.canary(self.strategy, seen[-1:] if told else seen)
         stored.append(self.scores, self.hash, t, self.evaluation.enter())
         return len(rows)
 
@@ -186,8 +190,16 @@ def _part(kind: str, cell: Cell):
     return module, config.resolve(name, module, cell.spec["size"], request.overrides.get(name, {}))
 
 
-def run(cell: Cell, root: Path, emit: Emit = lambda event: None, *, threads: int = 1, loggers=()) -> None:
-    """Run one cell to its end, or to its failure, which is a result too.
+def run(
+    cell: Cell,
+    root: Path,
+    emit: Emit = lambda event: None,
+    *,
+    threads: int = 1,
+    loggers=(),
+    at_most: int | None = None,
+) -> None:
+    """Run one cell to its end, or to its failure, which is a result too; or by `at_most` steps from where it stands.
 
     Raises:
         BadInput: if the results cannot be saved.
@@ -198,9 +210,13 @@ def run(cell: Cell, root: Path, emit: Emit = lambda event: None, *, threads: int
     try:
         under_way = Run(cell, root, emit, loggers)
         first = under_way.resume()
-        emit({"start": first, "steps": len(cell.stream.steps)})
-        for t in range(first, len(cell.stream.steps)):
+        steps = len(cell.stream.steps)
+        emit({"start": first, "steps": steps})
+        last = steps if at_most is None else min(steps, first + at_most)
+        for t in range(first, last):
             under_way.step(t)
+        if last < steps:
+            return
         under_way.finish()
         emit({"done": "ok", "seconds": time.perf_counter() - start})
     except BadInput:

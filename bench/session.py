@@ -20,6 +20,8 @@ def run(options) -> int:
             if cell.skip:
                 results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         failed = _run(context, todo, options)
+        if options.audit:
+            failed += _audit(context, cells, options)
         print(_summary(cells, todo, failed))
         if options.save_maps:
             print(_sizes(todo, options.results))
@@ -46,7 +48,7 @@ def _plan(options) -> list:
             backbone=options.backbone,
             weights=options.weights,
             image_size=options.image_size,
-            device=_device(options.device),
+            device=_device(options.device, options.audit),
             overrides=config.parse(options.set),
             plugins=tuple(options.plugin),
             cache=options.cache,
@@ -56,15 +58,17 @@ def _plan(options) -> list:
     )
 
 
-def _device(name: str) -> str:
+def _device(name: str, audit: bool) -> str:
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise BadInput(f"--device {name}: PyTorch sees no CUDA device here; use --device cpu.")
     if name != "cpu" and not name.startswith("cuda"):
         raise BadInput(f"--device {name!r} is none of auto, cpu, cuda.")
+    if audit and name != "cpu":
+        raise BadInput("--audit compares scores to the last bit, and two runs on a GPU differ there: add --device cpu.")
     return name
 
 
@@ -82,6 +86,7 @@ def _wanted(cell, options) -> bool:
         return options.redo == "failed"
     unkept = options.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
     unsaved = options.save_maps and not _saved(old, cell, path)
+    unsaved |= options.audit and not stored.path_of(path).is_file()
     return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
 
 
@@ -109,6 +114,20 @@ def _run(context, todo: list, options) -> list:
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
+
+
+def _audit(context, cells: list, options) -> list:
+    """Audit the finished cells that no audit has passed yet; returns those that failed."""
+    from bench.audit import audit
+
+    failed = []
+    for cell in cells:
+        path = results.path_of(options.results, cell.spec)
+        if not cell.skip and (old := results.read(path))["status"] == "ok" and not old.get("audited"):
+            passed = audit(context, cell, options.results, options.threads)
+            print(f"{cell.name}: audit {'passed' if passed else 'FAILED'}")
+            failed += [] if passed else [cell]
+    return failed
 
 
 def _sizes(todo: list, root: Path) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import shutil
 import tarfile
 import threading
 
@@ -45,6 +46,13 @@ def test_mvtec_with_other_counts_warns_and_lists_its_streams(tmp_path, cache):
     _, ten = load(stream_named("mvtec/clad-10"), root, 16, cache)
     assert f"mvtec/clad-10@1  fingerprint {ten[:16]}" in report
     assert "visa/" not in report
+
+
+def test_a_test_image_that_is_a_training_image_is_told(tmp_path, cache):
+    root = tree(tmp_path / "data")
+    shutil.copyfile(root / "nut/train/good/001.png", root / "nut/test/good/001.png")
+    said = "the test image nut/test/good/001.png is the training image nut/train/good/001.png"
+    assert f"warnings: 1\n  {said}\n" in check(root, cache=cache)
 
 
 def test_part_of_mvtec_says_what_is_absent(tmp_path, cache):

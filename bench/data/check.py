@@ -14,7 +14,7 @@ from bench import registry
 from bench import stream as streams
 from bench.data.arrays import Progress, pixels_of, writable
 from bench.data.download import download
-from bench.data.fingerprint import fingerprint, workers
+from bench.data.fingerprint import contents, fingerprint, workers
 from bench.data.listing import Item, gaps, item
 from bench.errors import BadInput
 
@@ -45,7 +45,7 @@ def check(root: Path, reader: str | None = None, cache: Path | None = None, prog
         f"{root}: {kind}, {len(names)} classes, {len(items)} images",
         _table(items, names, bad),
         _lines("problems", [*lacking, *found.problems, *bad.values()]),
-        _lines("warnings", _warnings(items, names, module)),
+        _lines("warnings", [*_warnings(items, names, module), *_copies(items, cache)]),
         _lines("not read", found.notes),
         _lines("streams that run on it", _runnable(items, names, kind, cache), limit=99),
         f"fingerprint of all of it: {fingerprint(items, cache)}",
@@ -118,6 +118,15 @@ def _warnings(items: Sequence[Item], names: Sequence[str], module: ModuleType) -
             if count[name, split] != wanted:
                 lines.append(f"{name} has {count[name, split]} {split} images, officially {wanted}")
     return sorted(lines)
+
+
+def _copies(items: Sequence[Item], cache: Path) -> list[str]:
+    """Test images that are, byte for byte, among the training images: a memory of those knows them by heart."""
+    known = contents({each.sample.image for each in items if isinstance(each.sample.image, Path)}, cache)
+    trained_on = {known[each.sample.image]: each.place for each in items if each.sample.split == "train"}
+    tested = [each for each in items if each.sample.split == "test"]
+    pairs = [(each.place, trained_on.get(known[each.sample.image])) for each in tested]
+    return [f"the test image {test} is the training image {train}" for test, train in pairs if train]
 
 
 def _runnable(items: Sequence[Item], names: Sequence[str], kind: str, cache: Path) -> list[str]:
