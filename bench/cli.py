@@ -265,13 +265,17 @@ def _do_compare(options) -> None:
 def _report(commands) -> None:
     command = _command(commands, "report", _do_report, "the results as a static HTML site; opens without a network")
     command.add_argument("--out", type=Path, default=Path("out/report"), help="folder to write (%(default)s)")
+    command.add_argument(
+        "--gallery", action="store_true", help="also test images of runs that were run with --save-maps"
+    )
+    _truth(command)
     _results(command)
 
 
 def _do_report(options) -> None:
     from bench import report
 
-    print(f"wrote {report.write(options.results, options.out)}")
+    print(f"wrote {report.write(options.results, options.out, options if options.gallery else None)}")
 
 
 FIGURES = """examples:

@@ -82,7 +82,7 @@ def train(name: str, *, pixels: int = 64, backbone: str = "resnet18", **config) 
     training = Training(module.build(chosen, setup))
     strategy = joint.build(joint.Config(), dataclasses.replace(setup, detector=training.detector))
     strategy.plugins.append(training)
-    experiences, gate = benchmark(Stream("test/1", 1, "folder", (("bottle",),), pixels), _arrays(pixels))
+    experiences, gate = benchmark(Stream("test/1", 1, "folder", (("bottle",),), pixels), _arrays(pixels), ahead=True)
     gate.open_steps = range(1)
     strategy.train(experiences.train_stream[0], eval_streams=[])
     return training

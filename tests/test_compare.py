@@ -203,7 +203,7 @@ def test_the_command_prints_difference_interval_test_and_verdict(tmp_path, capsy
     assert (
         code == 0 and f"A - B = {(scores[0] - scores[1]).mean():+.3f}, 95 % interval {low:+.3f} to {high:+.3f}" in text
     )
-    assert "W = 0, p = 0.00391, 9 pairs" in text and "A is better" in text
+    assert "W = 0, p = 0.00391, 9 pairs" in text and "A is better on these runs; over classes alone" in text
     assert "warning: one class order" in text and "warning: the tests disagree" in text
 
 
@@ -215,7 +215,17 @@ def test_few_pairs_one_run_and_other_weights_are_warned_of():
     told = " ".join(paired.warnings(found))
     assert "3 pairs that differ: below 6" in told and "one run" in told
     assert "A starts from procedural test_resnet, B from none" in told
-    assert paired.verdict(found.interval(), found.over_blocks()).startswith("No difference is shown")
+    assert paired.verdict(found.interval(), found.over_blocks(), found.over_classes()).startswith("No difference")
+
+
+def test_a_difference_is_claimed_in_full_where_both_tests_show_it():
+    apart, same = interval(normal((3, 8), mean=0.1, spread=0.02)), interval(normal((3, 8), mean=0, spread=0.1))
+    sure, unsure = signed_rank(normal((3, 8), mean=0.1, spread=0.02)), signed_rank([0.1, -0.05])
+    assert paired.verdict(apart, sure, sure).startswith("A is better: ")
+    assert paired.verdict(apart, sure, unsure).startswith("A is better on these runs; over classes alone")
+    assert paired.verdict(same, sure, sure).startswith("No difference is shown")
+    turned = signed_rank(-normal((3, 8), mean=0.1, spread=0.02))
+    assert paired.verdict(interval(-normal((3, 8), mean=0.1, spread=0.02)), turned, turned).startswith("B is better: ")
 
 
 def contestants(blocks=4):

@@ -245,11 +245,13 @@ def test_a_browser_draws_the_matrix_and_the_plots(site, tmp_path):
 
 @pytest.mark.skipif(not BROWSER, reason="no Chromium")
 def test_a_browser_filters_and_sorts(site, tmp_path):
-    filters = "scenario=toy/1x3&weights=procedural+test_resnet+abababab&detector=patchcore&metric=aupro&search=patch"
+    filters = "scenario=toy/1x3&weights=procedural+test_resnet+abababab&detector=patchcore"
+    filters += "&metric=aupro&columns=line&search=patch"
     page = rendered(f"{(site / 'index.html').as_uri()}#{filters}", tmp_path)
     rows = [row for row in page.select(".board:not([hidden]) tbody tr") if not row.has_attr("hidden")]
     values = [row.select_one('[data-m="aupro"]')["data-v"] for row in rows if not row.get("class")]
     assert {row["data-detector"] for row in rows} == {"patchcore"} and len(values) == 3
     assert values == sorted(values, key=float, reverse=True)
     assert page.find(id="count").text == f"{len(rows)} of 9 rows"
-    assert all(part.has_attr("hidden") for part in page.select('[data-m="image_auroc"]'))
+    assert all(part.has_attr("hidden") for part in page.select('[data-m="image_auroc"], [data-g="cost"]'))
+    assert not any(part.has_attr("hidden") for part in page.select('[data-g="line"]'))

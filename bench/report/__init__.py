@@ -1,8 +1,9 @@
 """The results as a static HTML site: opens from a file, without a network; every number comes from the cell files."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from bench import results
+from bench.cell import Cell
 from bench.errors import BadInput
 from bench.leaderboard import load_published
 from bench.leaderboard.groups import sections
@@ -10,9 +11,10 @@ from bench.report import boards, charts, faults, systems
 from bench.report.site import Site
 
 
-def write(root: Path, out: Path) -> Path:
+def write(root: Path, out: Path, pictures=None) -> Path:
     """Writes the site of all cells under `root` into `out`, over pages of the same name; returns its first page.
 
+    With `pictures` (data, scenario, plugin and cache, as `bench score` has them) also test images with their maps.
     Raises BadInput where there is nothing to report or nowhere to write.
     """
     found = list(results.scan(root))
@@ -30,5 +32,17 @@ def write(root: Path, out: Path) -> Path:
     site.page("faults.html", **faults.faults(cells, broken, pages))
     site.page("definitions.html", **systems.definitions())
     for folder, members in folders.items():
-        site.page("system.html", systems.address(folder), **systems.system(folder, members))
+        galleries = _galleries(root, folder, members, pictures, site) if pictures else []
+        site.page("system.html", systems.address(folder), **systems.system(folder, members), galleries=galleries)
     return site.folder / "index.html"
+
+
+def _galleries(root: Path, folder: PurePath, members: list[Cell], pictures, site: Site) -> list[dict]:
+    """Of each run that has maps, or that should and says why not."""
+    from bench.report import gallery
+
+    found = []
+    for cell in members:
+        name = folder / f"seed-{cell['spec']['seed']}"
+        found.append(gallery.of_run(root / f"{name}.json", cell, pictures, site.folder, f"systems/{name.as_posix()}"))
+    return [one for one in found if one["classes"] or one["note"]]

@@ -18,18 +18,21 @@ METRICS = dict(
         strict=True,
     )
 )
-# figure -> (heading, kind of number, which end is better)
+# figure -> (heading, kind of number, which end is better, group of columns)
 COMMON = {
-    "pooled_image_auroc": ("pooled AUROC", "score", "high"),
-    "threshold_f1": ("F1 at threshold", "score", "high"),
-    "false_alarm": ("false alarms", "percent", "low"),
-    "threshold_drift": ("threshold drift", "percent", "low"),
-    "routing_accuracy": ("routing", "percent", "high"),
-    "carried_mb": ("carried MB", "amount", "low"),
-    "train_s": ("train s", "timed", "low"),
-    "ms_per_image_1": ("ms/image", "timed", "low"),
-    "peak_rss_mb": ("RSS MB", "timed", "low"),
+    "pooled_image_auroc": ("pooled AUROC", "score", "high", "line"),
+    "threshold_f1": ("F1 at threshold", "score", "high", "line"),
+    "threshold_precision": ("precision", "score", "high", "line"),
+    "threshold_recall": ("recall", "score", "high", "line"),
+    "false_alarm": ("false alarms", "percent", "low", "line"),
+    "threshold_drift": ("threshold drift", "percent", "low", "line"),
+    "routing_accuracy": ("routing", "percent", "high", "line"),
+    "carried_mb": ("carried MB", "amount", "low", "cost"),
+    "train_s": ("train s", "timed", "low", "cost"),
+    "ms_per_image_1": ("ms/image", "timed", "low", "cost"),
+    "peak_rss_mb": ("RSS MB", "timed", "low", "cost"),
 }
+GROUPS = {"cost": "scores and cost", "line": "one threshold for the line", "all": "everything"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Line:
 
     def mean(self, name: str) -> float:
         """A figure over seeds; missing where it would mix the times of several machines."""
-        mixed = COMMON.get(name, ("", "", ""))[1] == "timed" and len(self.row.devices) > 1
+        mixed = name in COMMON and COMMON[name][1] == "timed" and len(self.row.devices) > 1
         return float("nan") if mixed else self.row.stat(name).mean
 
 
@@ -69,7 +72,7 @@ def leaderboard(sections: Sequence[Section], pages: Mapping[str, str]) -> dict:
         for weights, rows in section.by_weights().items()
     ]
     detectors = sorted({line.row.spec["detector"] for board in boards for line in board.lines})
-    return {"boards": boards, "detectors": detectors, "metrics": METRICS, "common": COMMON}
+    return {"boards": boards, "detectors": detectors, "metrics": METRICS, "common": COMMON, "groups": GROUPS}
 
 
 def named(weights: tuple) -> str:

@@ -39,6 +39,10 @@ function showMetric(metric) {
   all("table.ranking").forEach((table) => sort(table.querySelector(`thead [data-m="${metric}"] button`), true));
 }
 
+function showColumns(group) {
+  all("[data-g]").forEach((cell) => (cell.hidden = group !== "all" && cell.dataset.g !== group));
+}
+
 function filter() {
   const chosen = Object.fromEntries(["scenario", "weights", "detector"].map((name) => [name, by(name).value]));
   const words = by("search").value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -58,7 +62,7 @@ function filter() {
   by("count").textContent = `${shown} of ${total} rows`;
 }
 
-const FILTERS = ["scenario", "weights", "detector", "metric", "search"];
+const FILTERS = ["scenario", "weights", "detector", "metric", "columns", "search"];
 
 function remember() {
   const state = new URLSearchParams(FILTERS.map((id) => [id, by(id).value]).filter(([, value]) => value));
@@ -73,11 +77,13 @@ function leaderboard() {
   recall();
   FILTERS.forEach((id) => by(id).addEventListener("input", () => {
     if (id === "metric") showMetric(by("metric").value);
+    showColumns(by("columns").value);
     filter();
     remember();
   }));
   by("search").form.addEventListener("submit", (event) => event.preventDefault());
   showMetric(by("metric").value || "image_auroc");
+  showColumns(by("columns").value);
   filter();
 }
 
