@@ -104,8 +104,12 @@ class Evaluation(PluginMetric[dict]):
     def _raw_error(self, strategy, column: int) -> None:
         """Note how well normal images of this class are made again without their own help, if the detector tells."""
         rows = self.truth.rows[column][self.truth.labels[column] == 0]
-        errors = list(self._batches(strategy, rows, 32, strategy.model.raw_error))
-        if errors and errors[0] is not None:
+        errors = []
+        for error in self._batches(strategy, rows, 32, strategy.model.raw_error):
+            if error is None:
+                return
+            errors.append(error)
+        if errors:
             R = self.matrices.setdefault("raw_error", np.full((len(self.stream.steps), len(self.truth.rows)), np.nan))
             R[self.row, column] = torch.cat(errors).mean().item()
 
