@@ -10,12 +10,13 @@ from mini import RANDOM, cell, read
 from torch import nn
 
 from bench import config, show
-from bench.api import BadInput, Setup
+from bench.api import BadInput, Setup, smooth
 from bench.results import path_of
 from bench.runner import run
 from methods import ddad as method
 from methods.detectors import ddad, ddad_s
 from methods.detectors.ddad import adaptation, checkpoint
+from methods.detectors.ddad.detector import Ddad
 from methods.detectors.ddad.diffusion import Guided, unet
 from methods.detectors.ddad.per_class import MVTEC, PER_CLASS
 
@@ -25,12 +26,12 @@ BETAS = torch.linspace(1e-4, 0.02, 1000)
 KEPT = (1 - BETAS).cumprod(0)  # ᾱ
 
 
-def build(pixels: int = 32, seed: int = 0, **options) -> ddad.Ddad:
+def build(pixels: int = 32, seed: int = 0, **options) -> Ddad:
     torch.manual_seed(0)
     return ddad.build(replace(SMALL, **options), Setup(pixels, seed, backbone=RANDOM))
 
 
-def shaken(detector: ddad.Ddad) -> ddad.Ddad:
+def shaken(detector: Ddad) -> Ddad:
     """With weights that make its U-Net say something."""
     with torch.no_grad():
         for weight in detector.unet.parameters():
@@ -156,7 +157,7 @@ def test_map_adds_features_and_scaled_pixels():
     feature = nn.functional.interpolate(feature, (16, 16), mode="bilinear", align_corners=True)
     expected = feature + 7.0 * 0.25 * (made - target).abs().mean(1, keepdim=True)
     found = detector.predict(image)
-    torch.testing.assert_close(found.map, ddad.smooth(expected, detector.config.sigma))
+    torch.testing.assert_close(found.map, smooth(expected, detector.config.sigma))
     assert torch.equal(found.score, found.map.amax((1, 2, 3)))
 
 
