@@ -330,6 +330,18 @@ def test_a_detector_may_show_more_than_its_loss():
     assert ranks == [IMAGES, IMAGES + 1]  # a constant joins
 
 
+def test_a_loss_may_hook_into_its_graph():
+    class Hooked(Wide):
+        def loss(self, image):
+            made = self.response(image)[0]
+            made.register_hook(lambda gradient: 2 * gradient)
+            return (made - image).square().mean()
+
+    built = strategy(gradient_projection, Hooked, **EVERYTHING)
+    train(built, last=2)
+    assert built.methods[0].spans["net.1.weight"].vectors.shape[1] == 2 * IMAGES
+
+
 def test_a_sample_of_the_images_is_looked_at():
     for every in (1, 5, IMAGES + 1):
         built = strategy(gradient_projection, Wide, **EVERYTHING | {"every": every})
