@@ -52,7 +52,8 @@ class Detector(nn.Module, ABC):
 
         The loss does so for most; a detector that predicts otherwise than it trains (sampling) runs that instead.
         """
-        self.loss(image)
+        with torch.enable_grad():  # a loss may hook into its graph, which is let go at once
+            self.loss(image)
 
     def consolidate(self, images: Iterable[Tensor]) -> None:
         """Turn what the step has shown into knowledge after its last batch; gradient-trained detectors need not."""

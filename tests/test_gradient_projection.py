@@ -149,8 +149,9 @@ def span_by(route, columns, energy=1.0) -> Span:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_at_full_energy_each_route_spans_what_one_svd_of_everything_spans(route):
-    found = span_by(ROUTES[route], data())
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_at_full_energy_each_route_spans_what_one_svd_of_everything_spans(route, scale):
+    found = span_by(ROUTES[route], [scale * columns for columns in data()])
     U = torch.linalg.svd(torch.cat(data(), 1))[0][:, :20]
     assert found.vectors.shape == (60, 20)
     assert torch.allclose(projector(found), U @ U.T, atol=1e-4)
@@ -167,9 +168,9 @@ def test_of_one_image_both_routes_keep_the_same_directions():
 
 
 def test_the_span_holds_the_energy_asked_for_and_no_vector_more():
-    span = leading(torch.eye(4), torch.tensor([8.0, 1.0, 0.9, 0.1]), 0.9)
+    span = leading(torch.eye(4), torch.tensor([8.0, 1.0, 0.9, 0.1]), 0.9, 1e-6)
     assert span.shares.tolist() == pytest.approx([0.8, 0.1])
-    assert leading(torch.eye(4), torch.tensor([8.0, 1.0, 0.0, 0.0]), 1.0).vectors.shape == (4, 2)
+    assert leading(torch.eye(4), torch.tensor([8.0, 1.0, 1e-6, 0.0]), 1.0, 1e-6).vectors.shape == (4, 2)
 
 
 def unit(*axes: int, of: int = 6) -> Span:
@@ -327,6 +328,18 @@ def test_a_detector_may_show_more_than_its_loss():
         train(built, last=1)
         ranks.append(built.methods[0].spans["net.1.weight"].vectors.shape[1])
     assert ranks == [IMAGES, IMAGES + 1]  # a constant joins
+
+
+def test_a_loss_may_hook_into_its_graph():
+    class Hooked(Wide):
+        def loss(self, image):
+            made = self.response(image)[0]
+            made.register_hook(lambda gradient: 2 * gradient)
+            return (made - image).square().mean()
+
+    built = strategy(gradient_projection, Hooked, **EVERYTHING)
+    train(built, last=2)
+    assert built.methods[0].spans["net.1.weight"].vectors.shape[1] == 2 * IMAGES
 
 
 def test_a_sample_of_the_images_is_looked_at():

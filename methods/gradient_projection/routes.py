@@ -30,7 +30,7 @@ class Gram:
         for name in list(self.sums):
             gram = self.sums.pop(name)
             energies, vectors = torch.linalg.eigh(gram.double())  # ascending; in float32 it may not converge
-            found[name] = leading(vectors.flip(1).to(gram), energies.flip(0).to(gram), self.energy)
+            found[name] = leading(vectors.flip(1).to(gram), energies.flip(0).to(gram), self.energy, _rounding(gram))
         return found
 
 
@@ -55,13 +55,18 @@ class IterativeSvd:
         for name, parts in self.columns.items():
             before = [self.found[name].vectors.to(parts[0])] if name in self.found else []
             U, S, _ = torch.linalg.svd(torch.cat([*before, *parts], 1), full_matrices=False)
-            vectors, shares = leading(U, S.square(), self.energy)
+            vectors, shares = leading(U, S.square(), self.energy, _rounding(S) ** 2)  # S itself is that exact
             self.found[name] = Span(vectors.to(self.device), shares.to(self.device))
         self.columns = {}
 
     def spans(self) -> dict[str, Span]:
         """Return the span of each layer."""
         return self.found
+
+
+def _rounding(values: Tensor) -> float:
+    """How small a value is beside the largest if it is nothing but rounding."""
+    return 16 * torch.finfo(values.dtype).eps
 
 
 ROUTES = {"gram": Gram, "isvd": IterativeSvd}

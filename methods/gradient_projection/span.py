@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ROUNDING = 16  # times the machine's epsilon: an energy so small beside the largest is rounding
 NOISE = 1e-3  # a unit vector that sticks out of a span by less than this is taken to lie in it
 
 
@@ -16,11 +15,13 @@ class Span(NamedTuple):
     shares: Tensor  # (r,), of the energy of the layer's input in that step
 
 
-def leading(vectors: Tensor, energies: Tensor, threshold: float) -> Span:
-    """The fewest of `vectors` (in, n), descending in `energies` (n,), that hold `threshold` (0..1) of the energy."""
-    info = torch.finfo(energies.dtype)
-    share = energies.double().clamp_min(0) / energies.sum().clamp_min(info.tiny)
-    real = int((energies > ROUNDING * info.eps * energies.max()).sum())
+def leading(vectors: Tensor, energies: Tensor, threshold: float, rounding: float) -> Span:
+    """The fewest of `vectors` (in, n), descending in `energies` (n,), that hold `threshold` (0..1) of the energy.
+
+    Those of less than `rounding` times the largest energy are taken for rounding errors.
+    """
+    share = energies.double().clamp_min(0) / energies.sum().clamp_min(torch.finfo(energies.dtype).tiny)
+    real = int((energies > rounding * energies.max()).sum())
     count = min(int((share.cumsum(0) < threshold).sum()) + 1, real)
     return Span(vectors[:, :count].contiguous(), share[:count].float())
 
