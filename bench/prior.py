@@ -33,9 +33,9 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 class Steps:
     """Batches of each stage: about a quarter of an hour on one core."""
 
-    crops: int = 1500  # autoencoder, on quarters of pictures
-    pictures: int = 250  # autoencoder, on whole ones
-    denoiser: int = 3000
+    crops: int = 1600  # autoencoder, on quarters of pictures
+    pictures: int = 80  # autoencoder, on whole ones
+    denoiser: int = 2000
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def _pipeline(prompts: list[str]):
         vocab_size=len(words), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2,
         num_attention_heads=4, max_position_embeddings=LENGTH, bos_token_id=2, eos_token_id=3, pad_token_id=0,
     )  # fmt: skip
-    vae = AutoencoderKL(
+    vae = AutoencoderKL(  # several groups per norm would each take out the mean of a few channels, and with it colour
         block_out_channels=(16, 32, 48, 64), down_block_types=("DownEncoderBlock2D",) * 4, latent_channels=16,
-        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=8, sample_size=SIZE,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=1, sample_size=SIZE,
     )  # fmt: skip
     unet = UNet2DConditionModel(
         sample_size=SIZE // 8, in_channels=16, out_channels=16, block_out_channels=(64, 64), layers_per_block=1,

@@ -66,7 +66,7 @@ def _product(rng: np.random.Generator, sheets: list[np.ndarray], name: str) -> P
     ground, body = rng.integers(len(sheets), size=2)
     base = sheets[ground] * _tint(rng, 0.1)
     if rng.random() < 1 / 3:
-        return Product((f"m{ground}", f"m{ground}", "surface", name), base, (), 0.05 * rng.random(), 0.0)
+        return Product((f"m{ground}", f"m{ground}", "surface", name), _calm(rng, base), (), 0.05 * rng.random(), 0.0)
     shape = int(rng.integers(len(SHAPES)))
     reach = rng.uniform(0.4, 0.85)
     rim = rng.uniform(0, 0.5)

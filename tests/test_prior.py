@@ -1,0 +1,86 @@
+"""The small text-to-image prior: what is shipped fits the code that loads any other, and is made by one command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench import prior
+from bench.api import PROCEDURAL_PRIOR
+from bench.products import products
+from methods._latent_diffusion import load
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load("procedural", "toy.model")
+
+
+def test_the_shipped_model_is_small_and_says_how_it_came_about(shipped):
+    files = [path for path in PROCEDURAL_PRIOR.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 6e6
+    about = json.loads((PROCEDURAL_PRIOR / "about.json").read_text())
+    assert about["command"] == f"python -m bench pretrain prior --seed {about['seed']}"
+    assert (shipped.size, shipped.length, shipped.width) == (prior.SIZE, prior.LENGTH, prior.WIDTH)
+    assert (shipped.masker.in_features, shipped.masker.out_features) == (prior.ROW, prior.FACES)
+    assert shipped.grid(50).tolist() == list(range(981, 0, -20))
+
+
+def test_its_autoencoder_restores_products_that_it_has_not_seen(shipped):
+    rng = np.random.default_rng(1234)
+    drawn = [product.draw(rng, prior.SIZE)[0] for product in products(rng, 24, 24, prior.SIDE)]
+    images = torch.from_numpy(np.stack(drawn)).movedim(-1, 1).float() / 255
+    with torch.no_grad():
+        restored = shipped.decode(shipped.encode(images, sample=False))
+    error = (restored - images).square().mean((1, 2, 3))
+    assert (-10 * error.log10()).mean() > 22, "dB"
+
+
+def test_its_denoiser_reads_words_and_masks(shipped):
+    """The loss on products of the corpus is lower with their own words and masks than with another's."""
+    rng = np.random.default_rng(0)
+    chosen = products(rng, prior.PRODUCTS, prior.MATERIALS, prior.SIDE)
+    corpus = prior.Corpus.draw(rng, [product for product in chosen[:48] if product.pieces])
+    with torch.no_grad():
+        clean, places = (
+            shipped.encode(pictures[::10].float() / 255, sample=False) for pictures in (corpus.images, corpus.masks)
+        )
+        text = shipped.context(shipped.tokens(corpus.prompts[::10]))
+        rows = places.flatten(1).unflatten(1, (-1, prior.ROW))
+        where = shipped.masker(rows).relu().flatten(1).unflatten(1, (-1, prior.WIDTH))
+        t = torch.full((len(clean),), 600)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        noised = shipped.scheduler.add_noise(clean, noise, t)
+
+        def loss(words, masks) -> float:
+            return (shipped.noise_in(noised, t, torch.cat([words, masks], 1)) - noise).square().mean().item()
+
+        own = loss(text, where)
+        assert own < 0.97 * loss(text.roll(1, 0), where), "words"
+        assert own < 0.97 * loss(text, where.roll(1, 0)), "masks"
+
+
+def test_a_few_steps_run_and_give_the_same_weights_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(prior, "PRODUCTS", 12)
+    monkeypatch.setattr(prior, "VIEWS", 2)
+    monkeypatch.setattr(prior, "MATERIALS", 8)
+    said, steps = [], prior.Steps(2, 1, 2)
+    runs = [prior.prior(tmp_path / str(i), i // 2, steps, said.append) for i in range(3)]
+    part = "unet/diffusion_pytorch_model.safetensors"
+    first, again, other = (load_file(tmp_path / str(i) / part) for i in range(3))
+    assert runs[0] == runs[1]
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    assert any("denoiser 2/2" in line for line in said)
+
+
+def test_products_are_seeded_and_masks_lie_where_the_item_is():
+    def draw(seed: int):
+        rng = np.random.default_rng(seed)
+        return [product.draw(rng, 64) for product in products(rng, 12, 6, 80)]
+
+    for (image, mask), (twin, same) in zip(draw(3), draw(3), strict=True):
+        assert np.array_equal(image, twin) and np.array_equal(mask, same)
+        assert image.shape == (64, 64, 3) and 0.02 < mask.mean() <= 1
