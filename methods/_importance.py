@@ -77,12 +77,18 @@ def sample(strategy, images: int) -> Iterable[Tensor]:
 def mean_over(
     images: Iterable[Tensor], detector: nn.Module, energy: Callable[[Tensor], Tensor], of: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """Return the mean over `images` of `of(d energy(image) / d weight)` for each weight that takes part."""
+    """Return the mean over `images` of `of(d energy(image) / d weight)` for each weight that takes part.
+
+    Images of which the detector learns nothing, because it holds them out, do not count.
+    """
     weights = {name: weight for name, weight in detector.named_parameters() if weight.requires_grad}
     total, count = {}, 0
     with steady(detector):
-        for count, image in enumerate(images, start=1):  # noqa: B007
-            gradients = torch.autograd.grad(energy(image), list(weights.values()), allow_unused=True)
+        for value in map(energy, images):
+            if not value.requires_grad:
+                continue
+            count += 1
+            gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
             for name, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
                     total[name] = total.get(name, 0) + of(gradient)

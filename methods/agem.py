@@ -49,6 +49,8 @@ class AverageGradient(Plugin):
         weights = [weight for weight in strategy.model.parameters() if weight.grad is not None]
         with steady(strategy.model):
             loss = strategy.model.loss(self.memory.read(next(self.batches), strategy.device))
+            if not loss.requires_grad:  # the detector holds all of these images out
+                return
             reference = torch.autograd.grad(loss, weights, materialize_grads=True)
         project([weight.grad for weight in weights], reference)
 

@@ -61,7 +61,7 @@ class DarkReplay(Plugin):
         stayed, joined = self.memory.offer(strategy)
         new = []
         with steady(strategy.model):
-            for batch in joined.split(strategy.train_mb_size):
+            for batch in joined.split(strategy.train_mb_size) if len(joined) else ():
                 response = strategy.model.response(batch.to(strategy.device).float().div(255))
                 new.append([part.cpu() for part in response])
         old = [[part[stayed] for part in self.responses]] if self.responses else []

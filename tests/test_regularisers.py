@@ -260,6 +260,36 @@ def test_der_stores_the_responses_of_their_day():
         assert len(two) == 8
 
 
+def test_der_goes_on_where_no_image_of_a_step_joins_the_memory(monkeypatch):
+    class Reshaping(Noisy):
+        def response(self, image):
+            made, colour = super().response(image)
+            return [made, colour.reshape(len(image), -1)]  # refuses to be asked for no image
+
+    joined, offer = [], Reservoir.offer
+
+    def counting(memory, strategy):
+        found = offer(memory, strategy)
+        joined.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr(Reservoir, "offer", counting)
+    built = strategy(der, Reshaping, memory=1)
+    train(built)
+    assert 0 in joined and [len(part) for part in built.methods[0].responses] == [1, 1]
+
+
+def test_importance_counts_only_images_that_something_is_learned_of():
+    detector, (first, second, held) = Noisy(), images(0)[:3].split(1)
+
+    def energy(image):
+        return image.new_zeros(()) if image is held else detector.response(image)[0].square().mean()
+
+    expected = mean_over([first, second], detector, energy, torch.square)
+    found = mean_over([first, held, second], detector, energy, torch.square)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
 def test_a_reservoir_is_a_uniform_choice_of_all_images():
     shares = []
     for seed in range(40):
