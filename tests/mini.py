@@ -13,7 +13,7 @@ from bench.environment import seed_everything, seed_for, untouched_draws
 from bench.request import BackboneSpec, Cell, Request, Weights
 
 RANDOM = BackboneSpec("test_resnet", Weights("random", "seed 0"))
-QUICK = {"epochs": 2}
+QUICK = {"epochs": 2, "steps": 5, "replays": 4, "every": 12}  # as little as still runs every stage
 
 
 def setup_for(detector: registry.Entry, *, size: int = 64, seed: int = 0) -> Setup:
@@ -28,9 +28,13 @@ def vit(name: str) -> BackboneSpec:
 
 def config_of(entry: registry.Entry):
     """The tiny configuration, with few epochs where it has any."""
-    config = resolve(entry.name, entry.load(), "tiny", {})
-    known = {field.name for field in dataclasses.fields(config)}
-    return replace(config, **{name: value for name, value in QUICK.items() if name in known})
+    return resolve(entry.name, entry.load(), "tiny", quick(entry))
+
+
+def quick(entry: registry.Entry) -> dict:
+    """The options of an entry that make it quick."""
+    known = {field.name for field in dataclasses.fields(entry.load().Config)}
+    return {name: value for name, value in QUICK.items() if name in known}
 
 
 def build(method: str, detector: str, *, seed: int = 0):

@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 from avalanche.core import BaseSGDPlugin
-from mini import build, cell, pairs, read, scores, train
+from mini import build, cell, pairs, quick, read, scores, train
 
 from bench import registry
 from bench.benchmark import LeakError, rows_of
@@ -43,8 +43,10 @@ def test_callbacks_exist_in_avalanche(pair):
 
 def test_a_cell_runs_to_its_end_with_a_row_per_step(pair, stream, cache, tmp_path):
     events = []
-    run(cell(stream, cache, *pair), tmp_path, events.append)
-    record = read(tmp_path, cell(stream, cache, *pair))
+    parts = (registry.find(kind, name) for kind, name in zip(("method", "detector"), pair, strict=True))
+    planned = cell(stream, cache, *pair, overrides={part.name: quick(part) for part in parts})
+    run(planned, tmp_path, events.append)
+    record = read(tmp_path, planned)
     assert record["status"] == "ok", record["reason"]
     for matrix in record["matrices"].values():
         for t, row in enumerate(matrix):

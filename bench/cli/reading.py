@@ -1,0 +1,117 @@
+"""Commands that read: what there is, what was measured, what papers print."""
+
+from pathlib import Path
+
+from bench.cli.arguments import new_command, results_folder, truth_sources
+from bench.errors import BadInput
+
+
+def add_list(commands) -> None:
+    command = new_command(commands, "list", _do_list, "list methods, detectors and scenarios, and what each needs")
+    command.add_argument("kind", nargs="?", choices=("methods", "detectors", "scenarios"))
+    command.add_argument("--plugin", type=Path, action="append", default=[])
+
+
+def _do_list(options) -> None:
+    from bench.catalogue import listing
+
+    print(listing(options.kind, options.plugin))
+
+
+def add_leaderboard(commands) -> None:
+    command = new_command(
+        commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing"
+    )
+    results_folder(command)
+    command.add_argument("--out", type=Path, help="default: leaderboard.md beside the results folder")
+    command.add_argument("--check", action="store_true", help="write nothing; exit 1 if the committed tables are stale")
+
+
+def _do_leaderboard(options) -> int:
+    from bench import leaderboard
+
+    if options.check:
+        stale = leaderboard.check(options.results, options.out)
+        print(stale or f"the leaderboard is what {options.results} says")
+        return 1 if stale else 0
+    for path in leaderboard.write(options.results, options.out):
+        print(f"wrote {path}")
+    return 0
+
+
+def add_published(commands) -> None:
+    command = new_command(
+        commands, "published", _do_published, "the numbers that papers print, with source and trust tag"
+    )
+    command.add_argument("--lint", action="store_true", help="find inconsistencies; exit 1 on unknown ones")
+    command.add_argument("--method", default="", help="part of the name")
+    command.add_argument("--dataset", default="")
+    command.add_argument("--metric", default="")
+
+
+def _do_published(options) -> int:
+    from bench import lint, published
+
+    if options.lint:
+        text, code = lint.report(published.load())
+        print(text)
+        return code
+    print(published.table(method=options.method, dataset=options.dataset, metric=options.metric))
+    return 0
+
+
+def add_show(commands) -> None:
+    command = new_command(commands, "show", _do_show, "R per metric, cost and environment of one cell")
+    command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k")
+    results_folder(command)
+
+
+def _do_show(options) -> None:
+    from bench.show import show
+
+    print(show(options.cell, options.results))
+
+
+COMPARISONS = """examples:
+  python -m bench compare cl_patchcore+patchcore replay+patchcore --scenario synthetic/1x6
+  python -m bench compare --cd                       # methods ranked over every scenario × detector that has them
+  python -m bench compare --cd finetune replay ewc
+"""
+
+
+def add_compare(commands) -> None:
+    command = new_command(
+        commands, "compare", _do_compare, "is one system better than another, or one method than the rest", COMPARISONS
+    )
+    command.add_argument("systems", nargs="*", metavar="SYSTEM", help="method+detector[,options], as cells are named")
+    command.add_argument("--cd", action="store_true", help="rank three or more over scenarios: critical differences")
+    command.add_argument("--scenario", default="", help="default: every scenario that has them")
+    command.add_argument("--metric", default="image_auroc", help="%(default)s, aupro, pixel_ap, ...")
+    results_folder(command)
+
+
+def _do_compare(options) -> None:
+    from bench import paired, ranking
+
+    if options.cd:
+        print(ranking.compare(options.systems, options.results, options.metric, options.scenario), end="")
+    elif len(options.systems) == 2:
+        print(paired.compare(*options.systems, options.results, options.metric, options.scenario), end="")
+    else:
+        raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
+
+
+def add_report(commands) -> None:
+    command = new_command(commands, "report", _do_report, "the results as a static HTML site; opens without a network")
+    command.add_argument("--out", type=Path, default=Path("out/report"), help="folder to write (%(default)s)")
+    command.add_argument(
+        "--gallery", action="store_true", help="also test images of runs that were run with --save-maps"
+    )
+    truth_sources(command)
+    results_folder(command)
+
+
+def _do_report(options) -> None:
+    from bench import report
+
+    print(f"wrote {report.write(options.results, options.out, options if options.gallery else None)}")

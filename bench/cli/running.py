@@ -1,0 +1,105 @@
+"""Commands that run something: cells, pictures of them, and the training of the small networks."""
+
+import os
+from pathlib import Path
+
+from bench.cli.arguments import EXAMPLES, names, new_command, results_folder, seeds
+
+
+def add_run(commands) -> None:
+    run = new_command(
+        commands, "run", _do_run, "run cells (method × detector × scenario × seed), then the leaderboard", EXAMPLES
+    )
+    what = run.add_argument_group("what to compare")
+    what.add_argument("--methods", type=names, required=True, help="comma-separated names, or all")
+    what.add_argument("--detectors", type=names, default=(), help="names, or all; without it each method's default")
+    what.add_argument(
+        "--scenario", type=names, default=("synthetic/1x6",), help="streams, or a YAML file (%(default)s)"
+    )
+    what.add_argument("--seeds", type=seeds, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
+    what.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
+    what.add_argument(
+        "--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable"
+    )
+    how = run.add_argument_group("at what size")
+    how.add_argument(
+        "--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set (or $BENCH_DATA)"
+    )
+    how.add_argument("--size", choices=("tiny", "paper"), help="default: tiny where no data set is needed, else paper")
+    how.add_argument(
+        "--backbone", help="timm name, with arguments after a colon: mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
+    )
+    how.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
+    how.add_argument("--image-size", type=int, help="px; default: the stream's")
+    how.add_argument(
+        "--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable"
+    )
+    where = run.add_argument_group("where and how")
+    results_folder(where)
+    where.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+    where.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    where.add_argument("--jobs", type=int, help="cells at a time (CPU: one per core, at most 8; GPU: 1)")
+    where.add_argument("--threads", type=int, default=1, help="CPU threads per cell; changes last bits (%(default)s)")
+    where.add_argument(
+        "--redo", choices=("missing", "failed", "all"), default="missing", help="which cells to run (%(default)s)"
+    )
+    where.add_argument("--plan", action="store_true", help="print what would run, and stop")
+    where.add_argument("--keep", action="store_true", help="keep weights and memory after every step, for bench figure")
+    where.add_argument(
+        "--save-maps", action="store_true", help="store anomaly maps (16 bits) beside the scores, for bench score"
+    )
+    where.add_argument(
+        "--audit", action="store_true", help="run each cell again, every step in a process of its own: same scores?"
+    )
+    where.add_argument("--logger", type=names, default=(), help="csv, tensorboard, wandb")
+
+
+def _do_run(options) -> int:
+    from bench.session import run
+
+    return run(options)
+
+
+FIGURES = """examples:
+  python -m bench run --methods scale --detectors vae --keep --results out/results
+  python -m bench figure synthetic/1x6/scale+vae/seed-0 --class gear --results out/results
+"""
+
+
+def add_figure(commands) -> None:
+    command = new_command(
+        commands, "figure", _do_figure, "pictures of what a cell run with --keep sees and what it remembers", FIGURES
+    )
+    command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k")
+    command.add_argument("--class", dest="category", help="default: every class of the stream")
+    command.add_argument("--step", type=int, help="after which step, from 1; default: the last")
+    command.add_argument("--images", type=seeds, help="places in the class's test set; default: normal and anomalous")
+    command.add_argument("--out", type=Path, default=Path("out/figures"), help="folder of the PNG files (%(default)s)")
+    command.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    command.add_argument("--weights", help="the .safetensors file, where the cell was run with one")
+    command.add_argument("--scenario", help="the YAML file, where the cell was run with one")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="as given to bench run")
+    command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+    command.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    results_folder(command)
+
+
+def _do_figure(options) -> None:
+    from bench.figure import figure
+
+    for path in figure(options):
+        print(f"wrote {path}")
+
+
+def add_pretrain(commands) -> None:
+    command = new_command(commands, "pretrain", _do_pretrain, "train the small networks of the embedded stream anew")
+    command.add_argument("what", choices=("features", "prior"), help="a backbone, or a text-to-image diffusion model")
+    command.add_argument("--out", type=Path, help="file or folder to write; default: the committed one")
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _do_pretrain(options) -> None:
+    from bench import pretrain, prior
+
+    train = {"features": pretrain.features, "prior": prior.prior}[options.what]
+    print(train(out=options.out, seed=options.seed))

@@ -1,0 +1,110 @@
+"""Commands about data and scores: check and fetch images, score anew, take what others have scored."""
+
+import argparse
+import os
+from pathlib import Path
+
+from bench.cli.arguments import names, new_command, results_folder, truth_sources
+
+
+def add_data(commands) -> None:
+    command = new_command(
+        commands, "data", _do_data, "check a data folder, or download a data set where its source allows it"
+    )
+    actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
+    check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
+    check.add_argument("folder", type=Path)
+    order = actions.add_parser("order", help="the test images of a stream in the order of a submission's scores")
+    order.add_argument("stream", help="for example mvtec/1x15, or a YAML file")
+    order.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    order.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
+    download = actions.add_parser("download", help="fetch a data set")
+    download.add_argument("name", choices=("mvtec", "visa"))
+    download.add_argument("--to", type=Path, default=Path("data"))
+
+
+def _do_data(options) -> None:
+    from bench.data import check, download
+
+    if options.action == "order":
+        from bench.data.order import order
+        from bench.stream import load
+
+        for line in order(load(options.stream), options.data and Path(options.data), options.plugin):
+            print(line)
+    elif options.action == "check":
+        print(check.check(options.folder))
+    else:
+        print(download.download(options.name, options.to))
+
+
+def add_score(commands) -> None:
+    command = new_command(
+        commands, "score", _do_score, "every metric of a cell anew from its stored scores and maps; runs nothing"
+    )
+    command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k, with * and ?")
+    command.add_argument("--images-only", action="store_true", help="leave pixel metrics empty where there are no maps")
+    truth_sources(command)
+    results_folder(command)
+
+
+def _do_score(options) -> None:
+    from bench.rescore import score
+
+    for line in score(options):
+        print(line)
+
+
+def add_submit(commands) -> None:
+    command = new_command(
+        commands,
+        "submit",
+        _do_submit,
+        "check somebody's scores for a scenario, score them, enter them as external",
+    )
+    command.add_argument("folder", type=Path, help="with submission.yaml and scores.npz: see docs/submissions.md")
+    truth_sources(command)
+    results_folder(command)
+
+
+def _do_submit(options) -> None:
+    from bench.submission import submit
+
+    for line in submit(options):
+        print(line)
+
+
+def add_worker(commands) -> None:
+    command = new_command(
+        commands, "worker", _do_worker, "let a system in an environment of its own take part, over files"
+    )
+    actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
+    export = actions.add_parser("export", help="write the images that it may see, step by step")
+    export.add_argument("scenario", help="for example mvtec/1x15, or a YAML file")
+    export.add_argument("--to", type=Path, required=True, help="a new folder")
+    export.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    export.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
+    export.add_argument("--seed", type=int, default=0, help="that it is to start from (%(default)s)")
+    export.add_argument("--capabilities", type=_capabilities, default=(), help="labels, task_oracle, reads_ahead")
+    export.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
+    export.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+    collect = actions.add_parser("collect", help="turn its answers into a submission")
+    collect.add_argument("folder", type=Path, help="as given to --to")
+
+
+def _capabilities(text: str) -> tuple[str, ...]:
+    from typing import get_args
+
+    from bench.cell import Capability
+
+    unknown = [name for name in names(text) if name not in get_args(Capability)]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no capability {unknown[0]!r}: there are {', '.join(get_args(Capability))}")
+    return names(text)
+
+
+def _do_worker(options) -> None:
+    from bench import worker
+
+    for line in (worker.export if options.action == "export" else worker.collect)(options):
+        print(line)
