@@ -87,7 +87,7 @@ def _pipeline(prompts: list[str]):
         vocab_size=len(words), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2,
         num_attention_heads=4, max_position_embeddings=LENGTH, bos_token_id=2, eos_token_id=3, pad_token_id=0,
     )  # fmt: skip
-    vae = AutoencoderKL(  # several groups per norm would each take out the mean of a few channels, and with it colour
+    vae = AutoencoderKL(
         block_out_channels=(16, 32, 48, 64), down_block_types=("DownEncoderBlock2D",) * 4, latent_channels=16,
         up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=1, sample_size=SIZE,
     )  # fmt: skip

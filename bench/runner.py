@@ -5,7 +5,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import numpy as np
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import checkpoint, config, cost, data, registry, results, sentry, stored
-from bench.api import Detector, Setup
+from bench import checkpoint, cost, data, results, sentry, stored
+from bench.assembly import build
 from bench.benchmark import benchmark, mixed
 from bench.cell import PER_STEP, SCHEMA
-from bench.environment import environment, make_deterministic, seed_everything, seed_for, untouched_draws
+from bench.environment import environment, make_deterministic, seed_everything, seed_for
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
 from bench.quality import Quality
@@ -186,24 +185,6 @@ class Run:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def build(cell: Cell):
-    """The strategy of a cell: its detector, as it starts, under its method."""
-    spec, device = cell.spec, cell.request.device
-    method, detector = (registry.find(kind, spec[kind], cell.request.plugins).load() for kind in ("method", "detector"))
-    parts = (spec["method"], method), (spec["detector"], detector)
-    method_config, detector_config = config.pair(*parts, spec["size"], cell.request.overrides)
-    setup = Setup(spec["image_size"], spec["seed"], device, cell.backbone)
-
-    def fresh(seed: int) -> Detector:
-        with untouched_draws():
-            seed_everything(seed_for(seed, "detector"))
-            return detector.build(detector_config, setup).to(device)
-
-    built = fresh(spec["seed"])
-    seed_everything(seed_for(spec["seed"], "method"))
-    return method.build(method_config, replace(setup, detector=built, fresh=fresh))
 
 
 def run(

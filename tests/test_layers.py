@@ -24,7 +24,7 @@ LAYERS = [
     {"preload", "pool", "progress"},
     {"runner"},
     {"sentry"},
-    {"loggers"},
+    {"loggers", "assembly"},
     {"plan", "checkpoint"},
     {"api"},
     {"evaluation", "quality", "cost", "environment"},
