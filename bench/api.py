@@ -11,8 +11,7 @@ from bench.backbone import Features, Student
 from bench.benchmark import as_float, normal_images
 from bench.detector import Detector, clip, freeze, trainable
 from bench.errors import BadInput
-from bench.prior import FOLDER as PROCEDURAL_PRIOR
-from bench.request import BackboneSpec
+from bench.request import PROCEDURAL_PRIOR, BackboneSpec
 from bench.strategy import Images, Strategy
 from bench.tokens import MapTokens, Tokens, tokens
 from bench.types import Batch, Prediction

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.products import Product, products
+from bench.request import PROCEDURAL_PRIOR
 
-FOLDER = Path(__file__).parent / "weights" / "prior"
 SIZE, PRODUCTS, VIEWS, MATERIALS, SIDE = 64, 800, 10, 96, 112
 LENGTH, WIDTH = 12, 64  # text tokens, and numbers in each
 ROW, FACES = 64, 32  # numbers of an encoded mask that become so many features; their tokens have WIDTH numbers
@@ -73,7 +73,7 @@ def prior(out: Path | None = None, seed: int = 0, steps: Steps | None = None, lo
     finally:
         torch.set_num_threads(threads)
     about = {"seed": seed, "command": f"python -m bench pretrain prior --seed {seed}", "torch": torch.__version__}
-    _save(pipeline, masker, Path(out or FOLDER), about | losses, log)
+    _save(pipeline, masker, Path(out or PROCEDURAL_PRIOR), about | losses, log)
     return losses
 
 

@@ -8,6 +8,7 @@ from bench.stream import Stream
 
 TINY_BACKBONE = "test_resnet"  # timm's name
 PROCEDURAL = Path(__file__).parent / "weights" / "procedural_features.safetensors"  # its weights, the project's own
+PROCEDURAL_PRIOR = Path(__file__).parent / "weights" / "prior"  # the small latent diffusion model, likewise
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -1,14 +1,13 @@
 """What holds old knowledge in place: against closed forms, and nothing at all at strength 0."""
 
 import copy
-import io
 import random
 
 import numpy as np
 import pytest
 import torch
 from avalanche.core import BaseSGDPlugin
-from toy import IMAGES, Linear, Noisy, images, strategy, train
+from toy import IMAGES, Linear, Noisy, assert_continues, images, same, strategy, train
 
 from methods import agem, der, ewc, finetune, lwf, mas, si
 from methods._importance import mean_over
@@ -28,10 +27,6 @@ class Spy(BaseSGDPlugin, supports_distributed=False):
         super().__init__()
         for name, function in callbacks.items():
             setattr(self, name, lambda strategy, function=function, **_: function(strategy))
-
-
-def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +54,7 @@ def test_at_the_paper_strength_it_is_not_fine_tuning(method, finetuned):
 @pytest.mark.parametrize("method", ON, **name_of)
 def test_state_dict_continues_to_the_same_weights(method):
     one, two = strategy(method, **ON[method]), strategy(method, seed=7, **ON[method])  # the state replaces the seed
-    train(one, last=2, reseed=True)
-    file = io.BytesIO()
-    torch.save([one.model.state_dict(), one.methods[0].state_dict()], file)
-    file.seek(0)
-    detector, plugin = torch.load(file, weights_only=True)
-    two.model.load_state_dict(detector)
-    two.methods[0].load_state_dict(plugin)
-    for built in (one, two):
-        train(built, first=2, reseed=True)
-    assert same(one.model, two.model)
+    assert_continues(one, two)
 
 
 def test_looking_at_a_detector_leaves_no_trace():

@@ -1,5 +1,6 @@
 """Detectors of a few weights on a stream of a few noisy images: for tests that check a method by hand."""
 
+import io
 import random
 
 import numpy as np
@@ -111,3 +112,21 @@ def images(step: int) -> Tensor:
     """The training images (N, 3, H, W) of a step."""
     held = arrays()
     return torch.from_numpy(held.images[held.train & (held.categories == step)]).movedim(-1, 1).float() / 255
+
+
+def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def assert_continues(one, two) -> None:
+    """Train two steps of `one`, hand its states to `two`, and let both learn the third: they must end alike."""
+    train(one, last=2, reseed=True)
+    file = io.BytesIO()
+    torch.save([one.model.state_dict(), one.methods[0].state_dict()], file)
+    file.seek(0)
+    detector, plugin = torch.load(file, weights_only=True)
+    two.model.load_state_dict(detector)
+    two.methods[0].load_state_dict(plugin)
+    for built in (one, two):
+        train(built, first=2, reseed=True)
+    assert same(one.model, two.model)
