@@ -33,7 +33,6 @@ class Piece:
 class Product:
     """A class: everything that its images share. Without pieces it is a surface, and its mask the whole image."""
 
-    words: tuple[str, ...]  # ground, material, shape, and a name of its own
     ground: np.ndarray  # (side, side, 3) in 0..1
     pieces: tuple[Piece, ...]
     spin: float  # half range of its angle, radians
@@ -59,14 +58,14 @@ def products(rng: np.random.Generator, count: int, materials: int, side: int) ->
     """`count` random products of `materials` shared sheets (side, side, 3), two thirds of them things."""
     ramps = palettes(rng, max(1, materials // 2))
     sheets = [material(rng, side, ramps[i % len(ramps)]) for i in range(materials)]
-    return [_product(rng, sheets, f"n{i}") for i in range(count)]
+    return [_product(rng, sheets) for _ in range(count)]
 
 
-def _product(rng: np.random.Generator, sheets: list[np.ndarray], name: str) -> Product:
+def _product(rng: np.random.Generator, sheets: list[np.ndarray]) -> Product:
     ground, body = rng.integers(len(sheets), size=2)
     base = sheets[ground] * _tint(rng, 0.1)
     if rng.random() < 1 / 3:
-        return Product((f"m{ground}", f"m{ground}", "surface", name), _calm(rng, base), (), 0.05 * rng.random(), 0.0)
+        return Product(_calm(rng, base), (), 0.05 * rng.random(), 0.0)
     shape = int(rng.integers(len(SHAPES)))
     reach = rng.uniform(0.4, 0.85)
     rim = rng.uniform(0, 0.5)
@@ -76,8 +75,7 @@ def _product(rng: np.random.Generator, sheets: list[np.ndarray], name: str) -> P
         part = SHAPES[kind](rng, rng.uniform(0.06, 0.2))
         pieces.append(Piece(part, _calm(rng, sheets[rng.integers(len(sheets))]), _tint(rng, 0.35), x, y, angle, rim))
     spin = np.pi if rng.random() < 0.4 else rng.uniform(0.02, 0.3)
-    words = (f"m{ground}", f"m{body}", f"s{shape}", name)
-    return Product(words, _calm(rng, base), tuple(pieces), spin, rng.uniform(0.01, 0.08))
+    return Product(_calm(rng, base), tuple(pieces), spin, rng.uniform(0.01, 0.08))
 
 
 def _layout(rng: np.random.Generator, reach: float) -> list[tuple[float, float, float]]:

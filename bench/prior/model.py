@@ -1,0 +1,85 @@
+"""The parts of the small prior before training, in the layout of Stable Diffusion."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SIZE = 64  # px
+CHANNELS, PLACES = 16, 8  # of the latents (16, 8, 8)
+LENGTH, WIDTH = 12, 64  # text tokens, and numbers in each
+WORDS = 4  # that name a product
+ROW, FACES = 64, 32  # numbers of an encoded mask that become so many features; their tokens have WIDTH numbers
+MARK, ANY = "*", "product"  # stands for the name of a product, and is the name of any
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", MARK, ANY)
+ARTICLES = ("a", "photo", "of")
+BEFORE = 1 + len(("a", "photo", "of", "a"))  # tokens before the name
+TEMPLATE = " ".join(("a photo of a", *[MARK] * WORDS))
+
+
+def name(product: int) -> list[str]:
+    """The words of the vocabulary that name a product of the corpus."""
+    return [f"n{product}{letter}" for letter in "abcd"[:WORDS]]
+
+
+def pipeline(known: int):
+    """A StableDiffusionPipeline with random weights and the names of `known` products in its vocabulary."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    tokenizer, text_encoder = _text(known)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
+    return StableDiffusionPipeline(
+        vae=_vae(), unet=_unet(), tokenizer=tokenizer, text_encoder=text_encoder, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def _text(known: int):
+    from transformers import BertTokenizer, CLIPTextConfig, CLIPTextModel
+
+    words = [*SPECIAL, *ARTICLES, *(word for product in range(known) for word in name(product))]
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=LENGTH)
+    config = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=LENGTH, bos_token_id=2, eos_token_id=3, pad_token_id=0,
+    )  # fmt: skip
+    return tokenizer, CLIPTextModel(config)
+
+
+def _vae():
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 48, 64), down_block_types=("DownEncoderBlock2D",) * 4, latent_channels=CHANNELS,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=1, sample_size=SIZE,
+    )  # fmt: skip
+
+
+def _unet():
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=PLACES, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(64, 64),
+        down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
+        layers_per_block=1, cross_attention_dim=WIDTH, norm_num_groups=8, attention_head_dim=4,
+    )  # fmt: skip
+
+
+class Namer(nn.Module):
+    """Latents (B, 16, 8, 8) of a picture to the words (B, 4, 64) that name its product.
+
+    It stands for the search for pseudo-words while the prior is trained, and is thrown away after (the idea of an
+    encoder for textual inversion is that of Gal et al., arXiv:2302.12228): a prior that has seen many names of one
+    scale finds the next one quickly.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(CHANNELS, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 128, 3, 2, 1), nn.SiLU(),
+            nn.Conv2d(128, 128, 3, 2, 1), nn.SiLU(), nn.Flatten(), nn.Linear(128 * (PLACES // 4) ** 2, WORDS * WIDTH),
+        )  # fmt: skip
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return F.layer_norm(self.layers(latents).unflatten(1, (WORDS, WIDTH)), (WIDTH,))
