@@ -80,7 +80,7 @@ def _product(rng: np.random.Generator, sheets: list[np.ndarray]) -> Product:
 
 def _layout(rng: np.random.Generator, reach: float) -> list[tuple[float, float, float]]:
     """Places and angles of the parts on a body: none, a ring, a row, or anywhere."""
-    kind, count = rng.integers(4), int(rng.integers(2, 8))
+    kind, count = rng.integers(4), int(rng.integers(2, 12))
     if kind == 0:
         return []
     if kind == 1:
@@ -131,9 +131,9 @@ def _cut(rng: np.random.Generator, sheet: np.ndarray, size: int) -> np.ndarray:
 
 
 def _calm(rng: np.random.Generator, sheet: np.ndarray) -> np.ndarray:
-    """The material with less contrast: most things are plainer than most surfaces."""
+    """The material with another contrast: most things are plainer than most surfaces."""
     mean = sheet.mean((0, 1))
-    return mean + rng.uniform(0.1, 0.8) * (sheet - mean)
+    return mean + rng.uniform(0.1, 1.3) * (sheet - mean)
 
 
 def _tint(rng: np.random.Generator, spread: float) -> np.ndarray:

@@ -26,11 +26,11 @@ HALF = "autoencoder.pt"  # what the first stage leaves for the second
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything: about three quarters of an hour on one core."""
+    """How much of everything: about half an hour on one core."""
 
     products: int = 1200
     views: int = 8  # pictures of each
-    autoencoder: int = 7000  # batches
+    autoencoder: int = 4000  # batches
     denoiser: int = 9000
     known: int = 128  # products whose names stay in the vocabulary
 

@@ -40,7 +40,7 @@ def train_autoencoder(vae: nn.Module, corpus: Corpus, steps: int, log) -> float:
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 500 == 0 or step == steps:
+        if step % 250 == 0 or step == steps:
             log(f"autoencoder {step}/{steps}: error {error.item():.4f}, {time.perf_counter() - started:.0f} s")
     vae.requires_grad_(False).eval()
     return error.item()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from bench.prior.corpus import Corpus, scaled
 from bench.prior.model import ANY, BEFORE, FACES, LENGTH, ROW, SIZE, TEMPLATE, WIDTH, WORDS, Namer, name
 
-BATCH, RATE = 32, 2e-3
+BATCH, RATE = 16, 2e-3
 BLIND, GENERIC = 0.1, 0.05  # shares of pictures without name and mask, for guidance, and named `product`
 SPREAD = 0.2  # deviation of noise on names, so that nearby words mean the same
 

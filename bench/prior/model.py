@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SIZE = 64  # px
-CHANNELS, PLACES = 16, 8  # of the latents (16, 8, 8)
+CHANNELS, PLACES = 4, 16  # of the latents (4, 16, 16): fine textures need short ways
 LENGTH, WIDTH = 12, 64  # text tokens, and numbers in each
 WORDS = 4  # that name a product
 ROW, FACES = 64, 32  # numbers of an encoded mask that become so many features; their tokens have WIDTH numbers
@@ -51,8 +51,8 @@ def _vae():
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(16, 32, 48, 64), down_block_types=("DownEncoderBlock2D",) * 4, latent_channels=CHANNELS,
-        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=1, sample_size=SIZE,
+        block_out_channels=(16, 32, 48), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=CHANNELS,
+        up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1, norm_num_groups=1, sample_size=SIZE,
     )  # fmt: skip
 
 
@@ -60,14 +60,15 @@ def _unet():
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
-        sample_size=PLACES, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(64, 64),
-        down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
+        sample_size=PLACES, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(32, 64, 96),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1, cross_attention_dim=WIDTH, norm_num_groups=8, attention_head_dim=4,
     )  # fmt: skip
 
 
 class Namer(nn.Module):
-    """Latents (B, 16, 8, 8) of a picture to the words (B, 4, 64) that name its product.
+    """Latents (B, 4, 16, 16) of a picture to the words (B, 4, 64) that name its product.
 
     It stands for the search for pseudo-words while the prior is trained, and is thrown away after (the idea of an
     encoder for textual inversion is that of Gal et al., arXiv:2302.12228): a prior that has seen many names of one
@@ -77,8 +78,8 @@ class Namer(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(CHANNELS, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 128, 3, 2, 1), nn.SiLU(),
-            nn.Conv2d(128, 128, 3, 2, 1), nn.SiLU(), nn.Flatten(), nn.Linear(128 * (PLACES // 4) ** 2, WORDS * WIDTH),
+            nn.Conv2d(CHANNELS, 32, 3, 2, 1), nn.SiLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.SiLU(),
+            nn.Conv2d(64, 128, 3, 2, 1), nn.SiLU(), nn.Flatten(), nn.Linear(128 * (PLACES // 8) ** 2, WORDS * WIDTH),
         )  # fmt: skip
 
     def forward(self, latents: Tensor) -> Tensor:
