@@ -42,7 +42,9 @@ def plasticity(R, learned_at):
 def step_average(R, learned_at):
     """mean over steps t of the mean over seen c (learned_at[c] <= t) of R[t, c]: early classes count in more steps."""
     R, learned_at = _checked(R, learned_at)
-    return _mean([_mean(row[learned_at <= step]) for step, row in enumerate(R)])
+    seen = learned_at <= np.arange(len(R))[:, None]
+    counts = np.where(seen.any(axis=1), seen.sum(axis=1), np.nan)
+    return _mean(np.where(seen, R, 0).sum(axis=1) / counts)
 
 
 def bwt(R, learned_at):
