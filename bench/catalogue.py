@@ -18,14 +18,19 @@ def _methods(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
         declared = entry.declared
         needs = f"a detector with {declared['REQUIRES']}" if declared["REQUIRES"] else "any detector"
         marks = "".join(f"; {name.replace('_', ' ')}" for name in declared["CAPABILITIES"])
-        yield entry.name, entry.summary, f"{needs} (default {declared['DEFAULT_DETECTOR']}){marks}"
+        yield entry.name, entry.summary, f"{needs} (default {declared['DEFAULT_DETECTOR']}){marks}{_tuned(declared)}"
 
 
 def _detectors(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
     for entry in registry.found("detector", plugins).values():
         backbone = entry.declared["BACKBONE"]
         needs = f"a backbone (paper: {backbone})" if backbone else "nothing"
-        yield entry.name, entry.summary, f"{needs}; has {', '.join(entry.declared['TRAITS'])}"
+        yield entry.name, entry.summary, f"{needs}; has {', '.join(entry.declared['TRAITS'])}{_tuned(entry.declared)}"
+
+
+def _tuned(declared: dict) -> str:
+    """On what settings were tuned, where it is known."""
+    return "".join(f"; {option or 'defaults'} tuned on: {text}" for option, text in declared["TUNED_ON"].items())
 
 
 def _scenarios(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:

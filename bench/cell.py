@@ -3,6 +3,7 @@
 from typing import Literal, NotRequired, TypedDict
 
 SCHEMA = 1
+MAP_MAX = "map_max_image_auroc"  # a matrix beside those of the metrics: the maximum of the map as the image score
 RAW_ERROR = "raw_error"  # a matrix beside those of the metrics: `Detector.raw_error`, lower is better
 PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 
@@ -85,6 +86,8 @@ class Cost(TypedDict):
     detector_bytes: int
     ms_per_image: dict[str, float | None]  # batch size ("1", "32") -> milliseconds per image, after warm-up
     gpu: Gpu | None  # None on a CPU
+    # of all processor packages since the cell's process began, by RAPL, whatever else ran on them; null: not readable
+    cpu_energy_j: NotRequired[float | None]
 
 
 class Environment(TypedDict):
@@ -119,10 +122,13 @@ class Cell(TypedDict):
     key: str  # bench.results.key_of(spec)
     spec: Spec
     capabilities: list[Capability]  # what the method declares beyond the rules
+    tuned_on: NotRequired[list[str]]  # on what settings in use were tuned, as `TUNED_ON` of method and detector tells
     status: Status
     reason: str  # traceback of a failed cell, sentence of a skipped one, else ""
-    # metric -> R: rows = after step t, columns = classes; NaN = not evaluated. Beside the metrics there is "raw_error"
-    # where the detector has one (`Detector.raw_error`): mean over normal test images, lower is better.
+    # metric -> R: rows = after step t, columns = classes; NaN = not evaluated. Beside the metrics there are
+    # "map_max_image_auroc", the image AUROC of the maximum of each map (absent from files of before it was kept, and
+    # from submissions without maps), and "raw_error" where the detector has one (`Detector.raw_error`): mean over
+    # normal test images, lower is better.
     matrices: dict[str, list[Numbers]]
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
     threshold: Threshold

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bench.benchmark import as_float
 from bench.data import Arrays, rows_of
-from bench.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth
+from bench.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
 from bench.stored import quantise, restore
 from bench.stream import Stream
 from bench.types import Prediction
@@ -75,7 +75,9 @@ class Evaluation:
             codes, scale = quantise(said.map[:, 0].cpu().numpy())
             self.arrays_to_store |= {f"{name}/maps": codes, f"{name}/scale": scale}
             anomaly_map = _array(torch.from_numpy(restore(codes, scale)).to(said.map.device))
-        return Judged(score, anomaly_map, route)
+        judged = Judged(score, anomaly_map, route)
+        self.arrays_to_store[f"{name}/peaks"] = map_max(judged)
+        return judged
 
     @torch.no_grad()
     def calibrate(self, strategy) -> None:

@@ -39,6 +39,14 @@ def plasticity(R, learned_at):
     return _mean(_learned(R, learned_at))
 
 
+def step_average(R, learned_at):
+    """mean over steps t of the mean over seen c (learned_at[c] <= t) of R[t, c]: early classes count in more steps."""
+    R, learned_at = _checked(R, learned_at)
+    seen = learned_at <= np.arange(len(R))[:, None]
+    counts = np.where(seen.any(axis=1), seen.sum(axis=1), np.nan)
+    return _mean(np.where(seen, R, 0).sum(axis=1) / counts)
+
+
 def bwt(R, learned_at):
     """mean over old c of F[c] - L[c]; positive: old classes improved."""
     return -forgetting_first_last(R, learned_at)
@@ -168,6 +176,7 @@ _GEM = "Lopez-Paz & Ranzato, GEM, arXiv:1706.08840"
 _SOURCES = {
     final_average: f"ACC: {_GEM}",
     plasticity: "mean of the diagonal; learning accuracy, Riemer et al., arXiv:1810.11910",
+    step_average: "average incremental accuracy: Rebuffi et al., iCaRL, arXiv:1611.07725",
     bwt: _GEM,
     fwt: f"{_GEM}; its baseline is 0 unless given",
     forgetting: "definition 1: Chaudhry et al., arXiv:1801.10112; CADIC, arXiv:2511.08634, eq. 10-11",

@@ -83,7 +83,9 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
         "metric_version": METRIC_VERSION,
         "variant": _variant(method, detector, chosen, request),
     }
-    return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, _skip(method, detector))
+    tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
+    skip = _skip(method, detector)
+    return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
 
 
 def _construction(backbone: BackboneSpec) -> dict:

@@ -22,8 +22,8 @@ FOLDERS = {"method": "methods", "detector": "methods/detectors", "scenario": "sc
 REQUIRED = {"method": ("Config", "build"), "detector": ("Config", "build"), "scenario": ("samples",)}
 # What a file may declare at top level, as literals; these are the defaults.
 DECLARATIONS = {
-    "method": {"DEFAULT_DETECTOR": "reverse_distillation", "REQUIRES": None, "CAPABILITIES": ()},
-    "detector": {"TRAITS": (), "BACKBONE": None},
+    "method": {"DEFAULT_DETECTOR": "reverse_distillation", "REQUIRES": None, "CAPABILITIES": (), "TUNED_ON": {}},
+    "detector": {"TRAITS": (), "BACKBONE": None, "TUNED_ON": {}},
     "scenario": {"NEEDS": "nothing"},
 }
 
@@ -57,6 +57,15 @@ class Entry:
         return DECLARATIONS[self.kind] | {
             name: value for name, value in _literals(self._tree) if name in DECLARATIONS[self.kind]
         }
+
+    def tuned_on(self, config: dict, size: str) -> list[str]:
+        """What `TUNED_ON` says of a resolved configuration: {option: on what the values that it brings were tuned}.
+
+        An option counts where it is set; "" stands for the defaults of size paper.
+        """
+        told = self.declared["TUNED_ON"].items()
+        applies = [(option, text) for option, text in told if (config[option] if option else size == "paper")]
+        return [f"{self.name}.{option}: {text}" if option else f"{self.name}: {text}" for option, text in applies]
 
     def _check_imports(self) -> None:
         """The inner parts of the bench hold the truth of the test set; `bench.api` holds what a method may use."""

@@ -66,6 +66,7 @@ class Cell:
     backbone: BackboneSpec | None
     request: Request
     skip: str = ""  # why this pair makes no sense; empty if it does
+    tuned_on: tuple[str, ...] = ()  # what `TUNED_ON` of method and detector says of the configuration
 
     @property
     def key(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import checkpoint, cost, data, results, sentry, stored
+from bench import checkpoint, cost, data, energy, results, sentry, stored
 from bench.assembly import build
 from bench.benchmark import benchmark, mixed
 from bench.cell import PER_STEP, SCHEMA
@@ -64,6 +64,7 @@ class Run:
         self.strategy.plugins += [self.evaluation.watch, Epochs(emit)]
         self.quality = Quality(cell.stream, arrays, self.device)
         self.gpu, self.extra = cost.Gpu(self.device), cost.Stopwatch(self.device)
+        self.processor = energy.Rapl()
         for plugin in self.strategy.methods:
             self.extra.watch(plugin)
         self.ledger = {name: [] for name in PER_STEP}
@@ -170,12 +171,14 @@ class Run:
             "key": self.cell.key,
             "spec": self.cell.spec,
             "capabilities": list(self.cell.capabilities),
+            **({"tuned_on": list(self.cell.tuned_on)} if self.cell.tuned_on else {}),
             "status": status,
             "reason": reason,
             **self.evaluation.rows.record(),
             "stored": {"maps": self.cell.request.save_maps, "bytes": _size(self.scores)},
             "cost": self.ledger
             | {"peak_rss_bytes": cost.peak_rss_bytes(), "ms_per_image": self.latency, "gpu": self.gpu.report()}
+            | {"cpu_energy_j": self.processor.joules()}
             | cost.size_of(self.strategy.model),
             **({"notes": self.notes} if self.notes else {}),
             "environment": environment(self.device)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.cell import RAW_ERROR
+from bench.cell import MAP_MAX, RAW_ERROR
 from bench.data import Arrays, rows_of
 from bench.metrics import METRICS, image_metrics, pixel_metrics, regions, threshold_metrics
 from bench.stream import Stream
@@ -21,6 +21,15 @@ class Judged(NamedTuple):
     score: np.ndarray  # (n,) float32, higher is more anomalous
     map: Any | None = None  # (n, H, W) float32, array or CUDA tensor; None: there are none
     route: np.ndarray | None = None  # (n,) step that each image was assigned to, where a method routes
+    map_max: np.ndarray | None = None  # (n,) maximum of each map, where it was kept without the map
+
+
+def map_max(judged: Judged) -> np.ndarray | None:
+    """(n,) maximum of each map: as kept, else from the maps; None where there is neither."""
+    if judged.map_max is not None or judged.map is None:
+        return judged.map_max
+    flat = judged.map.reshape(len(judged.map), -1)
+    return flat.max(axis=1) if isinstance(flat, np.ndarray) else flat.amax(1).cpu().numpy()
 
 
 class Truth:
@@ -71,7 +80,7 @@ class Rows:
         seen = sorted(judged)
         for column in seen:
             for name, value in self._of_class(column, judged[column]).items():
-                self.matrices[name][step, column] = value
+                self._matrix(name)[step, column] = value
         scores = np.concatenate([judged[c].score for c in seen])
         labels = np.concatenate([self.truth.labels[c] for c in seen])
         self.pooled["image_auroc"][step] = image_metrics(scores, labels)["image_auroc"]
@@ -84,8 +93,7 @@ class Rows:
     def enter_raw(self, step: int, errors: Mapping[int, np.ndarray]) -> None:
         """Note the mean over normal test images of `errors` (column -> (n,)), as some detectors tell them."""
         for column, of_class in errors.items():
-            R = self.matrices.setdefault(RAW_ERROR, np.full_like(self.matrices["image_auroc"], np.nan))
-            R[step, column] = of_class[self.truth.labels[column] == 0].mean()
+            self._matrix(RAW_ERROR)[step, column] = of_class[self.truth.labels[column] == 0].mean()
 
     def of_step(self, step: int) -> dict[str, float]:
         """Every value of `step` as metric/class, for loggers."""
@@ -96,10 +104,17 @@ class Rows:
             if not np.isnan(R[step, c])
         }
 
+    def _matrix(self, name: str) -> np.ndarray:
+        """R of a metric; a new one where it is not always there."""
+        return self.matrices.setdefault(name, np.full_like(self.matrices["image_auroc"], np.nan))
+
     def _of_class(self, column: int, judged: Judged) -> dict[str, float]:
         values = image_metrics(judged.score, self.truth.labels[column])
         if judged.map is not None:
             values |= pixel_metrics(judged.map, *_beside(judged.map, self.truth.regions[column]))
+        highest = map_max(judged)
+        if highest is not None:
+            values[MAP_MAX] = image_metrics(highest, self.truth.labels[column])["image_auroc"]
         return values
 
     def _pooled_pixels(self, judged: Mapping[int, Judged], seen: list[int]) -> float:

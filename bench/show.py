@@ -45,6 +45,8 @@ def text(path: Path, cell: Cell) -> str:
     head = [f"{spec['scenario']}@{spec['scenario_version']} {system} seed {spec['seed']}: {cell['status']}", f"{path}"]
     if cell["capabilities"]:
         head.append(f"declares: {', '.join(cell['capabilities'])}")
+    if cell.get("tuned_on"):
+        head.append(f"tuned on: {'; '.join(cell['tuned_on'])}")
     if cell.get("audited"):
         head.append("audited: the same scores with every step in a process of its own")
     if "external" in spec:

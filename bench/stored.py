@@ -6,6 +6,7 @@
     step-0/bottle/scores        (n,)       float32  of the test images of a class seen, in the data set's order
     step-0/bottle/maps          (n, H, W)  uint16   quantised; all classes and steps have them, or none
     step-0/bottle/scale         (k,)       float64  what the codes stand for, see `restore`: 2 to 257 rising numbers
+    step-0/bottle/peaks         (n,)       float32  maximum of each map; no part of a submission
     step-0/bottle/routes        (n,)       int32    step that each image was assigned to, where a method routes
     step-0/calibration          (m,)       float32  scores of normal training images of the step: they set the threshold
 """
@@ -80,6 +81,7 @@ class Stored:
     run: int | None
     scores: dict[tuple[int, str], np.ndarray]
     routes: dict[tuple[int, str], np.ndarray]
+    peaks: dict[tuple[int, str], np.ndarray]  # empty in files of before they were kept
     scales: dict[tuple[int, str], np.ndarray]  # empty where no maps were saved
     calibration: dict[int, np.ndarray]
 
@@ -98,7 +100,12 @@ class Stored:
     def judged(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
         """What was said after a step of each class seen, by column."""
         return {
-            column: Judged(self.scores[step, name], self.maps(step, name), self.routes.get((step, name)))
+            column: Judged(
+                self.scores[step, name],
+                self.maps(step, name),
+                self.routes.get((step, name)),
+                self.peaks.get((step, name)),
+            )
             for column, name in enumerate(classes)
             if (step, name) in self.scores
         }
@@ -110,7 +117,7 @@ def read(path: Path) -> Stored:
     Raises:
         BadInput: if there is nothing, or something else.
     """
-    parts: dict[str, dict] = {"scores": {}, "routes": {}, "scale": {}}
+    parts: dict[str, dict] = {"scores": {}, "routes": {}, "peaks": {}, "scale": {}}
     calibration, run = {}, None
     with Archive(path) as archive:
         for entry in archive.entries:
@@ -121,7 +128,13 @@ def read(path: Path) -> Stored:
                 calibration[step] = archive.read(entry)
             elif part == "run":
                 run = int(archive.read(entry))
-    return Stored(Path(path), run, parts["scores"], parts["routes"], parts["scale"], calibration)
+    return Stored(
+        Path(path),
+        run,
+        **{part: parts[part] for part in ("scores", "routes", "peaks")},
+        scales=parts["scale"],
+        calibration=calibration,
+    )
 
 
 def split(entry: str) -> tuple[int, str, str]:

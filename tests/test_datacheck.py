@@ -7,7 +7,10 @@ import shutil
 import tarfile
 import threading
 
+import numpy as np
 import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 from trees import mask, tree, visa_tree
 
 from bench.data import download as downloads
@@ -53,6 +56,27 @@ def test_a_test_image_that_is_a_training_image_is_told(tmp_path, cache):
     shutil.copyfile(root / "nut/train/good/001.png", root / "nut/test/good/001.png")
     said = "the test image nut/test/good/001.png is the training image nut/train/good/001.png"
     assert f"warnings: 1\n  {said}\n" in check(root, cache=cache)
+
+
+def photograph(path, seed, light=1.0, **saving):
+    """A rigid product: always the same plate, a little shifted, with a grain of its own."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:96, :96] + rng.uniform(-0.7, 0.7, (2, 1, 1))
+    plate = 120 + 60 * np.sin(x / 9) * np.cos(y / 13) + gaussian_filter(rng.normal(0, 60, (96, 96)), 4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(light * plate, 0, 255).astype(np.uint8)).convert("RGB").save(path, **saving)
+
+
+def test_a_test_image_that_was_saved_anew_and_brightened_is_told_and_its_siblings_are_not(tmp_path, cache):
+    root = tree(tmp_path / "data", ("plate",), train=0)
+    for index in range(20):
+        photograph(root / f"plate/train/good/{index:03}.png", index)
+        photograph(root / f"plate/test/good/{index:03}.png", 100 + index)
+    assert "nearly is" not in check(root, cache=cache)
+    photograph(root / "plate/test/good/copy.jpg", 7, light=1.08, quality=80)
+    report = check(root, cache=cache)
+    said = "the test image plate/test/good/copy.jpg nearly is the training image plate/train/good/007.png"
+    assert f"warnings: 1\n  {said}\n" in report
 
 
 def test_part_of_mvtec_says_what_is_absent(tmp_path, cache):

@@ -67,6 +67,7 @@ def test_figures_of_a_cell():
     assert found["final_image_auroc"] == pytest.approx(0.5)
     assert found["forgetting_image_auroc"] == pytest.approx(0.4) and found["bwt_aupro"] == pytest.approx(-0.4)
     assert found["plasticity_image_auroc"] == pytest.approx((0.9 + 0.9 + 0.5) / 3)
+    assert found["step_average_image_auroc"] == pytest.approx((0.9 + (0.5 + 0.9) / 2 + 0.5) / 3)
     assert found["threshold_drift"] == pytest.approx(2.0) and np.isnan(found["routing_accuracy"])
     assert found["train_images_per_s"] == pytest.approx(50) and found["images_per_s"] == pytest.approx(500)
     assert found["evaluation_share"] == pytest.approx(0.2) and found["carried_mb"] == pytest.approx(3)
@@ -212,6 +213,23 @@ def test_the_overview_names_the_best_method_between_its_bounds(tmp_path):
     row = row_of(page(tmp_path, *made), "[toy/1x3@1](#toy1x31)")
     assert row[1:3] == ["procedural test_resnet", "replay + patchcore"]
     assert row[3:] == ["0.800", "0.80 – 0.80", "0.000", "0.600", "0.950", "3 ok", "—"]
+
+
+def test_a_method_above_joint_is_warned_of_beside_the_reference(tmp_path):
+    joint = {"method": "joint", "capabilities": ["reads_ahead"]}
+    made = [
+        cell(0.8, **joint),
+        cell(0.7),
+        cell(0.99, detector="cfa"),
+        cell(0.9, size="paper"),
+        cell(0.99, method="gap"),
+    ]
+    made[-1]["matrices"]["image_auroc"][-1][0] = float("nan")
+    assert "Above `joint`" not in page(tmp_path / "none", *made)
+    text = page(tmp_path, *made, cell(0.85, method="single"), cell(0.9, method="rare", status="partial"))
+    warning = text[text.index("**Above `joint`.** Joint training is a reference, not an upper bound") :].split("## ")[0]
+    assert "above joint in their own table: 1<" in warning
+    assert row_of(warning, "toy/1x3@1 · size tiny") == ["toy/1x3@1 · size tiny", "single + patchcore", "0.850", "0.800"]
 
 
 def scored(values, order="published", **spec):

@@ -14,6 +14,7 @@ LEARNED_AT = (0, 1, 2)
 WORKED = {
     "final_average": (0.60 + 0.75 + 0.90) / 3,
     "plasticity": (0.80 + 0.70 + 0.90) / 3,
+    "step_average": (0.80 + (0.90 + 0.70) / 2 + (0.60 + 0.75 + 0.90) / 3) / 3,
     "bwt": ((0.60 - 0.80) + (0.75 - 0.70)) / 2,
     "fwt": (0.80 + 0.45) / 2,
     "forgetting": ((0.90 - 0.60) + (0.70 - 0.75)) / 2,
@@ -26,7 +27,7 @@ WORKED = {
     "forgetting_relative_off_by_one": ((0.80 - 0.60) / 0.80) / 2,
 }
 NEEDS_OTHERS_EARLY = {name for name, row in matrix.DEFINITIONS.items() if row.needs == matrix.EARLY}
-OF_FINAL_ROW = {"final_average", "plasticity"}
+OF_FINAL_ROW = {"final_average", "plasticity", "step_average"}
 
 
 def value(name, R, learned_at):
@@ -90,6 +91,14 @@ def test_classes_that_arrive_together_each_count_once():
     assert value("forgetting", grouped, learned_at) == pytest.approx((0.4 + 0.0 + 0.2) / 3)
     assert value("plasticity", grouped, learned_at) == pytest.approx((0.9 + 0.7 + 0.8 + 0.8) / 4)
     assert value("fwt", grouped, learned_at) == pytest.approx(0.2)
+
+
+def test_the_average_over_steps_counts_each_step_once_and_only_classes_seen():
+    grouped = np.array([[0.9, 0.7, 0.2], [0.5, 0.7, 0.6]])
+    assert value("step_average", grouped, (0, 0, 1)) == pytest.approx((0.8 + 0.6) / 2)
+    gap = np.where(np.tri(3, dtype=bool), R, NAN)
+    gap[1, 0] = NAN  # a step that was not evaluated on a class seen
+    assert math.isnan(value("step_average", gap, LEARNED_AT))
 
 
 def test_fwt_subtracts_what_an_untrained_model_scores():

@@ -1,9 +1,11 @@
 """A method from outside: the README's example as a file, and as an installed package. No edit anywhere else."""
 
+import csv
 import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,31 @@ def test_a_file_outside_the_repository(tmp_path, example):
     assert re.search(r"^  thumbnails +Thumbnails: replay", listed, re.MULTILINE)
     bench(tmp_path, "run", "--methods", "thumbnails", "--plugin", "thumbnails.py", *RUN)
     assert "| thumbnails" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_what_settings_were_tuned_on_is_recorded_and_shown_where_they_are_used(tmp_path, example, request):
+    bench_here = request.getfixturevalue("bench")  # the fixture of the command line, in this process
+    options = {"": "the test set of lines", "factor": "the test set of planes"}
+    (tmp_path / "thumbnails.py").write_text(f"{example}\nTUNED_ON = {options}\n")
+    listed = bench_here("list", "methods", "--plugin", "thumbnails.py")[1]
+    assert "; defaults tuned on: the test set of lines; factor tuned on: the test set of planes" in listed
+    bench_here("run", "--methods", "thumbnails,finetune", "--plugin", "thumbnails.py", "--detectors", "autoencoder",
+               "--scenario", "mini.yaml", "--set", "autoencoder.epochs=1")  # fmt: skip
+    told = "thumbnails.factor: the test set of planes"
+    assert f"\ntuned on: {told}\n" in bench_here("show", "*/thumbnails+*")[1]
+    assert "tuned on" not in bench_here("show", "*/finetune+*")[1]
+    lines = csv.DictReader((tmp_path / "results" / "leaderboard.csv").open())
+    assert {line["method"]: line["tuned_on"] for line in lines} == {"thumbnails": told, "finetune": ""}
+    entry = registry.find("method", "thumbnails", [tmp_path / "thumbnails.py"])
+    assert entry.tuned_on({"factor": 0}, "paper") == ["thumbnails: the test set of lines"]
+
+
+@pytest.mark.parametrize("kind", ["method", "detector"])
+def test_what_is_declared_as_tuned_is_an_option(kind):
+    for entry in registry.found(kind).values():
+        declared = entry.declared["TUNED_ON"]
+        assert set(declared) - {""} <= {field.name for field in fields(entry.load().Config)}, entry.name
+        assert all(isinstance(text, str) and text for text in declared.values())
 
 
 def test_an_entry_point_of_an_installed_package(tmp_path, example):

@@ -1,6 +1,7 @@
 """What a run stores gives its own numbers again, whatever happens to the run in between."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mini import cell, read
 
 from bench import metrics, rescore, results, scoring, stored
 from bench.errors import BadInput
+from bench.leaderboard.summary import figures
 from bench.runner import run
 from bench.scoring import Judged, Rows, Truth
 
@@ -17,8 +19,6 @@ SCORE = ("score", CELL, "--scenario", "mini.yaml")
 
 
 def quick(stream, cache, *, method="finetune", maps=True):
-    from dataclasses import replace
-
     made = cell(stream, cache, method, "autoencoder", overrides={"autoencoder": {"epochs": 1}})
     return replace(made, request=replace(made.request, save_maps=maps))
 
@@ -65,6 +65,33 @@ def test_every_row_comes_from_what_is_stored(finished, stream, cache, arrays):
     assert not np.isnan(record["threshold"]["f1"]).any() and not np.isnan(record["pooled"]["pixel_auroc"][-1])
 
 
+@pytest.mark.parametrize("maps", [True, False], ids=["with maps", "scores only"])
+def test_the_maximum_of_the_map_is_a_second_image_score(maps, finished, stream, cache, arrays, tmp_path):
+    one = quick(stream, cache, maps=maps)
+    root = finished if maps else tmp_path
+    if not maps:
+        run(one, root)
+    held, truth, record = stored.read(scores_of(root, one)), Truth(arrays, 3), read(root, one)
+    R = np.array(record["matrices"]["map_max_image_auroc"])
+    assert np.isfinite(R[np.tri(3, dtype=bool)]).all() and np.isnan(R[0, 1:]).all()
+    assert R[2, 1] == metrics.image_metrics(held.peaks[2, "wood"], truth.labels[1])["image_auroc"]
+    assert figures(record)["final_map_max_image_auroc"] == pytest.approx(R[2].mean())
+    if maps:
+        assert np.array_equal(held.peaks[2, "wood"], held.maps(2, "wood").max(axis=(1, 2)))
+
+
+def test_cells_of_before_the_maximum_was_kept_go_on_without_it_or_get_it_from_their_maps(
+    finished, stream, arrays, cache
+):
+    one = quick(stream, cache)
+    held, truth, old = stored.read(scores_of(finished, one)), Truth(arrays, 3), read(finished, one)
+    bare = replace(held, peaks={}, scales={})
+    assert "map_max_image_auroc" not in rescore.tabulate(bare, stream, truth).record()["matrices"]
+    from_maps = rescore.tabulate(replace(held, peaks={}), stream, truth).record()["matrices"]["map_max_image_auroc"]
+    assert np.array_equal(from_maps, old["matrices"].pop("map_max_image_auroc"), equal_nan=True)
+    assert np.isnan(figures(old)["final_map_max_image_auroc"])
+
+
 def test_a_stored_class_can_be_looked_at(finished, stream, cache, arrays):
     held = stored.read(scores_of(finished, quick(stream, cache)))
     assert (held.steps, set(held.scores)) == (3, {(t, name) for t in range(3) for name in stream.classes[: t + 1]})
@@ -106,8 +133,6 @@ def test_pixel_metrics_of_an_old_version_are_not_passed_off_as_new(bench, tmp_pa
 
 
 def test_another_mask_rule_is_a_re_score(finished, stream, cache, arrays):
-    from dataclasses import replace
-
     from scipy.ndimage import binary_dilation
 
     grown = replace(arrays, masks=np.stack([binary_dilation(mask) for mask in arrays.masks]))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os.path import isdir
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 from bench import registry
 from bench import stream as streams
@@ -16,6 +18,7 @@ from bench.data.arrays import Progress, pixels_of, writable
 from bench.data.download import download
 from bench.data.fingerprint import contents, fingerprint, workers
 from bench.data.listing import Item, gaps, item
+from bench.data.twins import SIDE, twins
 from bench.errors import BadInput
 
 __all__ = ["check", "download"]
@@ -40,12 +43,12 @@ def check(root: Path, reader: str | None = None, cache: Path | None = None, prog
     found = module.walk(root, names)
     items = [item(sample, root, module, {}) for sample in found.samples]
     lacking = [f"Class {name!r} has no {words} images" for name in names for words in gaps(found.samples, name)]
-    bad = _undecodable(items, progress)
+    bad, small = _decoded(items, progress)
     parts = [
         f"{root}: {kind}, {len(names)} classes, {len(items)} images",
         _table(items, names, bad),
         _lines("problems", [*lacking, *found.problems, *bad.values()]),
-        _lines("warnings", [*_warnings(items, names, module), *_copies(items, cache)]),
+        _lines("warnings", [*_warnings(items, names, module), *_copies(items, cache, small)]),
         _lines("not read", found.notes),
         _lines("streams that run on it", _runnable(items, names, kind, cache), limit=99),
         f"fingerprint of all of it: {fingerprint(items, cache)}",
@@ -74,23 +77,25 @@ def _module(name: str) -> ModuleType:
     return registry.find("scenario", name).load()
 
 
-def _undecodable(items: Sequence[Item], progress: Progress | None) -> dict[int, str]:
-    """What is wrong with an image or its mask, by the position of its item."""
-    bad = {}
+def _decoded(items: Sequence[Item], progress: Progress | None) -> tuple[dict[int, str], dict[int, np.ndarray]]:
+    """What is wrong with an image or its mask, and small pixels of those that are right, by position of the item."""
+    bad, small = {}, {}
     with ThreadPoolExecutor(workers()) as pool:
-        for index, problem in enumerate(pool.map(_problem, items)):
-            if problem:
-                bad[index] = problem
+        for index, pixels in enumerate(pool.map(_pixels, items)):
+            if isinstance(pixels, str):
+                bad[index] = pixels
+            elif pixels is not None:
+                small[index] = pixels
             if progress:
                 progress(index + 1, len(items))
-    return bad
+    return bad, small
 
 
-def _problem(each: Item) -> str | None:
+def _pixels(each: Item) -> np.ndarray | str | None:
     if each.sample.label and each.sample.mask is None:
         return None  # the reader has listed it already
-    result = pixels_of(each, 8)  # the same decoding as at any size, and less to resize
-    return result if isinstance(result, str) else None
+    result = pixels_of(each, SIDE)  # the same decoding as at any size, and less to resize
+    return result if isinstance(result, str) else result[0]
 
 
 def _table(items: Sequence[Item], names: Sequence[str], bad: dict[int, str]) -> str:
@@ -120,13 +125,16 @@ def _warnings(items: Sequence[Item], names: Sequence[str], module: ModuleType) -
     return sorted(lines)
 
 
-def _copies(items: Sequence[Item], cache: Path) -> list[str]:
-    """Test images that are, byte for byte, among the training images: a memory of those knows them by heart."""
+def _copies(items: Sequence[Item], cache: Path, small: Mapping[int, np.ndarray]) -> list[str]:
+    """Test images that are among the training images, byte for byte or nearly: a memory knows them by heart."""
     known = contents({each.sample.image for each in items if isinstance(each.sample.image, Path)}, cache)
     trained_on = {known[each.sample.image]: each.place for each in items if each.sample.split == "train"}
     tested = [each for each in items if each.sample.split == "test"]
     pairs = [(each.place, trained_on.get(known[each.sample.image])) for each in tested]
-    return [f"the test image {test} is the training image {train}" for test, train in pairs if train]
+    same = {test: train for test, train in pairs if train}
+    alike = {test: train for test, train in twins(items, small) if test not in same}
+    lines = [f"the test image {test} is the training image {train}" for test, train in same.items()]
+    return lines + [f"the test image {test} nearly is the training image {train}" for test, train in alike.items()]
 
 
 def _runnable(items: Sequence[Item], names: Sequence[str], kind: str, cache: Path) -> list[str]:

@@ -83,5 +83,6 @@ def _identity(cell: Cell) -> dict[str, object]:
     line = {name: spec[name] for name in IDENTITY}
     line |= {"weights": weights["kind"], "weights_source": weights["source"], "weights_sha256": weights["sha256"] or ""}
     line |= {"capabilities": " ".join(cell["capabilities"]), "device": cell["environment"].get("device", "")}
+    line |= {"tuned_on": "; ".join(cell.get("tuned_on", ()))}
     line |= {"external": spec["external"]["author"]} if "external" in spec else {}
     return line | {"key": cell["key"], "status": cell["status"], "reason": last_line(cell["reason"] or "—")}

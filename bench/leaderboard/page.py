@@ -8,6 +8,7 @@ from bench.leaderboard import folds, tables
 from bench.leaderboard.compare import Comparison, compare
 from bench.leaderboard.folds import device_names
 from bench.leaderboard.groups import EXTERNAL, Row, Section, shared_options
+from bench.leaderboard.joint import above_joint
 from bench.leaderboard.orders import across_orders
 from bench.leaderboard.tables import INTERVAL, MISSING, markdown, score, span
 from bench.published import Published
@@ -95,7 +96,8 @@ def _overview(sections: Sequence[Section], pairs: Sequence[Sequence[Comparison]]
             named = " ".join(weights[:2]).strip()
             papers = folds.tally(pair for pair in found if pair.row in rows) or MISSING
             lines.append((f"[{section.title}](#{anchor})", named, *_best(rows), _counts(rows), papers))
-    return f"{markdown(('scenario', 'weights', 'best method', *BETWEEN, 'against papers'), lines)}\n\n{BOUNDS}"
+    table = markdown(("scenario", "weights", "best method", *BETWEEN, "against papers"), lines)
+    return "\n\n".join(part for part in (table, BOUNDS, above_joint(sections)) if part)
 
 
 def _orders(sections: Sequence[Section]) -> str:

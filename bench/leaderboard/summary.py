@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench import matrix
-from bench.cell import Cell
+from bench.cell import MAP_MAX, Cell
 from bench.statistics import Interval, interval
 
 MB = 1e6
@@ -86,7 +86,10 @@ def figures(cell: Cell) -> dict[str, float]:
         found[f"final_{metric}"] = float(matrix.final_average(R, learned))
         found[f"forgetting_{metric}"] = float(matrix.forgetting(R, learned))
         found[f"plasticity_{metric}"] = float(matrix.plasticity(R, learned))
+        found[f"step_average_{metric}"] = float(matrix.step_average(R, learned))
         found[f"bwt_{metric}"] = float(matrix.bwt(R, learned))
+    R = np.array(cell["matrices"].get(MAP_MAX) or absent, dtype=float)
+    found["final_map_max_image_auroc"] = float(matrix.final_average(R, learned))
     return found | _deployed(cell) | _cost(cell)
 
 
@@ -129,6 +132,7 @@ def _cost(cell: Cell) -> dict[str, float]:
         "gpu_reserved_mb": _number(gpu.get("reserved_bytes")) / MB,
         "gpu_utilisation": _number(gpu.get("utilisation")),
         "energy_j": _number(gpu.get("energy_j")),
+        "cpu_energy_j": _number(cost.get("cpu_energy_j")),
     }
 
 

@@ -22,6 +22,7 @@ from methods.replaycad.released import RELEASED
 
 DEFAULT_DETECTOR = "invad"
 CAPABILITIES = ("labels",)  # each class has words of its own
+TUNED_ON = {"preset": "chosen per class on the test set by the authors"}
 
 MASKS_FROM = ("foreground", "sam", "folder", "full", "none")
 

@@ -14,6 +14,10 @@ from methods.detectors.ddad.per_class import PER_CLASS, TUNED
 
 TRAITS = ("gradient", "reconstruction", "conditioned_diffusion")
 BACKBONE = "wide_resnet101_2.tv_in1k"
+TUNED_ON = {
+    "": "epochs are the median of what the authors chose per class on the test set of MVTec AD",
+    "upstream_per_class": "chosen per class on the test set by the authors",
+}
 
 
 @dataclass(frozen=True)
