@@ -85,20 +85,21 @@ def test_a_lost_machine_loses_nothing_and_runs_nothing_twice(bench, traces, clus
     assert traces.left("begun") == begun
 
 
-def test_a_stopped_run_cancels_what_runs_and_keeps_what_has_ended(bench, traces, cluster):
-    cells, options = planned(traces, "0,1,2,3", "--backend", "ray", "--address", cluster.address)
-    traces.hold("seed 1", "seed 2", "seed 3")
+def test_a_stopped_run_cancels_what_runs_and_keeps_what_is_done(bench, traces, cluster):
+    cells, options = planned(traces, "1", "--backend", "ray", "--address", cluster.address)
+    traces.hold("seed 1")
 
     def stop(cell, event):
-        if "done" in event:
+        if "step" in event:
             until(lambda: traces.left("held"))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         backends.find(options).run(cells, options, stop)
-    until(lambda: not any(map(psutil.pid_exists, traces.processes())))
-    status = [results.read(path)["status"] for path in sorted(Path("results").rglob("seed-*.json"))]
-    assert status[0] == "ok" and set(status[1:]) <= {"partial"}
+    (process,) = traces.processes()
+    until(lambda: not psutil.pid_exists(process))
+    found = results.read(results.path_of(options.results, cells[0].spec))
+    assert found["status"] == "partial" and len(found["matrices"]["image_auroc"]) == 1
 
 
 def test_a_cluster_that_is_not_there_is_told(bench, traces):
@@ -201,9 +202,11 @@ def test_a_cell_that_ended_before_it_could_say_so_is_not_run_again(job, traces, 
 
 def test_a_cell_that_is_to_be_run_again_is(job, traces):
     node.work(job, print)
+    for file in traces.folder.glob("done-*"):  # of this same process: they would be overwritten
+        file.unlink()
     again = node.jobs([job.cell], cli.parser().parse_args(command(traces, "0", "--redo", "all")))[0]
     assert node.work(again, print)[0]["done"] == "ok"
-    assert traces.left("done") == [(0, 0), (0, 0), (0, 1), (0, 1)] or len(traces.processes()) == 1
+    assert traces.left("done") == [(0, 0), (0, 1)]
 
 
 def test_other_images_on_a_machine_are_refused(job):
