@@ -64,15 +64,28 @@ def _answer(answer, function: Callable, arguments: tuple) -> None:
         answer.send(("error", traceback.format_exc()))
 
 
-def run(context, cells: Sequence, root: Path, *, jobs: int, threads: int, loggers: tuple, on_event: Callable) -> None:
-    """Run all cells, at most `jobs` at a time; `on_event(cell, event)` hears of everything, deaths included."""
+def run(
+    context,
+    cells: Sequence,
+    root: Path,
+    *,
+    jobs: int,
+    threads: int,
+    loggers: tuple,
+    on_event: Callable,
+    environment: dict[str, str] | None = None,
+) -> None:
+    """Run all cells, at most `jobs` at a time; `on_event(cell, event)` hears of everything, deaths included.
+
+    `environment` holds variables that are set in the cells' processes only.
+    """
     waiting, running = deque(cells), {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(cell, root, theirs, threads, loggers))
+                process = context.Process(target=_work, args=(cell, root, theirs, threads, loggers, environment or {}))
                 process.start()
                 theirs.close()
                 running[ours] = (cell, process)
@@ -96,10 +109,11 @@ def _hear(ready, running: dict, on_event: Callable) -> None:
             on_event(cell, {"done": "died", "reason": f"the process ended with exit code {process.exitcode}"})
 
 
-def _work(cell, root: Path, events, threads: int, loggers: tuple) -> None:
+def _work(cell, root: Path, events, threads: int, loggers: tuple, environment: dict[str, str]) -> None:
     from bench.runner import work
 
     die_with_parent()
+    os.environ.update(environment)
     work(cell, root, events, threads, loggers)
 
 

@@ -42,6 +42,9 @@ class Watch:
     def _begin(self, cell, event: dict) -> None:
         self.steps[cell.name] = event["start"]
         total = event["steps"]
+        if cell.name in self.bars:
+            self.progress.remove_task(self.bars.pop(cell.name))
+            self._line(f"{cell.name}: was lost with its machine, starts again")
         self.bars[cell.name] = self.progress.add_task(cell.name, total=total, completed=event["start"], note="")
         if event["start"]:
             self._line(f"{cell.name}: goes on at step {event['start'] + 1} of {total}")

@@ -102,14 +102,14 @@ def _text(cell: dict) -> str:
     return "{\n " + ",\n ".join(parts) + "\n}\n"
 
 
-def replace(path: Path, text: str) -> None:
-    """Writes a text file in one move, its folder too; raises BadInput where that fails, the old file then intact."""
+def replace(path: Path, content: str | bytes) -> None:
+    """Writes a file in one move, its folder too; raises BadInput where that fails, the old file then intact."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with open(temporary, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

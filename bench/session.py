@@ -1,14 +1,14 @@
 """`bench run`: plan, drop what is finished, run the rest, regenerate the leaderboard."""
 
-import os
 from pathlib import Path
 
-from bench import config, leaderboard, pool, results, stored
+from bench import backends, config, leaderboard, pool, results, stored
 from bench.errors import BadInput
 
 
 def run(options) -> int:
     """Run what the parsed command line asks for; returns the exit code."""
+    backend = backends.find(options)
     with results.lock(options.results):
         context = pool.server()
         cells = pool.call(context, _plan, options)
@@ -16,10 +16,13 @@ def run(options) -> int:
         if options.plan:
             print(_plan_text(cells, todo))
             return 0
+        if options.dry_run:
+            print(backend.script(len(todo), options) if todo else "nothing to submit: all cells are finished.")
+            return 0
         for cell in cells:
             if cell.skip:
                 results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
-        failed = _run(context, todo, options)
+        failed = _run(backend, todo, options)
         if options.audit:
             failed += _audit(context, cells, options)
         print(_summary(cells, todo, failed))
@@ -48,7 +51,7 @@ def _plan(options) -> list:
             backbone=options.backbone,
             weights=options.weights,
             image_size=options.image_size,
-            device=_device(options.device, options.audit),
+            device=backends.device(options) or _device(options.device, options.audit),
             overrides=config.parse(options.set),
             plugins=tuple(options.plugin),
             cache=options.cache,
@@ -95,20 +98,16 @@ def _saved(old, cell, path: Path) -> bool:
     return old.get("stored", {}).get("maps", False) and stored.path_of(path).is_file()
 
 
-def _run(context, todo: list, options) -> list:
+def _run(backend, todo: list, options) -> list:
     from bench.progress import Watch
 
     if not todo:
         return []
-    gpu = todo[0].request.device != "cpu"
-    jobs = options.jobs or (1 if gpu else min(os.cpu_count() or 1, 8))
     for cell in todo:
         if options.redo == "all":
             results.path_of(options.results, cell.spec).with_suffix(".ckpt").unlink(missing_ok=True)
     with Watch(len(todo)) as watch:
-        pool.run(
-            context, todo, options.results, jobs=jobs, threads=options.threads, loggers=options.logger, on_event=watch
-        )
+        backend.run(todo, options, watch)
     for cell, reason in watch.ended.get("died", ()):
         results.write(options.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
     if watch.ended.get("bad input"):

@@ -24,7 +24,7 @@ class Wire:
         self.hear(self.cell, event)
 
 
-def run_here(context, cells, root, *, jobs, threads, loggers, on_event):
+def run_here(context, cells, root, *, jobs, threads, loggers, on_event, environment=None):
     for cell in cells:
         work(cell, root, Wire(cell, on_event), threads, loggers)
 

@@ -52,6 +52,27 @@ def add_run(commands) -> None:
         "--audit", action="store_true", help="run each cell again, every step in a process of its own: same scores?"
     )
     where.add_argument("--logger", type=names, default=(), help="csv, tensorboard, wandb")
+    _add_backends(run)
+
+
+CLUSTER = """Results, data and cache are best in folders that all machines see; --backend ray also does without.
+  python -m bench run --methods all --backend ray --address auto --gpus-per-cell 0.5
+  python -m bench run --methods all --backend slurm --partition gpu --time 120 --gpus-per-cell 1"""
+
+
+def _add_backends(run) -> None:
+    far = run.add_argument_group("on a cluster", CLUSTER)
+    far.add_argument("--backend", choices=("local", "ray", "slurm"), default="local", help="default: this machine")
+    far.add_argument("--gpus-per-cell", type=float, metavar="N", help="0.5: two cells share one (Ray); default: 0")
+    far.add_argument("--cpus-per-cell", type=float, metavar="N", help="default: --threads")
+    far.add_argument("--address", help="of the Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT; default: auto")
+    far.add_argument("--partition", help="of Slurm; default: its own")
+    far.add_argument("--time", type=int, metavar="MINUTES", help="after which Slurm queues a cell again; default: 120")
+    far.add_argument(
+        "--sbatch", action="append", default=[], metavar="OPTION=VALUE", help="more of Slurm: account=lab; repeatable"
+    )
+    far.add_argument("--slurm-folder", type=Path, help="of scripts and logs, seen by all machines; default: logs")
+    far.add_argument("--dry-run", action="store_true", help="print the script for sbatch, submit nothing")
 
 
 def _do_run(options) -> int:

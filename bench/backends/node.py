@@ -1,0 +1,169 @@
+"""A cell on another machine, and its files on the way back.
+
+Where the machine sees the results folder, the cell runs in there as it would at home: it goes on at the step where it
+was lost, and one that has finished meanwhile is not run again. Elsewhere it runs in a folder that is thrown away, its
+files are sent, and a lost one starts anew.
+"""
+
+import hashlib
+import os
+import socket
+import sys
+import tempfile
+import types
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from bench import data, pool, results
+from bench.errors import BadInput
+from bench.request import Cell
+
+Files = dict[str, bytes]  # by path below the results folder; empty where they are in place
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell, and what it takes to run it elsewhere."""
+
+    cell: Cell  # its paths absolute
+    root: Path  # the results folder, absolute
+    mark: str  # what lies in there and nowhere else
+    before: str  # digest of the cell's file as it was; "" if there was none
+    threads: int
+    loggers: tuple[str, ...]
+
+
+def jobs(cells, options) -> list[Job]:
+    """Make the cells ready to travel."""
+    root = options.results.resolve()
+    mark = _mark(root)
+    made = []
+    for cell in cells:
+        asked = cell.request
+        there = replace(
+            asked,
+            data=asked.data and asked.data.expanduser().resolve(),
+            cache=asked.cache.expanduser().resolve(),
+            plugins=tuple(Path(file).resolve() for file in asked.plugins),
+        )
+        before = _digest(results.path_of(root, cell.spec))
+        made.append(Job(replace(cell, request=there), root, mark, before, options.threads, tuple(options.logger)))
+    return made
+
+
+def _mark(root: Path) -> str:
+    """Name the results folder, once and for all, by a file that only who sees this very folder can read."""
+    file = root / ".lock" / "mark"
+    if not file.is_file():
+        results.replace(file, uuid.uuid4().hex)
+    return file.read_text()
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+def work(job: Job, send: Callable[[dict], None]) -> tuple[dict, Files]:
+    """Run a cell on this machine; `send` hears of its start, epochs and steps. Returns how it ended, and its files."""
+    try:
+        _check_data(job.cell)
+        if not _in_place(job):
+            return _apart(job, send)
+        lock = job.root / ".lock" / f"{job.cell.key}.lock"
+        with FileLock(lock):  # a machine given up for lost may still be at work: two writers must never meet
+            ended = _ended_before(job) or _run(job, job.root, send)
+            lock.unlink(missing_ok=True)
+        return ended, {}
+    except BadInput as error:
+        return {"done": "bad input", "reason": f"{socket.gethostname()}: {error}"}, {}
+
+
+def _check_data(cell: Cell) -> None:
+    """The data set may be a copy on this machine: it must be the one that was planned with."""
+    asked = cell.request
+    found = data.load(cell.stream, asked.data, cell.spec["image_size"], asked.cache, plugins=asked.plugins)[1]
+    if found != cell.spec["fingerprint"]:
+        raise BadInput(
+            f"the images in {asked.data} have the fingerprint {found[:16]}, where this was started they have "
+            f"{cell.spec['fingerprint'][:16]}: copy the data set anew, or give a folder that all machines see."
+        )
+
+
+def _in_place(job: Job) -> bool:
+    mark = job.root / ".lock" / "mark"
+    return mark.is_file() and mark.read_text() == job.mark
+
+
+def _ended_before(job: Job) -> dict | None:
+    """How the cell ended on a machine that was lost before it could say so; None if it has not."""
+    path = results.path_of(job.root, job.cell.spec)
+    if _digest(path) in ("", job.before):
+        return None
+    record = results.read(path)
+    if record["key"] != job.cell.key or record["status"] not in ("ok", "failed"):
+        return None
+    if record["status"] == "failed":
+        return {"done": "failed", "reason": record["reason"]}
+    return {"done": "ok", "seconds": _seconds(record)}
+
+
+def _seconds(record: dict) -> float:
+    """From its start to its end, resumed runs from their last start."""
+    times = [datetime.fromisoformat(record["environment"][name]) for name in ("started", "finished")]
+    return (times[1] - times[0]).total_seconds()
+
+
+def _apart(job: Job, send) -> tuple[dict, Files]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        ended = _run(job, Path(folder), send)
+        files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        return ended, {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def _run(job: Job, root: Path, send) -> dict:
+    """Run the cell in a process of its own, as at home: if it crashes, that is its result, and nobody tries again."""
+    ended = []
+
+    def hear(cell, event: dict) -> None:
+        if "done" in event:
+            ended.append(event)
+        else:
+            send(event)
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the server imports what this process can
+    given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+    with _no_main():
+        pool.run(
+            pool.server(), [job.cell], root, jobs=1, threads=job.threads, loggers=job.loggers, on_event=hear,
+            environment=given,
+        )  # fmt: skip
+    return ended[0]
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Hide the engine's own script: every process forked for a cell would import it again."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def receive(job: Job, files: Files) -> None:
+    """Write the files that came back; the cell's own last, so that it never stands for what is not there.
+
+    Raises:
+        BadInput: if the disk does not take them.
+    """
+    own = results.path_of(job.root, job.cell.spec)
+    for path in sorted((job.root / name for name in files), key=lambda path: path == own):
+        results.replace(path, files[str(path.relative_to(job.root))])
+    if files and str(own.with_suffix(".ckpt").relative_to(job.root)) not in files:
+        own.with_suffix(".ckpt").unlink(missing_ok=True)  # of an earlier run that was stopped

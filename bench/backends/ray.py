@@ -1,0 +1,133 @@
+"""On a Ray cluster: every cell is a task. Ray places it, and starts it again where its machine is lost."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray announces for its next version
+
+import ray
+from ray.exceptions import RayError
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import bench
+from bench.backends import node
+from bench.errors import BadInput
+
+RETRIES = 3  # times that a cell may lose its machine
+PAUSE = 0.5  # seconds between two looks at what the cells say
+
+
+def run(cells, options, on_event) -> None:
+    """Run all cells; if interrupted, cancel what has not ended and keep what has.
+
+    Raises:
+        BadInput: if there is no such cluster, or the results cannot be written.
+    """
+    jobs = node.jobs(cells, options)
+    with _connected(options.address or "auto"):
+        task, events = _task(options), _events()
+        sent = {}
+        try:
+            for number, (cell, job) in enumerate(zip(cells, jobs, strict=True)):
+                sent[task.remote(job, events, number)] = cell, job
+            while sent:
+                _look(sent, cells, events, on_event)
+        finally:
+            _stop(sent)
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would try for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _absent(address, error) from error
+
+
+def _absent(address: str, error: Exception) -> BadInput:
+    reason = str(error).strip().splitlines()[0]
+    return BadInput(
+        f"--address {address}: no Ray cluster there ({reason}): start one with `ray start --head`, "
+        "or use --address local for one on this machine only."
+    )
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    _check_address(address)
+    code = os.pathsep.join(filter(None, [str(Path(bench.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    try:
+        ray.init(
+            address, runtime_env={"env_vars": {"PYTHONPATH": code}}, log_to_driver=False, logging_level=logging.ERROR
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _absent(address, error) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _task(options):
+    """The task that runs a cell. What it raises is no reason to run it again; a lost machine is."""
+    needs = {"CPU": options.cpus_per_cell or options.threads, "GPU": options.gpus_per_cell or 0}
+    if not any(all(there.get("Resources", {}).get(kind, 0) >= n for kind, n in needs.items()) for there in _alive()):
+        print(f"no machine of the cluster has {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs: waiting for one")
+    return ray.remote(_cell).options(
+        num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_retries=RETRIES, retry_exceptions=False,
+        scheduling_strategy="SPREAD", name="cell",
+    )  # fmt: skip
+
+
+def _alive() -> list[dict]:
+    return [there for there in ray.nodes() if there["Alive"]]
+
+
+def _events() -> Queue:
+    """What the cells say, kept beside this process, so that it is not lost with any other machine."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
+def _cell(job: node.Job, events: Queue, number: int) -> tuple[dict, node.Files]:
+    return node.work(job, lambda event: events.put((number, event)))
+
+
+def _look(sent: dict, cells, events: Queue, on_event) -> None:
+    """Wait a moment; tell what the cells have said, and drop those that have ended from `sent`."""
+    ready, _ = ray.wait(list(sent), timeout=PAUSE)
+    for number, event in events.get_nowait_batch(events.qsize()):
+        on_event(cells[number], event)
+    for reference in ready:
+        cell, job = sent[reference]
+        event = _fetch(reference, job)
+        del sent[reference]
+        on_event(cell, event)
+
+
+def _fetch(reference, job: node.Job) -> dict:
+    """How a cell ended, its files written."""
+    try:
+        event, files = ray.get(reference)
+    except RayError as error:
+        return {"done": "died", "reason": str(error)}
+    node.receive(job, files)
+    return event
+
+
+def _stop(sent: dict) -> None:
+    """Keep what has come back and nobody has looked at yet; cancel the rest."""
+    ready, rest = ray.wait(list(sent), num_returns=len(sent), timeout=0) if sent else ([], [])
+    for reference in rest:
+        ray.cancel(reference, force=True)
+    with suppress(BadInput):
+        for reference in ready:
+            _fetch(reference, sent[reference][1])

@@ -1,0 +1,144 @@
+"""Under Slurm, by submitit: one array of jobs, a cell each. A job that runs out of time is queued again."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+from submitit.slurm.slurm import SlurmExecutor
+
+from bench.backends import node
+from bench.errors import BadInput
+
+MINUTES = 120
+PAUSE = 1.0  # seconds between two looks into the folder; submitit asks Slurm itself once a minute
+
+
+@dataclass
+class Post:
+    """What a cell says, on its way through the folder of the jobs: one line of JSON per event."""
+
+    path: Path
+    read: int = 0  # bytes
+
+    def __call__(self, event: dict) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def news(self) -> list[dict]:
+        """The events since the last call; a line that is still being written waits for the next."""
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self.read)
+            whole = file.read().rpartition(b"\n")[0]
+        self.read += len(whole) + bool(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+class Work(submitit.helpers.Checkpointable):
+    """Runs a cell in a job. Out of time, submitit queues it again; it then goes on at the next step."""
+
+    def __call__(self, job: node.Job, post: Post) -> tuple[dict, node.Files]:
+        return node.work(job, post)
+
+
+class Script(SlurmExecutor):
+    """Writes the script of the jobs, on any machine."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1
+
+    def text(self, cells: int) -> str:
+        """The script that would be given to sbatch for so many cells."""
+        if cells > 1:
+            self.parameters["map_count"] = cells
+        return self._make_submission_file_text(self._submitit_command_str, "dry-run")
+
+
+def run(cells, options, on_event, *, cluster: str = "slurm") -> None:
+    """Submit all cells and wait for them; if interrupted, cancel what has not ended.
+
+    Raises:
+        BadInput: if there is no Slurm here, or it refuses the jobs.
+    """
+    folder = _folder(options)
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = node.jobs(cells, options)
+    posts = [Post(folder / f"{cell.key}-{time.time_ns()}.events") for cell in cells]
+    waiting = dict(enumerate(zip(_submit(jobs, posts, options, cluster), cells, jobs, posts, strict=True)))
+    try:
+        while waiting:
+            time.sleep(PAUSE)
+            for number, parts in list(waiting.items()):
+                if _look(*parts, on_event):
+                    del waiting[number]
+    finally:
+        for submitted, *_ in waiting.values():
+            submitted.cancel()
+
+
+def _submit(jobs: list[node.Job], posts: list[Post], options, cluster: str) -> list[submitit.Job]:
+    try:
+        executor = submitit.AutoExecutor(_folder(options), cluster=cluster)
+        own = {f"slurm_{name}": value for name, value in _own(options, len(jobs)).items()}
+        executor.update_parameters(**_common(options), **own)
+        return executor.map_array(Work(), jobs, posts)
+    except (RuntimeError, FailedJobError, FailedSubmissionError) as error:
+        raise BadInput(
+            f"--backend slurm: the jobs were not submitted ({error}); --dry-run prints the script."
+        ) from error
+
+
+def script(cells: int, options) -> str:
+    """The script that `run` would give to sbatch for so many cells."""
+    executor = Script(_folder(options))
+    executor.update_parameters(**executor._convert_parameters(_common(options)), **_own(options, cells))
+    return executor.text(cells)
+
+
+def _folder(options) -> Path:
+    return (options.slurm_folder or Path("logs")).resolve()
+
+
+def _common(options) -> dict:
+    """What submitit names alike everywhere."""
+    gpus = {"gpus_per_node": int(options.gpus_per_cell)} if options.gpus_per_cell else {}
+    cpus = -int(-(options.cpus_per_cell or options.threads) // 1)
+    return {"name": "bench", "timeout_min": options.time or MINUTES, "cpus_per_task": cpus} | gpus
+
+
+def _own(options, cells: int) -> dict:
+    """What only Slurm knows."""
+    partition = {"partition": options.partition} if options.partition else {}
+    more = {"additional_parameters": _more(options.sbatch)} if options.sbatch else {}
+    return {"array_parallelism": options.jobs or cells} | partition | more
+
+
+def _more(texts: list[str]) -> dict:
+    if bad := [text for text in texts if "=" not in text]:
+        raise BadInput(f"--sbatch {bad[0]!r} is not OPTION=VALUE, as in --sbatch account=lab.")
+    return dict(text.lstrip("-").split("=", 1) for text in texts)
+
+
+def _look(submitted: submitit.Job, cell, job: node.Job, post: Post, on_event) -> bool:
+    """Tell what a cell has said since the last look; returns whether it has ended."""
+    ended = submitted.done()
+    for event in post.news():
+        on_event(cell, event)
+    if ended:
+        on_event(cell, _result(submitted, job))
+    return ended
+
+
+def _result(submitted: submitit.Job, job: node.Job) -> dict:
+    """How a cell ended, its files written."""
+    try:
+        event, files = submitted.result()
+    except (UncompletedJobError, FailedJobError) as error:
+        return {"done": "died", "reason": str(error)}
+    node.receive(job, files)
+    return event

@@ -1,0 +1,256 @@
+"""Cells elsewhere: on a Ray cluster of three machines of which one is lost, under Slurm, and what comes back."""
+
+import json
+import threading
+import time
+from itertools import product
+from pathlib import Path
+from trace import Traces
+
+import psutil
+import pytest
+
+from bench import backends, cli, pool, results, session
+from bench.backends import node
+from bench.errors import BadInput
+
+MEMORY = 100 * 2**20  # of each object store
+
+
+@pytest.fixture
+def traces(tmp_path):
+    return Traces(tmp_path)
+
+
+def command(traces, seeds: str, *more: str) -> list[str]:
+    quick = ("--set", "autoencoder.epochs=1", "--scenario", "mini.yaml", "--plugin", str(traces.method))
+    return ["run", "--methods", "trace", "--detectors", "autoencoder", *quick, "--seeds", seeds, *more]
+
+
+def planned(traces, seeds: str, *more: str):
+    """The cells of a command, and its options."""
+    options = cli.parser().parse_args(command(traces, seeds, *more))
+    results.check(options.results)
+    return session._plan(options), options
+
+
+def until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three Ray nodes with a CPU each."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    machine = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=machine)
+    for _ in range(2):
+        cluster.add_node(**machine)
+    yield cluster
+    cluster.shutdown()
+
+
+def raylet(machine) -> int:
+    return machine.all_processes["raylet"][0].process.pid
+
+
+def test_a_lost_machine_loses_nothing_and_runs_nothing_twice(bench, traces, cluster):
+    victim = max(cluster.worker_nodes, key=raylet)
+    traces.hold(f"machine {raylet(victim)}")
+
+    def kill():
+        until(lambda: traces.left("held"))
+        cluster.remove_node(victim, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    again = command(traces, "0,1,2,3,7", "--backend", "ray", "--address", cluster.address)
+    code, output = bench(*again)
+    killer.join()
+    assert code == 1 and "4 cells ran, 1 failed" in output
+    assert "was lost with its machine" in output and "goes on at step 2 of 2" in output
+    assert traces.left("done") == list(product(range(4), range(2)))  # each step of each cell once, the lost one's too
+    begun = traces.left("begun")
+    lost = set(traces.left("held"))
+    assert begun == sorted([*product(range(4), range(2)), *lost, (7, 0)])  # who fails by himself is not tried again
+    found = {path.stem: cell["status"] for path, cell in results.scan(Path("results"))}
+    assert found == {f"seed-{seed}": "ok" for seed in range(4)} | {"seed-7": "failed"}
+    code, output = bench(*again)
+    assert code == 0 and "5 were finished before" in output
+    assert traces.left("begun") == begun
+
+
+def test_a_stopped_run_cancels_what_runs_and_keeps_what_is_done(bench, traces, cluster):
+    cells, options = planned(traces, "1", "--backend", "ray", "--address", cluster.address)
+    traces.hold("seed 1")
+
+    def stop(cell, event):
+        if "step" in event:
+            until(lambda: traces.left("held"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backends.find(options).run(cells, options, stop)
+    (process,) = traces.processes()
+    until(lambda: not psutil.pid_exists(process))
+    found = results.read(results.path_of(options.results, cells[0].spec))
+    assert found["status"] == "partial" and len(found["matrices"]["image_auroc"]) == 1
+
+
+def test_a_cluster_that_is_not_there_is_told(bench, traces):
+    pytest.importorskip("ray")
+    code, output = bench(*command(traces, "0", "--backend", "ray", "--address", "127.0.0.1:1"))
+    assert code == 2 and "--address 127.0.0.1:1: no Ray cluster there" in output
+
+
+def test_jobs_of_slurm_run_cells(bench, traces):
+    pytest.importorskip("submitit")
+    cells, options = planned(traces, "0,7", "--backend", "slurm", "--time", "5")
+    heard = []
+    backends.find(options).run(
+        cells, options, lambda cell, event: heard.append((cell.spec["seed"], event)), cluster="local"
+    )
+    events = [[event for seed, event in heard if seed == number] for number in (0, 7)]
+    assert [next(iter(event)) for event in events[0]] == ["start", "epoch", "step", "epoch", "step", "done"]
+    assert [event.get("done") for event in events[1]] == [None, "failed"]
+    assert traces.left("done") == [(0, 0), (0, 1)]
+    assert [results.read(path)["status"] for path in sorted(Path("results").rglob("seed-*.json"))] == ["ok", "failed"]
+
+
+def test_the_script_for_slurm_says_what_was_asked_for(bench, traces):
+    pytest.importorskip("submitit")
+    asked = (
+        "--partition",
+        "big",
+        "--time",
+        "90",
+        "--gpus-per-cell",
+        "2",
+        "--cpus-per-cell",
+        "4",
+        "--sbatch",
+        "account=lab",
+    )
+    code, output = bench(*command(traces, "0,1,2", "--backend", "slurm", "--jobs", "2", *asked, "--dry-run"))
+    assert code == 0 and not list(Path("results").rglob("seed-*.json"))
+    wanted = ("partition=big", "time=90", "gpus-per-node=2", "cpus-per-task=4", "array=0-2%2", "account=lab")
+    assert {f"#SBATCH --{line}" for line in wanted} <= set(output.splitlines())
+    assert "-m submitit.core._submit" in output
+    code, output = bench(*command(traces, "0", "--backend", "slurm", *asked, "--dry-run"))
+    assert code == 0 and "--array" not in output
+
+
+def test_no_slurm_here_is_told(bench, traces, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", "")
+    code, output = bench(*command(traces, "0", "--backend", "slurm"))
+    assert code == 2 and "the jobs were not submitted" in output and "--dry-run" in output
+
+
+def test_news_of_a_line_half_written_wait(tmp_path):
+    slurm = pytest.importorskip("bench.backends.slurm")
+    post = slurm.Post(tmp_path / "events")
+    assert post.news() == []
+    post({"epoch": 1})
+    with post.path.open("a") as file:
+        file.write(json.dumps({"epoch": 2})[:5])
+    assert post.news() == [{"epoch": 1}]
+    with post.path.open("a") as file:
+        file.write(json.dumps({"epoch": 2})[5:] + "\n")
+    assert post.news() == [{"epoch": 2}] and post.news() == []
+
+
+@pytest.fixture
+def job(bench, traces):
+    cells, options = planned(traces, "0", "--keep")
+    return node.jobs(cells, options)[0]
+
+
+def test_where_the_results_are_out_of_sight_the_files_are_sent(job, traces):
+    path = results.path_of(job.root, job.cell.spec)
+    mark = job.root / ".lock" / "mark"
+    mark.rename(mark.with_name("elsewhere"))
+    heard = []
+    ended, files = node.work(job, heard.append)
+    assert ended["done"] == "ok" and [event["step"] for event in heard if "step" in event and "start" not in event] == [
+        1,
+        2,
+    ]
+    assert not path.exists()
+    path.parent.mkdir(parents=True)
+    path.with_suffix(".ckpt").write_text("of a run that was stopped")
+    node.receive(job, files)
+    assert results.read(path)["status"] == "ok"
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "seed-0.json", "seed-0.scores.npz", "seed-0.step-0.ckpt", "seed-0.step-1.ckpt",
+    ]  # fmt: skip
+
+
+def test_a_cell_that_ended_before_it_could_say_so_is_not_run_again(job, traces, monkeypatch):
+    assert node.work(job, print)[0]["done"] == "ok"
+    begun = traces.left("begun")
+    ended, files = node.work(job, print)
+    assert ended["done"] == "ok" and ended["seconds"] >= 0 and not files
+    assert traces.left("begun") == begun
+    assert not list((job.root / ".lock").glob("*.lock"))
+
+
+def test_a_cell_that_is_to_be_run_again_is(job, traces):
+    node.work(job, print)
+    for file in traces.folder.glob("done-*"):  # of this same process: they would be overwritten
+        file.unlink()
+    again = node.jobs([job.cell], cli.parser().parse_args(command(traces, "0", "--redo", "all")))[0]
+    assert node.work(again, print)[0]["done"] == "ok"
+    assert traces.left("done") == [(0, 0), (0, 1)]
+
+
+def test_other_images_on_a_machine_are_refused(job):
+    job.cell.spec["fingerprint"] = "0" * 64
+    ended, files = node.work(job, print)
+    assert ended["done"] == "bad input" and "fingerprint" in ended["reason"] and not files
+
+
+def test_a_process_that_dies_is_a_result(job, monkeypatch):
+    died = {"done": "died", "reason": "exit code -9"}
+    monkeypatch.setattr(pool, "run", lambda *_, on_event, **__: on_event(job.cell, died))
+    assert node.work(job, print) == (died, {})
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        (("--partition", "big"), "--partition belongs to --backend slurm; this run has --backend local"),
+        (("--backend", "ray", "--time", "5"), "--time belongs to --backend slurm"),
+        (("--gpus-per-cell", "1"), "--gpus-per-cell belongs to --backend ray or --backend slurm"),
+        (("--backend", "slurm", "--gpus-per-cell", "0.5"), "Slurm gives whole GPUs"),
+        (("--backend", "slurm", "--gpus-per-cell", "-1"), "not negative"),
+        (("--backend", "ray", "--jobs", "2"), "--jobs is for this machine and for Slurm"),
+        (("--backend", "ray", "--audit"), "--backend local"),
+        (("--backend", "ray", "--device", "cuda"), "add --gpus-per-cell"),
+        (("--backend", "ray", "--device", "cpu", "--gpus-per-cell", "1"), "idle"),
+        (("--backend", "slurm", "--sbatch", "account", "--dry-run"), "OPTION=VALUE"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_options_that_do_not_go_together_are_refused(bench, traces, wrong, says):
+    code, output = bench(*command(traces, "0", *wrong))
+    assert code == 2 and says in output and output.count("\n") == 1
+
+
+def test_a_package_that_is_missing_is_told(monkeypatch):
+    monkeypatch.setitem(backends.PACKAGES, "ray", "no_such_package")
+    options = cli.parser().parse_args(["run", "--methods", "all", "--backend", "ray"])
+    with pytest.raises(BadInput, match=r"no_such_package.*pip install"):
+        backends.find(options)
+
+
+def test_gpus_asked_for_are_used_without_one_here():
+    base = ["run", "--methods", "all", "--backend", "ray"]
+    devices = [backends.device(cli.parser().parse_args([*base, *more])) for more in ((), ("--gpus-per-cell", "0.5"))]
+    assert devices == ["cpu", "cuda"]
+    assert backends.device(cli.parser().parse_args(base[:3])) is None
