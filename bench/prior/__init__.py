@@ -30,8 +30,8 @@ class Size:
 
     products: int = 1200
     views: int = 8  # pictures of each
-    autoencoder: int = 4000  # batches
-    denoiser: int = 9000
+    autoencoder: int = 2500  # batches
+    denoiser: int = 5000
     known: int = 128  # products whose names stay in the vocabulary
 
 

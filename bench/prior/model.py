@@ -4,10 +4,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SIZE = 64  # px
-CHANNELS, PLACES = 4, 16  # of the latents (4, 16, 16): fine textures need short ways
+CHANNELS, PLACES = 8, 16  # of the latents (8, 16, 16): with 4 channels colours are lost, with places of 8 px textures
 LENGTH, WIDTH = 12, 64  # text tokens, and numbers in each
 WORDS = 4  # that name a product
-ROW, FACES = 64, 32  # numbers of an encoded mask that become so many features; their tokens have WIDTH numbers
+ROW, FACES = 128, 32  # numbers of an encoded mask that become so many features; their tokens have WIDTH numbers
 MARK, ANY = "*", "product"  # stands for the name of a product, and is the name of any
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", MARK, ANY)
 ARTICLES = ("a", "photo", "of")
@@ -53,6 +53,7 @@ def _vae():
     return AutoencoderKL(
         block_out_channels=(16, 32, 48), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=CHANNELS,
         up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1, norm_num_groups=1, sample_size=SIZE,
+        mid_block_add_attention=False,
     )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def _unet():
 
 
 class Namer(nn.Module):
-    """Latents (B, 4, 16, 16) of a picture to the words (B, 4, 64) that name its product.
+    """Latents (B, 8, 16, 16) of a picture to the words (B, 4, 64) that name its product.
 
     It stands for the search for pseudo-words while the prior is trained, and is thrown away after (the idea of an
     encoder for textual inversion is that of Gal et al., arXiv:2302.12228): a prior that has seen many names of one
