@@ -86,6 +86,7 @@ def test_a_lost_machine_loses_nothing_and_runs_nothing_twice(bench, traces, clus
 
 
 def test_a_stopped_run_cancels_what_runs_and_keeps_what_is_done(bench, traces, cluster):
+    cluster.wait_for_nodes()  # until the lost one is known to be lost: this process may take it for its own
     cells, options = planned(traces, "1", "--backend", "ray", "--address", cluster.address)
     traces.hold("seed 1")
 

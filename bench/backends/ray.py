@@ -98,7 +98,15 @@ def _events() -> Queue:
 
 
 def _cell(job: node.Job, events: Queue, number: int) -> tuple[dict, node.Files]:
-    return node.work(job, lambda event: events.put((number, event)))
+    """Run a cell on this machine. What it says is not waited for: Ray lends the CPUs of a task that waits."""
+    said = []
+
+    def send(event: dict) -> None:
+        said[:] = [events.actor.put.remote((number, event))]
+
+    ended = node.work(job, send)
+    ray.get(said)  # they arrive in order, and so before the end
+    return ended
 
 
 def _look(sent: dict, cells, events: Queue, on_event) -> None:
