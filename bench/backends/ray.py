@@ -93,7 +93,7 @@ def _alive() -> list[dict]:
 
 def _events() -> Queue:
     """What the cells say, kept beside this process, so that it is not lost with any other machine."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
