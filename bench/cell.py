@@ -48,6 +48,8 @@ class Spec(TypedDict):
     metric_version: int
     variant: str  # "option=value,..." for what the user changed, "" for the defaults; part of the file's path
     external: NotRequired[External]  # of a submission
+    # Evaluated after every so many steps and after the last; 0: after the last only; absent: after each.
+    eval_every: NotRequired[int]
 
 
 class Threshold(TypedDict):
@@ -121,7 +123,8 @@ class Cell(TypedDict):
     capabilities: list[Capability]  # what the method declares beyond the rules
     status: Status
     reason: str  # traceback of a failed cell, sentence of a skipped one, else ""
-    # metric -> R: rows = after step t, columns = classes; NaN = not evaluated. Beside the metrics there is "raw_error"
+    # metric -> R: rows = after step t, columns = classes; NaN = not evaluated (in the file null, or [] for a whole row;
+    # `bench.results.read` fills both). Beside the metrics there is "raw_error"
     # where the detector has one (`Detector.raw_error`): mean over normal test images, lower is better.
     matrices: dict[str, list[Numbers]]
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
