@@ -49,6 +49,8 @@ class Spec(TypedDict):
     metric_version: int
     variant: str  # "option=value,..." for what the user changed, "" for the defaults; part of the file's path
     external: NotRequired[External]  # of a submission
+    # Evaluated after every so many steps and after the last; 0: after the last only; absent: after each.
+    eval_every: NotRequired[int]
 
 
 class Threshold(TypedDict):
@@ -125,10 +127,10 @@ class Cell(TypedDict):
     tuned_on: NotRequired[list[str]]  # on what settings in use were tuned, as `TUNED_ON` of method and detector tells
     status: Status
     reason: str  # traceback of a failed cell, sentence of a skipped one, else ""
-    # metric -> R: rows = after step t, columns = classes; NaN = not evaluated. Beside the metrics there are
-    # "map_max_image_auroc", the image AUROC of the maximum of each map (absent from files of before it was kept, and
-    # from submissions without maps), and "raw_error" where the detector has one (`Detector.raw_error`): mean over
-    # normal test images, lower is better.
+    # metric -> R: rows = after step t, columns = classes; NaN = not evaluated (in the file null, or [] for a whole row;
+    # `bench.results.read` fills both). Beside the metrics there are "map_max_image_auroc", the image AUROC of the
+    # maximum of each map (absent from files of before it was kept, and from submissions without maps), and "raw_error"
+    # where the detector has one (`Detector.raw_error`): mean over normal test images, lower is better.
     matrices: dict[str, list[Numbers]]
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
     threshold: Threshold

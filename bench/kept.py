@@ -91,6 +91,7 @@ def _request(spec: dict, options) -> Request:
         overrides={spec["method"]: spec["method_config"]} | {spec["detector"]: spec["detector_config"]},
         plugins=tuple(options.plugin),
         cache=options.cache,
+        eval_every=spec.get("eval_every", 1),
     )
 
 

@@ -83,6 +83,8 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
         "metric_version": METRIC_VERSION,
         "variant": _variant(method, detector, chosen, request),
     }
+    if rarely := _evaluated(chosen, request):
+        spec["eval_every"] = rarely[0]
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
     skip = _skip(method, detector)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
@@ -102,11 +104,20 @@ def _variant(method, detector, chosen, request: Request) -> str:
     """What the user changed from the scenario's defaults, readable: it names the result folder."""
     parts = [config.variant(request.overrides, dict.fromkeys((method.name, detector.name)))]
     parts += [f"image_size={request.image_size}"] if request.image_size not in (None, chosen.image_size) else []
+    parts += [f"eval={every or 'final'}" for every in _evaluated(chosen, request)]
     parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
     if detector.declared["BACKBONE"]:
         parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []
         parts += [f"weights={Path(request.weights).stem}"] if request.weights else []
     return ",".join(part for part in parts if part)
+
+
+def _evaluated(chosen, request: Request) -> tuple[int, ...]:
+    """(how many steps lie between two evaluations,), 0 where only the last step has one; () where every step has."""
+    every, steps = request.eval_every, len(chosen.steps)
+    if steps == 1 or every == 1:
+        return ()
+    return (every if every < steps else 0,)
 
 
 def _skip(method: registry.Entry, detector: registry.Entry) -> str:

@@ -55,10 +55,12 @@ class Watch:
 
     def _step(self, cell, event: dict) -> None:
         self.steps[cell.name] = event["step"]
-        self.progress.update(self.bars[cell.name], completed=event["step"], note=f"AUROC {event['image_auroc']:.3f}")
+        evaluated = cell.evaluated_after(event["step"] - 1)
+        said = f"AUROC {event['image_auroc']:.3f}" if evaluated else "not evaluated"
+        self.progress.update(self.bars[cell.name], completed=event["step"], note=said)
         if not self.live:
-            steps = len(cell.stream.steps)
-            self._line(f"{cell.name}: step {event['step']}/{steps}, image AUROC {event['image_auroc']:.3f}")
+            said = f"image {said}" if evaluated else said
+            self._line(f"{cell.name}: step {event['step']}/{len(cell.stream.steps)}, {said}")
 
     def _end(self, cell, event: dict) -> None:
         self.ended.setdefault(event["done"], []).append((cell, event.get("reason", "")))

@@ -54,6 +54,7 @@ class Request:
     cache: Path = Path(".cache")
     keep: bool = False  # the state after every step, for `bench figure`
     save_maps: bool = False  # anomaly maps beside the scores, for `bench score`
+    eval_every: int = 1  # evaluate after every so many steps and after the last; 0: after the last only
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Cell:
     @property
     def key(self) -> str:
         return results.key_of(self.spec)
+
+    def evaluated_after(self, step: int) -> bool:
+        """Whether the test images are shown after `step` (from 0)."""
+        every, done = self.spec.get("eval_every", 1), step + 1
+        return done == len(self.stream.steps) or (every > 0 and done % every == 0)
 
     @property
     def name(self) -> str:

@@ -101,7 +101,8 @@ def tabulate(held: stored.Stored, stream: Stream, truth: Truth) -> Rows:
     """All rows from all that was stored."""
     rows = Rows(stream, truth)
     for step in range(held.steps):
-        rows.enter(step, held.judged(step, stream.classes), held.calibration.get(step))
+        if judged := held.judged(step, stream.classes):
+            rows.enter(step, judged, held.calibration.get(step))
     return rows
 
 

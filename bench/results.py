@@ -85,7 +85,16 @@ def write(root: Path, cell: Cell) -> Path:
 
 def rewrite(path: Path, cell: Cell) -> None:
     """Replaces a cell file where it lies, in one move."""
-    replace(path, _text(plain(cell)))
+    replace(path, _text(_folded(plain(cell))))
+
+
+def _folded(cell: dict) -> dict:
+    """Rows of R without a number as []: over a long stream they would be most of the file."""
+    matrices = {
+        name: [row if any(value is not None for value in row) else [] for row in matrix]
+        for name, matrix in cell["matrices"].items()
+    }
+    return cell | {"matrices": matrices}
 
 
 def _text(cell: dict) -> str:
@@ -139,6 +148,9 @@ def read(path: Path) -> Cell:
         raise BadInput(f"{path} is not a cell file ({fault}): delete it, or run again with --redo all") from error
     for part in cell.keys() & set(NUMERIC):
         cell[part] = _nan_for_null(cell[part])
+    width = len(cell["spec"]["classes"])
+    for matrix in cell["matrices"].values():
+        matrix[:] = [row or [math.nan] * width for row in matrix]
     return cell
 
 
@@ -160,7 +172,7 @@ def _validate(cell: dict) -> None:
     steps = len(cell["spec"]["steps"])
     for metric, matrix in cell["matrices"].items():
         short = len(matrix) < steps and cell["status"] == "ok"
-        if short or len(matrix) > steps or any(len(row) != width for row in matrix):
+        if short or len(matrix) > steps or any(row and len(row) != width for row in matrix):
             raise ValueError(f"{metric} is not a matrix of {steps} steps × {width} classes")
 
 
@@ -214,6 +226,13 @@ def lock(root: Path) -> Iterator[None]:
 
 def plain(value: Any) -> Any:
     """JSON types only: arrays as lists, NaN and infinities as null."""
+    if getattr(value, "ndim", 0) and value.dtype.kind == "f":
+        finite = abs(value) < math.inf
+        if finite.all():
+            return value.tolist()
+        value = value.astype(object)
+        value[~finite] = None
+        return value.tolist()
     if hasattr(value, "tolist"):  # NumPy arrays and scalars
         value = value.tolist()
     if isinstance(value, dict):

@@ -12,13 +12,14 @@ import numpy as np
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import checkpoint, cost, data, energy, results, sentry, stored
+from bench import checkpoint, cost, data, energy, results, segments, sentry, stored
 from bench.assembly import build
 from bench.benchmark import benchmark, mixed
 from bench.cell import PER_STEP, SCHEMA
 from bench.environment import environment, make_deterministic, seed_everything, seed_for
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
+from bench.pace import Pace
 from bench.quality import Quality
 from bench.request import Cell
 
@@ -70,6 +71,7 @@ class Run:
         self.ledger = {name: [] for name in PER_STEP}
         self.notes: dict[str, list[float]] = {}
         self.latency: dict = {}
+        self.pace = Pace()
 
     @property
     def path(self) -> Path:
@@ -82,17 +84,18 @@ class Run:
 
     def resume(self) -> int:
         """Return the step to start with, everything before it restored: detector, plugins, record and scores."""
-        held = stored.held(self.scores, self.hash, self.cell.request.save_maps)
+        held = segments.held(self.scores, self.hash, self.cell.request.save_maps)
         step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.key, self.strategy, at_most=held)
         if saved:
             self.ledger = saved["cost"]
             self.notes = saved.get("notes", {})
-            self.evaluation.rows.restore(saved["evaluation"])
-        stored.cut(self.scores, step)
+            for earlier, row in segments.rows(self.scores, step):
+                self.evaluation.rows.put(earlier, row)
+        segments.cut(self.scores, step)
         return step
 
     def step(self, t: int) -> None:
-        """Train on step `t`, evaluate all classes seen, save."""
+        """Train on step `t`, evaluate all classes seen where the cell is evaluated then, save."""
         experiences = self.benchmark.train_stream
         ahead = "reads_ahead" in self.cell.capabilities
         self.evaluation.row = t
@@ -105,7 +108,7 @@ class Run:
         self.gate.open_steps = range(0)
         self.gpu.sample()
         with (testing := cost.Stopwatch(self.device)).running():
-            evaluated = self._evaluate(t)
+            evaluated = self._evaluate(t) if self.cell.evaluated_after(t) else self._pass(t)
         self._note(training.lap(), spent, testing.lap(), evaluated)
         self._save(t)
 
@@ -128,8 +131,13 @@ class Run:
             self.evaluation.take(rows)
             # With the task given at test time only the class evaluated last is still in place.
             self.evaluation.canary(self.strategy, seen[-1:] if told else seen)
-        stored.append(self.scores, self.hash, t, self.evaluation.enter())
+        arrays = self.evaluation.enter()
+        segments.write(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t))
         return len(rows)
+
+    def _pass(self, t: int) -> int:
+        segments.write(self.scores, self.hash, t, {}, {})
+        return 0
 
     def _note(self, train_s: float, train_cpu_s: float, eval_s: float, eval_images: int) -> None:
         carried = sum(cost.carried_bytes(plugin.state_dict()) for plugin in self.strategy.methods)
@@ -150,19 +158,23 @@ class Run:
         values = self.evaluation.rows.of_step(t)
         for logger in self.loggers:
             logger.log_metrics([MetricValue(self, name, value, t) for name, value in values.items()])
-        self.emit({"step": t + 1, "image_auroc": float(np.nanmean(self.evaluation.rows.matrices["image_auroc"][t]))})
-        saved = {"cost": self.ledger, "notes": self.notes, "evaluation": results.plain(self.evaluation.rows.record())}
+        evaluated = self.cell.evaluated_after(t)
+        mean = np.nanmean(self.evaluation.rows.matrices["image_auroc"][t]) if evaluated else math.nan
+        self.emit({"step": t + 1, "image_auroc": float(mean)})
+        saved = {"cost": self.ledger, "notes": self.notes}
         checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, saved)
         if self.cell.request.keep:
             checkpoint.keep(self.path.with_suffix(".ckpt"), results.kept(self.path, t))
-        results.write(self.root, self.record("partial"))
+        self.pace.write(lambda: results.write(self.root, self.record("partial")))
 
     def finish(self) -> None:
         """Time single predictions, write the finished cell, drop the checkpoint."""
         self.strategy.model.eval()
         self.latency = cost.latency(self.strategy.model.predict, self.cell.spec["image_size"], self.device)
+        segments.join(self.scores, self.hash, len(self.cell.stream.steps))
         results.write(self.root, self.record("ok"))
         self.path.with_suffix(".ckpt").unlink(missing_ok=True)
+        segments.drop(self.scores)
 
     def record(self, status: str, reason: str = "") -> dict:
         """The cell file as it stands now."""

@@ -65,12 +65,26 @@ class Rows:
             "routing_accuracy": None if np.isnan(self.routing).all() else self.routing,
         }
 
-    def restore(self, record: dict) -> None:
-        """Take back what `record` returned, as arrays or lists."""
-        for part in ("matrices", "pooled", "threshold"):
-            getattr(self, part).update({name: np.array(rows, float) for name, rows in record[part].items()})
-        if record["routing_accuracy"] is not None:
-            self.routing = np.array(record["routing_accuracy"], float)
+    def row(self, step: int) -> dict[str, np.ndarray]:
+        """All numbers of `step`, named `part.name`, as `put` takes them back: (classes,) of a matrix, else ()."""
+        parts = {part: getattr(self, part) for part in ("matrices", "pooled", "threshold")}
+        parts["routing"] = {"": self.routing}
+        return {f"{part}.{name}": np.array(rows[step]) for part, all_ in parts.items() for name, rows in all_.items()}
+
+    def put(self, step: int, row: Mapping[str, np.ndarray]) -> None:
+        """Take back what `row` returned."""
+        for key, values in row.items():
+            part, _, name = key.partition(".")
+            if part == "routing":
+                self.routing[step] = values
+            elif part == "matrices":
+                self._matrix(name)[step] = values
+            else:
+                getattr(self, part)[name][step] = values
+
+    def _matrix(self, name: str) -> np.ndarray:
+        """R of a metric; a new one where it is not always there."""
+        return self.matrices.setdefault(name, np.full((len(self.stream.steps), len(self.stream.classes)), np.nan))
 
     def enter(self, step: int, judged: Mapping[int, Judged], calibration: np.ndarray | None) -> None:
         """Fill the rows of `step` from all classes seen (column -> what was said of its test images).
@@ -103,10 +117,6 @@ class Rows:
             for metric, R in self.matrices.items()
             if not np.isnan(R[step, c])
         }
-
-    def _matrix(self, name: str) -> np.ndarray:
-        """R of a metric; a new one where it is not always there."""
-        return self.matrices.setdefault(name, np.full_like(self.matrices["image_auroc"], np.nan))
 
     def _of_class(self, column: int, judged: Judged) -> dict[str, float]:
         values = image_metrics(judged.score, self.truth.labels[column])

@@ -12,6 +12,8 @@ from bench.errors import BadInput
 from bench.leaderboard.summary import figures, learned_at
 
 MISSING = "—"
+WIDE = 30  # classes; more columns than that are no table any more
+EVERY_ROW = "the scores after every step"
 
 
 def show(cell: str, root: Path = Path("results")) -> str:
@@ -76,16 +78,33 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _matrices(cell: Cell) -> Iterator[str]:
-    """R of each metric: rows = after step, columns = classes; the last column is the mean of the classes seen."""
+    """R of each metric: rows = after step, columns = classes; the last column is the mean of the classes seen.
+
+    Steps after which nothing was evaluated have no line. Of more than `WIDE` classes there is a line for each instead.
+    """
     classes, learned = cell["spec"]["classes"], learned_at(cell)
     for metric, matrix in cell["matrices"].items():
-        lines = []
-        for step, row in enumerate(matrix):
-            seen = [value for value, since in zip(row, learned, strict=True) if since <= step]
-            mean = _number(sum(seen) / len(seen) if seen else None)
-            lines.append([f"after step {step}", *map(_number, row), mean])
-        if any(math.isfinite(value) for row in matrix for value in row):
-            yield f"{metric}{_raw(metric, matrix, learned)}\n{_grid(['', *classes, 'seen so far'], lines)}"
+        rows = [(step, row) for step, row in enumerate(matrix) if any(map(math.isfinite, row))]
+        if rows:
+            layout = _tall if len(classes) > WIDE else _square
+            yield f"{metric}{_raw(metric, matrix, learned)}\n{layout(classes, rows, learned)}"
+
+
+def _square(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int]) -> str:
+    lines = []
+    for step, row in rows:
+        seen = [value for value, since in zip(row, learned, strict=True) if since <= step]
+        lines.append([f"after step {step}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
+    return _grid(["", *classes, "seen so far"], lines)
+
+
+def _tall(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int]) -> str:
+    by_step, (last, final) = dict(rows), rows[-1]
+    lines = []
+    for column, (name, since) in enumerate(zip(classes, learned, strict=True)):
+        just_learned = by_step[since][column] if since in by_step else None
+        lines.append([name, str(since), _number(just_learned), _number(final[column])])
+    return _grid(["class", "learned in step", "just learned", f"after step {last}"], lines)
 
 
 def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
@@ -112,7 +131,8 @@ def _forgetting(cell: Cell) -> str:
     lines = []
     for name, definition in matrix.ALL.items():
         numbers = [values[name] for values in found]
-        lacks = f"needs {definition.needs}; " if definition.needs and all(map(math.isnan, numbers)) else ""
+        needs = definition.needs or (EVERY_ROW if "eval_every" in cell["spec"] else "")
+        lacks = f"not defined: needs {needs}; " if needs and all(map(math.isnan, numbers)) else ""
         lines.append([name, *map(_number, numbers), definition.formula, lacks + definition.source])
     text = tabulate(lines, ["", *shown, "formula", "source"], tablefmt="simple", disable_numparse=True)
     return f"From R; worked by hand in docs/definitions.md\n{text}"

@@ -8,6 +8,7 @@ run would treat them as independent, and would give intervals that are too narro
 
 import math
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -40,17 +41,22 @@ def interval(values, orders: Sequence[Hashable] | None = None, level: float = LE
         raise ValueError(f"values have shape {values.shape}, orders {len(orders)}; (runs, classes) and (runs,) needed")
     if not values.size or np.isnan(values).any():
         return Interval(math.nan, math.nan, math.nan)
-    groups = [np.flatnonzero([order == name for order in orders]) for name in dict.fromkeys(orders)]
-    mean = float(np.mean([values[group].mean() for group in groups]))
+    groups = [tuple(i for i, order in enumerate(orders) if order == name) for name in dict.fromkeys(orders)]
+    mean = float(np.mean([values[list(group)].mean() for group in groups]))
     if values.size == 1:
         return Interval(mean, math.nan, math.nan)
-    rng = np.random.default_rng(0)
-    weights = _run_weights(rng, groups, len(values), rounds)
-    width = values.shape[1]
-    classes = rng.multinomial(width, np.full(width, 1 / width), rounds) / width
+    weights, classes = _draws(tuple(groups), *values.shape, rounds)
     means = np.einsum("br,rc,bc->b", weights, values, classes, optimize=True)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
+
+
+@lru_cache(maxsize=8)  # a table asks for the same ones row by row
+def _draws(groups: tuple[tuple[int, ...], ...], runs: int, width: int, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """The weights (rounds, runs) and (rounds, width) of what is drawn again; they do not depend on the values."""
+    rng = np.random.default_rng(0)
+    weights = _run_weights(rng, groups, runs, rounds)
+    return weights, rng.multinomial(width, np.full(width, 1 / width), rounds) / width
 
 
 def _run_weights(rng, groups, runs: int, rounds: int) -> np.ndarray:

@@ -9,13 +9,14 @@
     step-0/bottle/peaks         (n,)       float32  maximum of each map; no part of a submission
     step-0/bottle/routes        (n,)       int32    step that each image was assigned to, where a method routes
     step-0/calibration          (m,)       float32  scores of normal training images of the step: they set the threshold
+
+A step that was not evaluated (`bench run --eval-every`, `--eval-final`) has no entry.
 """
 
 import os
 import re
-import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,57 +152,21 @@ def split(entry: str) -> tuple[int, str, str]:
     return int(found[1]), found[2] or "", found[3]
 
 
-def held(path: Path, run: int, maps: bool) -> int:
-    """How many steps of this very run `path` holds, with maps or without; 0 if it is absent, broken or another's."""
-    if not path.is_file():
-        return 0
-    try:
-        found = read(path)
-    except BadInput:
-        return 0
-    return found.steps if found.run == run and bool(found.scales) == maps else 0
-
-
-def cut(path: Path, steps: int) -> None:
-    """Leave the first `steps` steps: what a killed run had stored beyond its checkpoint is made again."""
-    if not steps or not path.is_file():
-        path.unlink(missing_ok=True)
-        return
-    with Archive(path) as archive:
-        kept = [entry for entry in archive.entries if split(entry)[0] < steps]
-        if len(kept) == len(archive.entries):
-            return
-        with _replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-            for entry in kept:
-                _add(file, entry, archive.read(entry))
-
-
-def append(path: Path, run: int, step: int, arrays: dict[str, np.ndarray]) -> None:
-    """Add the arrays of a step, named as above without their `step-K/`; the file is replaced whole or not at all.
+def write(path: Path, arrays: Iterable[tuple[str, np.ndarray]], *, compress: bool = True) -> None:
+    """Write (full name, array) pairs as they come; the file is replaced whole or not at all.
 
     Raises:
         BadInput: if the disk does not take it.
     """
-    with _replacing(path) as temporary:
-        if step:
-            shutil.copyfile(path, temporary)
-        with zipfile.ZipFile(temporary, "a" if step else "w", zipfile.ZIP_DEFLATED) as file:
-            if not step:
-                _add(file, "run", np.array(run, np.uint64))
-            for name, values in arrays.items():
-                _add(file, f"step-{step}/{name}", values)
+    way = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with _replacing(path) as temporary, zipfile.ZipFile(temporary, "w", way) as file:
+        for name, values in arrays:
+            _add(file, name, values, way)
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays under their full names, whole or not at all."""
-    with _replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, values in arrays.items():
-            _add(file, name, values)
-
-
-def _add(file: zipfile.ZipFile, entry: str, values: np.ndarray) -> None:
+def _add(file: zipfile.ZipFile, entry: str, values: np.ndarray, way: int) -> None:
     info = zipfile.ZipInfo(f"{entry}.npy")  # of a fixed date: same arrays, same bytes
-    info.compress_type = zipfile.ZIP_DEFLATED
+    info.compress_type = way
     with file.open(info, "w", force_zip64=True) as target:
         np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)
 

@@ -8,7 +8,7 @@ import pytest
 from command import MINI
 from mini import cell, read
 
-from bench import metrics, rescore, results, scoring, stored
+from bench import metrics, rescore, results, scoring, segments, stored
 from bench.errors import BadInput
 from bench.leaderboard.summary import figures
 from bench.runner import run
@@ -180,7 +180,8 @@ def test_a_run_that_dies_after_storing_a_step_goes_on_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         run(one, tmp_path)
     monkeypatch.undo()
-    assert stored.read(scores_of(tmp_path, one)).steps == 2, "what was stored is ahead of the cell file"
+    path = scores_of(tmp_path, one)
+    assert segments.held(path, stored.run_of(one.spec), True) == 2, "what was stored is ahead of the cell file"
     events = []
     run(one, tmp_path, events.append)
     assert events[0]["start"] == (1 if at == "scores" else 2)
@@ -198,14 +199,16 @@ def test_a_run_whose_scores_are_lost_starts_again(harm, stream, cache, tmp_path)
         run(quick(stream, cache, maps=harm != "without maps"), tmp_path, stop_at_three)
     one = quick(stream, cache)
     path = scores_of(tmp_path, one)
+    first = segments.file_of(path, 0)
     if harm == "gone":
-        path.unlink()
+        first.unlink()
     elif harm == "broken":
-        path.write_bytes(path.read_bytes()[:-100])
+        first.write_bytes(first.read_bytes()[:-100])
     events = []
     run(one, tmp_path, events.append)
     assert events[0]["start"] == 0
     assert stored.read(path).steps == 3 and read(tmp_path, one)["status"] == "ok"
+    assert not segments.folder_of(path).exists()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from bench.cli.arguments import EXAMPLES, names, new_command, results_folder, seeds
+from bench.cli.arguments import EXAMPLES, names, new_command, results_folder, seeds, steps
 
 
 def add_run(commands) -> None:
@@ -20,6 +20,13 @@ def add_run(commands) -> None:
     what.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
     what.add_argument(
         "--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable"
+    )
+    rarely = what.add_mutually_exclusive_group()
+    rarely.add_argument(
+        "--eval-every", type=steps, default=1, metavar="N", help="evaluate after every N-th step and after the last (1)"
+    )
+    rarely.add_argument(
+        "--eval-final", dest="eval_every", action="store_const", const=0, help="evaluate after the last step only"
     )
     how = run.add_argument_group("at what size")
     how.add_argument(

@@ -40,7 +40,8 @@ def _enter(form: Form, options) -> Path:
         layout.check(archive, stream, truth, arrays)
         values = {name: archive.read(name) for name in archive.entries if name != "run"}
     layout.check_values(form.folder / SCORES, values)
-    stored.write(stored.path_of(path), {"run": np.array(stored.run_of(spec), np.uint64)} | values)
+    own = {"run": np.array(stored.run_of(spec), np.uint64)}
+    stored.write(stored.path_of(path), (own | values).items())
     held = stored.read(stored.path_of(path))
     results.rewrite(path, _cell(form, spec, tabulate(held, stream, truth).record(), held))
     return path

@@ -22,15 +22,22 @@ def collect(options) -> Iterator[str]:
         BadInput: if answers are missing, or are not one per image.
     """
     folder, target = Path(options.folder), Path(options.folder, SCORES)
-    key = keys.read(folder)
-    for step in range(key.steps):
-        values = _answers(folder / f"step-{step}" / SCORES, key, step)
-        try:
-            stored.append(target, 0, step, _sorted(values, key, step))
-        except ValueError as error:
-            raise BadInput(f"{folder / f'step-{step}' / SCORES}: {error}.") from error
+    stored.write(target, _entries(folder, keys.read(folder)))
     yield f"wrote {target}: {target.stat().st_size:,} bytes"
     yield f"fill in {folder / FORM}, then: python -m bench submit {folder}"
+
+
+def _entries(folder: Path, key: Key) -> Iterator[tuple[str, np.ndarray]]:
+    """Everything that `scores.npz` is to hold, one step in memory at a time."""
+    yield "run", np.array(0, np.uint64)
+    for step in range(key.steps):
+        answers = folder / f"step-{step}" / SCORES
+        try:
+            made = _sorted(_answers(answers, key, step), key, step)
+        except ValueError as error:
+            raise BadInput(f"{answers}: {error}.") from error
+        for name, values in made.items():
+            yield f"step-{step}/{name}", values
 
 
 def _answers(path: Path, key: Key, step: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,102 @@
+"""Evaluation after some steps only: rows that were not evaluated are empty, and the others are those of a full run."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from command import BASE, MINI
+from mini import cell, read
+
+from bench import results, segments, stored
+from bench.pace import Pace
+from bench.runner import run
+
+
+def rarely(stream, cache, every: int):
+    made = cell(stream, cache, "replay", "autoencoder", overrides={"autoencoder": {"epochs": 1}})
+    return replace(made, spec=made.spec | {"eval_every": every}) if every != 1 else made
+
+
+@pytest.fixture(scope="module")
+def full(stream, cache, tmp_path_factory):
+    root = tmp_path_factory.mktemp("full")
+    run(rarely(stream, cache, 1), root)
+    return read(root, rarely(stream, cache, 1))
+
+
+@pytest.mark.parametrize(("every", "rows"), [(0, [2]), (2, [1, 2])], ids=["final", "every second"])
+def test_rows_are_empty_or_those_of_a_full_run(every, rows, full, stream, cache, tmp_path):
+    one = rarely(stream, cache, every)
+    run(one, tmp_path)
+    record = read(tmp_path, one)
+    assert record["status"] == "ok", record["reason"]
+    for name, R in full["matrices"].items():
+        R = np.array(R)
+        R[[t for t in range(3) if t not in rows]] = np.nan
+        assert np.array_equal(np.array(record["matrices"][name]), R, equal_nan=True), name
+    empty = [t for t in range(3) if t not in rows]
+    assert np.isnan(np.array(record["threshold"]["value"])[empty]).all()
+    assert [record["cost"]["eval_images"][t] for t in empty] == [0] * len(empty)
+    assert len(record["cost"]["train_s"]) == 3
+    assert {step for step, _ in stored.read(stored.path_of(results.path_of(tmp_path, one.spec))).scores} == set(rows)
+
+
+def test_a_killed_run_goes_on_though_no_step_was_evaluated(full, stream, cache, tmp_path):
+    def die(event):
+        if event.get("step") == 3:
+            raise KeyboardInterrupt
+
+    one, events = rarely(stream, cache, 0), []
+    with pytest.raises(KeyboardInterrupt):
+        run(one, tmp_path, die)
+    run(one, tmp_path, events.append)
+    assert events[0]["start"] == 2
+    assert read(tmp_path, one)["matrices"]["image_auroc"][-1] == full["matrices"]["image_auroc"][-1]
+
+
+def test_another_evaluation_is_another_cell_and_says_what_it_lacks(bench, tmp_path):
+    assert bench(*MINI)[0] == 0
+    assert "1 of 1 cells would run" in bench(*MINI, "--eval-final", "--plan")[1]
+    code, out = bench(*MINI, "--eval-final")
+    assert code == 0 and "not evaluated" in out, out
+    assert "finished" in bench(*MINI, "--eval-every", "2", "--plan")[1], "of two steps, every second is the last"
+    assert "0 of 1 cells would run" in bench(*MINI, "--eval-every", "1", "--plan")[1]
+    paths = sorted(tmp_path.glob("results/custom/**/seed-0.json"))
+    assert [results.read(path)["spec"].get("eval_every") for path in paths] == [None, 0]
+    table = (tmp_path / "leaderboard.md").read_text()
+    row = next(line for line in table.splitlines() if line.startswith("| finetune (eval=final)"))
+    head = next(line for line in table.splitlines() if line.startswith("| method"))
+    row = dict(zip(*([part.strip() for part in line.split("|")] for line in (head, row)), strict=True))
+    assert row["forgetting"] == row["plasticity"] == "—" != row["image AUROC"]
+    shown = bench("show", paths[1])[1]
+    assert "after step 1" in shown and "after step 0" not in shown and "not defined: needs the scores after" in shown
+    assert bench("score", paths[1], "--scenario", "mini.yaml")[1].count("no number moved") == 1
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
+def test_what_is_no_number_of_steps_is_refused(value, bench):
+    with pytest.raises(SystemExit):
+        bench(*BASE, "--eval-every", value)
+
+
+def test_a_slow_write_waits_until_it_is_a_small_share_of_the_time():
+    clock = [0.0]
+    pace, written = Pace(lambda: clock[0]), []
+
+    def slow():
+        written.append(clock[0])
+        clock[0] += 1.0
+
+    for _ in range(100):
+        clock[0] += 2.0
+        pace.write(slow)
+    assert written[0] == 2.0 and len(written) > 5, "the first is not put off, nor is any for good"
+    assert len(written) <= 1 + 0.05 * clock[0]
+
+
+def test_a_gap_among_the_steps_ends_what_is_held(tmp_path):
+    path = tmp_path / "seed-0.scores.npz"
+    for step in (0, 1, 3):
+        segments.write(path, 7, step, {}, {"pooled.x": np.array(step)})
+    assert segments.held(path, 7, False) == segments.held(path, 7, True) == 2 and segments.held(path, 8, False) == 0
+    assert [(t, row["pooled.x"].item()) for t, row in segments.rows(path, 2)] == [(0, 0), (1, 1)]
