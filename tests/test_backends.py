@@ -35,7 +35,7 @@ def planned(traces, seeds: str, *more: str):
     return session._plan(options), options
 
 
-def until(condition, seconds: float = 60) -> None:
+def until(condition, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"
@@ -65,8 +65,12 @@ def test_a_lost_machine_loses_nothing_and_runs_nothing_twice(bench, traces, clus
     traces.hold(f"machine {raylet(victim)}")
 
     def kill():
-        until(lambda: traces.left("held"))
-        cluster.remove_node(victim, allow_graceful=False)
+        try:
+            until(lambda: traces.left("held"))
+            cluster.remove_node(victim, allow_graceful=False)
+        except BaseException:
+            traces.hold()  # so that the run ends
+            raise
 
     killer = threading.Thread(target=kill)
     killer.start()
