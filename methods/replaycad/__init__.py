@@ -61,10 +61,10 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        """The project's own model, which knows 64 px and wants no guidance."""
+        """The project's own model, which knows 64 px."""
         return cls(
-            model="procedural", words=4, first_word="product", row=128, features=32, steps=80, batch_size=16,
-            rate=2.5e-4, word_rate=10.0, templates=1, jitter="small:2:0.03", replays=24, guidance=1.0,
+            model="procedural", words=4, first_word="product", row=128, features=32, steps=120, batch_size=16,
+            rate=2.5e-4, word_rate=30.0, templates=1, jitter="small:2:0.03", replays=24, guidance=4.0,
             checkpointing=False,
         )  # fmt: skip
 
