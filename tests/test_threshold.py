@@ -33,8 +33,7 @@ def test_what_the_threshold_rejects_is_counted_over_all_classes_seen(rows):
     assert all(np.isnan(rows.threshold[name][0]) for name in AT_THRESHOLD)
 
 
-def test_rows_of_before_precision_was_kept_go_on_without_it(rows):
-    old = rows.record()
-    old["threshold"] = {name: [0.5, 0.5, 0.5] for name in ("value", "f1", "false_alarm")}
-    rows.restore(old)
-    assert rows.threshold["f1"].tolist() == [0.5] * 3 and np.isnan(rows.threshold["recall"]).all()
+def test_a_row_put_back_fills_what_it_has_and_nothing_else(rows):
+    rows.put(1, {f"threshold.{name}": np.array(0.5) for name in ("value", "f1", "false_alarm")})
+    assert rows.threshold["f1"][1] == 0.5 and np.isnan(rows.threshold["f1"][[0, 2]]).all()
+    assert np.isnan(rows.threshold["recall"]).all()
