@@ -10,11 +10,10 @@ from torch.nn import functional as F
 
 from bench.backbone import Features
 from bench.prior.corpus import Corpus, scaled
-from bench.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Weights
+from bench.quality import NETWORK, STRIDES
 
 BATCH, RATE = 16, 2e-3
 FEATURES, DIVERGENCE = 0.02, 2e-4  # weights beside the squared error
-STRIDES = (4, 8, 16)
 
 
 def train_autoencoder(vae: nn.Module, corpus: Corpus, steps: int, log) -> float:
@@ -22,7 +21,7 @@ def train_autoencoder(vae: nn.Module, corpus: Corpus, steps: int, log) -> float:
 
     The features are those of the project's own network in the place of LPIPS's (Zhang et al., arXiv:1801.03924).
     """
-    seen = Features(BackboneSpec(TINY_BACKBONE, Weights("procedural", file=str(PROCEDURAL))), STRIDES)
+    seen = Features(NETWORK, STRIDES)
     seen.requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(vae.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, max(steps, 2), pct_start=0.1)

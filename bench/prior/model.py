@@ -11,8 +11,9 @@ ROW, FACES = 128, 32  # numbers of an encoded mask that become so many features;
 MARK, ANY = "*", "product"  # stands for the name of a product, and is the name of any
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", MARK, ANY)
 ARTICLES = ("a", "photo", "of")
-BEFORE = 1 + len(("a", "photo", "of", "a"))  # tokens before the name
-TEMPLATE = " ".join(("a photo of a", *[MARK] * WORDS))
+PROMPT = "a photo of a"
+BEFORE = 1 + len(PROMPT.split())  # tokens before the name
+TEMPLATE = " ".join((PROMPT, *[MARK] * WORDS))
 
 
 def name(product: int) -> list[str]:
