@@ -15,10 +15,11 @@ from avalanche.evaluation.metric_results import MetricValue
 from bench import checkpoint, cost, data, energy, results, segments, sentry, stored
 from bench.assembly import build
 from bench.benchmark import benchmark, mixed
-from bench.cell import PER_STEP, SCHEMA
+from bench.cell import FEATURES, PER_STEP, SCHEMA
 from bench.environment import environment, make_deterministic, seed_everything, seed_for
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
+from bench.feature_cache import FOLDER, FeatureCache
 from bench.pace import Pace
 from bench.quality import Quality
 from bench.request import Cell
@@ -57,9 +58,11 @@ class Run:
             cell.stream, arrays, labels="labels" in cell.capabilities, ahead="reads_ahead" in cell.capabilities
         )
         decoded = Path(arrays.images.filename).parent
-        with sentry.closed(root, decoded):
-            self.strategy = build(cell)
-        self.closed = [root, decoded, *([request.data] if request.data else [])]
+        kept = request.cache / FOLDER
+        self.features = FeatureCache(kept, request.feature_cache * 1e9)
+        with sentry.closed(root, decoded, kept):
+            self.strategy = build(cell, self.features.recall)
+        self.closed = [root, decoded, kept, *([request.data] if request.data else [])]
         self.evaluation = Evaluation(cell.stream, arrays, self.device, save_maps=request.save_maps)
         self.loggers = loggers
         self.strategy.plugins += [self.evaluation.watch, Epochs(emit)]
@@ -144,14 +147,17 @@ class Run:
         step = (train_s, train_cpu_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
         for name, value in zip(PER_STEP, step, strict=True):
             self.ledger[name].append(value)
-        self._note_memory(len(self.ledger["train_s"]) - 1)
+        t = len(self.ledger["train_s"]) - 1
+        for name, images in zip(FEATURES, self.features.lap(), strict=True):
+            if self.cell.request.feature_cache or name in self.ledger:
+                _put(self.ledger, name, t, images)
+        self._note_memory(t)
 
     def _note_memory(self, t: int) -> None:
         """What each method says of itself after step `t`, and how true its memory is."""
         for plugin in self.strategy.methods:
             for name, value in (plugin.report() | self.quality.measure(plugin, t)).items():
-                earlier = self.notes.setdefault(name, [])
-                self.notes[name] = earlier + [math.nan] * (t - len(earlier)) + [value]
+                _put(self.notes, name, t, value)
 
     def _save(self, t: int) -> None:
         """Tell, and write the checkpoint: the scores are stored already, so it never points beyond them."""
@@ -170,7 +176,8 @@ class Run:
     def finish(self) -> None:
         """Time single predictions, write the finished cell, drop the checkpoint."""
         self.strategy.model.eval()
-        self.latency = cost.latency(self.strategy.model.predict, self.cell.spec["image_size"], self.device)
+        with self.features.off():
+            self.latency = cost.latency(self.strategy.model.predict, self.cell.spec["image_size"], self.device)
         segments.join(self.scores, self.hash, len(self.cell.stream.steps))
         results.write(self.root, self.record("ok"))
         self.path.with_suffix(".ckpt").unlink(missing_ok=True)
@@ -196,6 +203,12 @@ class Run:
             "environment": environment(self.device)
             | {"started": self.started, "finished": datetime.now(UTC).isoformat(timespec="seconds")},
         }
+
+
+def _put(lists: dict[str, list[float]], name: str, t: int, value: float) -> None:
+    """Set a number of step `t`; earlier steps without one have NaN."""
+    earlier = lists.get(name, [])
+    lists[name] = earlier + [math.nan] * (t - len(earlier)) + [value]
 
 
 def _size(path: Path) -> int:

@@ -23,6 +23,7 @@ LAYERS = [
     {"kept", "sheet"},
     {"preload", "pool", "progress"},
     {"runner"},
+    {"feature_cache"},
     {"sentry"},
     {"loggers", "assembly"},
     {"plan", "checkpoint"},
