@@ -113,7 +113,7 @@ def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
         return ""
     import numpy as np
 
-    from bench.matrix import forgetting
+    from bench.measures.matrix import forgetting
 
     rise = _number(forgetting(-np.array(matrix), learned), 4)
     return f" (normal test images, unguided; lower is better); forgetting, final - lowest earlier: {rise}"
@@ -124,7 +124,7 @@ def _forgetting(cell: Cell) -> str:
     import numpy as np
     from tabulate import tabulate
 
-    from bench import matrix
+    from bench.measures import matrix
 
     shown = [metric for metric in ("image_auroc", "aupro") if cell["matrices"].get(metric)]
     found = [matrix.values(np.array(cell["matrices"][metric]), learned_at(cell)) for metric in shown]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from cells import cell
 
-from bench import matrix, results
+from bench import results
+from bench.measures import matrix
 from bench.show import show
 
 PAGE = (Path(__file__).parents[1] / "docs" / "definitions.md").read_text(encoding="utf-8")

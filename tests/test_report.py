@@ -15,12 +15,14 @@ from bs4 import BeautifulSoup
 from cells import cell
 from scipy import stats
 
-from bench import cli, matrix, ranking, report, results
+from bench import cli, report, results
+from bench.comparison import ranking
 from bench.errors import BadInput
 from bench.leaderboard.summary import FINAL, figures, learned_at, stat
 from bench.leaderboard.tables import score
+from bench.measures import matrix
+from bench.measures.statistics import interval
 from bench.report.charts import LEFT, RIGHT, WIDTH
-from bench.statistics import interval
 
 ROOT = Path(__file__).parents[1]
 EVIL = 'Traceback (most recent call last):\n  <module>\nRuntimeError: </pre></script><script>alert("1")</script> & <b>'

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from handed_in import COUNT, SIDE, arrays, form, write
 
-from bench import leaderboard, results, stored
-from bench.metrics import image_metrics
+from bench import leaderboard, results
+from bench.measures.metrics import image_metrics
+from bench.results import stored
 
 SUBMIT = ("submit", "given", "--scenario", "mini.yaml")
 CELL = "custom/mini/mine+colours,external=A.-Body/seed-0"

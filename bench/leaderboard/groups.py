@@ -8,7 +8,7 @@ from functools import cached_property
 
 from bench.cell import Cell, Spec
 from bench.leaderboard.summary import Stat, figures, interval_of, stat, steps_done
-from bench.statistics import Interval
+from bench.measures.statistics import Interval
 
 # Cells that differ in one of these are measured on something else; the words say so in headings.
 SECTION = {

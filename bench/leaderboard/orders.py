@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from bench.leaderboard.groups import Row, Section, configuration
 from bench.leaderboard.summary import Stat, interval_of, stat
-from bench.statistics import Interval
+from bench.measures.statistics import Interval
 
 
 class AcrossOrders(NamedTuple):

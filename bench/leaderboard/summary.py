@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench import matrix
 from bench.cell import MAP_MAX, Cell
-from bench.statistics import Interval, interval
+from bench.measures import matrix
+from bench.measures.statistics import Interval, interval
 
 MB = 1e6
 FINAL = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")

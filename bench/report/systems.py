@@ -6,11 +6,12 @@ from pathlib import PurePath
 
 import numpy as np
 
-from bench import matrix, results
+from bench import results
 from bench.cell import PER_STEP, Cell
+from bench.comparison.paired import system_name
 from bench.leaderboard.groups import last_line
 from bench.leaderboard.summary import Stat, figures, learned_at, stat
-from bench.paired import system_name
+from bench.measures import matrix
 from bench.report.boards import METRICS
 
 EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them

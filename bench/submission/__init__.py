@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import leaderboard, results, stored
-from bench.archive import Archive
+from bench import leaderboard, results
 from bench.cell import Cell
 from bench.errors import BadInput
+from bench.measures.scoring import Truth
 from bench.rescore import arrays_of, tabulate
-from bench.scoring import Truth
+from bench.results import stored
+from bench.results.archive import Archive
 from bench.submission import form as forms
 from bench.submission import layout
 from bench.submission.form import FORM, SCORES, Form

@@ -12,7 +12,7 @@ from bench import registry
 from bench import stream as streams
 from bench.cell import Capability
 from bench.errors import BadInput
-from bench.metrics import METRIC_VERSION, METRICS
+from bench.measures.metrics import METRIC_VERSION, METRICS
 from bench.stream import Stream
 
 FORM, SCORES = "submission.yaml", "scores.npz"

@@ -12,7 +12,7 @@ from bench import data, results
 from bench import stream as streams
 from bench.data import Arrays, rows_of
 from bench.errors import BadInput
-from bench.scoring import CALIBRATION_IMAGES
+from bench.measures.scoring import CALIBRATION_IMAGES
 from bench.stream import Stream
 from bench.submission.form import FORM
 from bench.worker import key as keys

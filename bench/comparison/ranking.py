@@ -19,7 +19,7 @@ from bench.cell import Cell
 from bench.errors import BadInput
 from bench.leaderboard.groups import MARKS, Row, Section, sections, shared_options
 from bench.leaderboard.summary import FINAL
-from bench.statistics import FEWEST_BLOCKS, Ranking, rank
+from bench.measures.statistics import FEWEST_BLOCKS, Ranking, rank
 
 OUT_OF_RACE = ("reads_ahead", "task_oracle")  # ranked only where they are named
 

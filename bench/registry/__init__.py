@@ -17,7 +17,7 @@ from types import ModuleType
 
 from bench.errors import BadInput
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {"method": "methods", "detector": "methods/detectors", "scenario": "scenarios"}
 REQUIRED = {"method": ("Config", "build"), "detector": ("Config", "build"), "scenario": ("samples",)}
 # What a file may declare at top level, as literals; these are the defaults.

@@ -12,16 +12,18 @@ import numpy as np
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import checkpoint, cost, data, energy, results, segments, sentry, stored
-from bench.assembly import build
+from bench import cost, data, results
 from bench.benchmark import benchmark, mixed
 from bench.cell import PER_STEP, SCHEMA
-from bench.environment import environment, make_deterministic, seed_everything, seed_for
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
-from bench.pace import Pace
-from bench.quality import Quality
+from bench.evaluation.quality import Quality
 from bench.request import Cell
+from bench.results import segments, stored
+from bench.runner import checkpoint, energy, sentry
+from bench.runner.assembly import build
+from bench.runner.environment import environment, make_deterministic, seed_everything, seed_for
+from bench.runner.pace import Pace
 
 Emit = Callable[[dict], None]
 
@@ -242,7 +244,7 @@ def run(
 
 def work(cell: Cell, root: Path, connection, threads: int, logger_names: tuple[str, ...]) -> None:
     """The body of a cell's process: run, and send every event to the parent."""
-    from bench.loggers import make
+    from bench.runner.loggers import make
 
     warnings.simplefilter("ignore")  # third-party chatter; what matters becomes an event or a traceback
     try:
