@@ -20,7 +20,7 @@ from bench.comparison import ranking
 from bench.errors import BadInput
 from bench.leaderboard.summary import FINAL, figures, learned_at, stat
 from bench.leaderboard.tables import score
-from bench.measures import matrix
+from bench.measures import definitions
 from bench.measures.statistics import interval
 from bench.report.charts import LEFT, RIGHT, WIDTH
 
@@ -120,10 +120,10 @@ def test_a_system_has_every_definition_and_figure(site):
     page = page_of(site, "replay+patchcore")
     members = [varied(seed, method="replay") for seed in range(3)]
     rows = {row.th.text: row.find_all("td") for row in page.select("#definitions tbody tr")}
-    assert list(rows) == list(matrix.ALL)
-    for name, definition in matrix.ALL.items():
+    assert list(rows) == list(definitions.ALL)
+    for name, definition in definitions.ALL.items():
         for column, metric in enumerate(("image_auroc", "aupro")):
-            values = [matrix.values(np.array(m["matrices"][metric]), learned_at(m))[name] for m in members]
+            values = [definitions.values(np.array(m["matrices"][metric]), learned_at(m))[name] for m in members]
             assert rows[name][column].text == score(stat(values))
         assert definition.formula in rows[name][2].text and definition.source in rows[name][3].text
     shown = {pair.dt.text: float(pair.dd["data-v"]) for pair in page.select("#figures div")}

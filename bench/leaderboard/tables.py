@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from bench.leaderboard.groups import Row
+from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import Stat
 from bench.measures.statistics import Interval
 

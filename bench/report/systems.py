@@ -9,9 +9,9 @@ import numpy as np
 from bench import results
 from bench.cell import PER_STEP, Cell
 from bench.comparison.paired import system_name
-from bench.leaderboard.groups import last_line
+from bench.leaderboard.labels import last_line
 from bench.leaderboard.summary import Stat, figures, learned_at, stat
-from bench.measures import matrix
+from bench.measures.definitions import ALL, Definition, values
 from bench.report.boards import METRICS
 
 EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them
@@ -67,20 +67,20 @@ def _embedded(cell: Cell) -> dict:
     return results.plain(parts | about)
 
 
-def _definitions(cells: Sequence[Cell]) -> list[tuple[str, matrix.Definition, dict[str, Stat]]]:
+def _definitions(cells: Sequence[Cell]) -> list[tuple[str, Definition, dict[str, Stat]]]:
     """(id, definition, {metric: mean over seeds}) of every definition, from R of complete cells."""
     found = defaultdict(dict)
     for metric in ("image_auroc", "aupro"):
-        values = [
-            matrix.values(np.array(cell["matrices"][metric]), learned_at(cell))
+        of_runs = [
+            values(np.array(cell["matrices"][metric]), learned_at(cell))
             for cell in cells
             if cell["matrices"].get(metric)
         ]
-        for name in matrix.ALL:
-            found[name][metric] = stat(value[name] for value in values)
-    return [(name, definition, found[name]) for name, definition in matrix.ALL.items()]
+        for name in ALL:
+            found[name][metric] = stat(run[name] for run in of_runs)
+    return [(name, definition, found[name]) for name, definition in ALL.items()]
 
 
 def definitions() -> dict:
     """Formula, source and needs of every definition."""
-    return {"definitions": matrix.ALL}
+    return {"definitions": ALL}
