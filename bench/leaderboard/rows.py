@@ -1,5 +1,6 @@
 """A row of a table: one configuration, its cells by seed, and what they say together."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +46,11 @@ class Row:
         return sorted({cell["environment"].get("device", "") for cell in self.cells})
 
     @property
+    def tuned_on(self) -> list[str]:
+        """On what settings in use were tuned, where that is known."""
+        return tuned_on(self.cells)
+
+    @property
     def external(self) -> bool:
         """Whether somebody else's system gave the scores."""
         return "external" in self.spec
@@ -52,3 +58,8 @@ class Row:
     def may(self, capability: str) -> bool:
         """Whether the method declares it."""
         return capability in self.cells[0]["capabilities"]
+
+
+def tuned_on(cells: Iterable[Cell]) -> list[str]:
+    """What any of the cells tells of it, once each."""
+    return list(dict.fromkeys(text for cell in cells for text in cell.get("tuned_on", ())))

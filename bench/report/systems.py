@@ -10,6 +10,7 @@ from bench import results
 from bench.cell import PER_STEP, Cell
 from bench.comparison.paired import system_name
 from bench.leaderboard.labels import last_line
+from bench.leaderboard.rows import tuned_on
 from bench.leaderboard.summary import Stat, figures, learned_at, stat
 from bench.measures.definitions import ALL, Definition, values
 from bench.report.boards import METRICS
@@ -40,6 +41,7 @@ def system(folder: PurePath, cells: Sequence[Cell]) -> dict:
         "folder": folder.as_posix(),
         "spec": cells[0]["spec"],
         "capabilities": cells[0]["capabilities"],
+        "tuned_on": tuned_on(cells),
         "runs": [_run(cell) for cell in cells],
         "measured": any(cell["matrices"] for cell in cells),
         "metrics": METRICS,

@@ -8,7 +8,7 @@ import numpy as np
 from bench.errors import BadInput
 from bench.results import stored
 from bench.results.archive import Archive
-from bench.submission.form import FORM, SCORES
+from bench.submission.reading import FORM, SCORES
 from bench.worker import key as keys
 from bench.worker.key import Key
 
