@@ -143,5 +143,7 @@ class Cell(TypedDict):
     stored: NotRequired[Stored]
     audited: NotRequired[bool]  # `bench run --audit` gave the same scores with every step in a process of its own
     cost: Cost
-    notes: NotRequired[dict[str, Numbers]]  # what plugins report and how true memories are (bench.quality), per step
+    notes: NotRequired[
+        dict[str, Numbers]
+    ]  # what plugins report and how true memories are (bench.evaluation.quality), per step
     environment: Environment

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from bench import backends, config, leaderboard, pool, results, stored
+from bench import backends, config, leaderboard, results
+from bench.backends import pool
 from bench.errors import BadInput
+from bench.results import stored
 
 
 def run(options) -> int:

@@ -113,7 +113,7 @@ def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
         return ""
     import numpy as np
 
-    from bench.matrix import forgetting
+    from bench.measures.matrix import forgetting
 
     rise = _number(forgetting(-np.array(matrix), learned), 4)
     return f" (normal test images, unguided; lower is better); forgetting, final - lowest earlier: {rise}"
@@ -124,12 +124,12 @@ def _forgetting(cell: Cell) -> str:
     import numpy as np
     from tabulate import tabulate
 
-    from bench import matrix
+    from bench.measures import definitions
 
     shown = [metric for metric in ("image_auroc", "aupro") if cell["matrices"].get(metric)]
-    found = [matrix.values(np.array(cell["matrices"][metric]), learned_at(cell)) for metric in shown]
+    found = [definitions.values(np.array(cell["matrices"][metric]), learned_at(cell)) for metric in shown]
     lines = []
-    for name, definition in matrix.ALL.items():
+    for name, definition in definitions.ALL.items():
         numbers = [values[name] for values in found]
         needs = definition.needs or (EVERY_ROW if "eval_every" in cell["spec"] else "")
         lacks = f"not defined: needs {needs}; " if needs and all(map(math.isnan, numbers)) else ""

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from cells import cell
 
-from bench import matrix, results
+from bench import results
+from bench.measures import definitions
 from bench.show import show
 
 PAGE = (Path(__file__).parents[1] / "docs" / "definitions.md").read_text(encoding="utf-8")
@@ -30,14 +31,14 @@ ROWS = {row[0].strip("` "): row[1:] for row in table("id")}
 
 
 def test_the_page_has_every_definition_with_its_formula_and_source():
-    assert R.shape == (3, 3) and list(ROWS) == list(matrix.ALL)
-    for name, definition in matrix.ALL.items():
+    assert R.shape == (3, 3) and list(ROWS) == list(definitions.ALL)
+    for name, definition in definitions.ALL.items():
         assert ROWS[name][0] == definition.formula and ROWS[name][3] == definition.source
 
 
-@pytest.mark.parametrize("name", matrix.ALL)
+@pytest.mark.parametrize("name", definitions.ALL)
 def test_the_worked_value_is_what_the_function_gives(name):
-    definition, (_, worked, value, _) = matrix.ALL[name], ROWS[name]
+    definition, (_, worked, value, _) = definitions.ALL[name], ROWS[name]
     given = (OTHER[name], R[-1]) if name in OTHER else (R, (0, 1, 2))
     result = definition.function(*given)
     arithmetic = worked.strip("`")
@@ -49,8 +50,8 @@ def test_the_worked_value_is_what_the_function_gives(name):
 def test_show_prints_every_definition_and_what_is_missing(tmp_path):
     path = results.write(tmp_path, cell(0.5, 0.9))
     lines = {line.split()[0]: line for line in show(str(path), tmp_path).splitlines() if line.strip()}
-    for name, definition in matrix.ALL.items():
+    for name, definition in definitions.ALL.items():
         assert definition.formula in lines[name] and definition.source in lines[name]
     assert lines["forgetting"].split()[1] == "0.400"
-    assert lines["forgetting_with_current"].split()[1] == "—" and f"needs {matrix.EARLY}" in lines["fwt"]
-    assert f"needs {matrix.TWO_RUNS}" in lines["joint_minus_replay"]
+    assert lines["forgetting_with_current"].split()[1] == "—" and f"needs {definitions.EARLY}" in lines["fwt"]
+    assert f"needs {definitions.TWO_RUNS}" in lines["joint_minus_replay"]

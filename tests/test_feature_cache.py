@@ -12,15 +12,14 @@ import torch
 from cells import cell as made
 from mini import RANDOM, cell, read
 
-from bench import sentry, stored
 from bench.api import Student
 from bench.audit import difference
 from bench.backbone import Features
 from bench.benchmark import LeakError, as_float
-from bench.feature_cache import FOLDER, FeatureCache
 from bench.leaderboard.summary import figures
-from bench.results import path_of
-from bench.runner import run
+from bench.results import path_of, stored
+from bench.runner import run, sentry
+from bench.runner.feature_cache import FOLDER, FeatureCache
 from bench.shelf import Shelf
 from bench.tokens import MapTokens, Tokens
 

@@ -17,8 +17,8 @@ from bench.leaderboard.compare import compare
 from bench.leaderboard.groups import sections
 from bench.leaderboard.orders import across_orders
 from bench.leaderboard.summary import figures, stat, t95
+from bench.measures.statistics import interval
 from bench.published import load
-from bench.statistics import interval
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
 PAPER = {

@@ -15,16 +15,19 @@ from bs4 import BeautifulSoup
 from cells import cell
 from scipy import stats
 
-from bench import cli, matrix, ranking, report, results
+from bench import cli, report, results
+from bench.comparison import ranking
 from bench.errors import BadInput
 from bench.leaderboard.summary import FINAL, figures, learned_at, stat
 from bench.leaderboard.tables import score
+from bench.measures import definitions
+from bench.measures.statistics import interval
 from bench.report.charts import LEFT, RIGHT, WIDTH
-from bench.statistics import interval
 
 ROOT = Path(__file__).parents[1]
 EVIL = 'Traceback (most recent call last):\n  <module>\nRuntimeError: </pre></script><script>alert("1")</script> & <b>'
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+TUNED = "factor: the test set of toy/1x3"
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2", "sha256": "cd" * 32}
 
 
@@ -43,6 +46,7 @@ def cells():
     ok += [varied(method=method, detector="padim") for method in ("replay", "finetune", "ewc")]
     ok.append(varied(method="joint", capabilities=["reads_ahead"], weights=IMAGENET, variant="option=<i>"))
     bad = [cell(method="lwf", status="failed", reason=EVIL), cell(method="mas", status="partial")]
+    ok[3]["tuned_on"], ok[4]["tuned_on"] = [TUNED, "lr: a < b"], [TUNED]
     return [*ok, *bad, cell(method="cl_vae", status="skipped", reason="no <bank>", fingerprint="")]
 
 
@@ -118,15 +122,23 @@ def test_a_system_has_every_definition_and_figure(site):
     page = page_of(site, "replay+patchcore")
     members = [varied(seed, method="replay") for seed in range(3)]
     rows = {row.th.text: row.find_all("td") for row in page.select("#definitions tbody tr")}
-    assert list(rows) == list(matrix.ALL)
-    for name, definition in matrix.ALL.items():
+    assert list(rows) == list(definitions.ALL)
+    for name, definition in definitions.ALL.items():
         for column, metric in enumerate(("image_auroc", "aupro")):
-            values = [matrix.values(np.array(m["matrices"][metric]), learned_at(m))[name] for m in members]
+            values = [definitions.values(np.array(m["matrices"][metric]), learned_at(m))[name] for m in members]
             assert rows[name][column].text == score(stat(values))
         assert definition.formula in rows[name][2].text and definition.source in rows[name][3].text
     shown = {pair.dt.text: float(pair.dd["data-v"]) for pair in page.select("#figures div")}
     expected = {name: stat(figures(m)[name] for m in members).mean for name in figures(members[0])}
     assert shown == pytest.approx(expected, nan_ok=True)
+
+
+def test_what_settings_were_tuned_on_stands_on_the_page_and_beside_the_row(site):
+    assert page_of(site, "finetune+patchcore").find(id="tuned").text == f"Tuned on: {TUNED}; lr: a < b"
+    assert page_of(site, "replay+patchcore").find(id="tuned") is None
+    marked = dom(site, "index.html").select("table.ranking tr:has(.tag)")
+    assert [(line.th.a.text, line["data-detector"]) for line in marked] == [("finetune", "patchcore")]
+    assert marked[0].select_one(".tag")["title"] == f"{TUNED}; lr: a < b"
 
 
 def test_a_traceback_with_markup_is_text(site):

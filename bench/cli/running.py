@@ -134,7 +134,7 @@ def add_pretrain(commands) -> None:
 
 
 def _do_pretrain(options) -> None:
-    from bench import pretrain, prior
+    from bench.pretraining import features, prior
 
-    train = {"features": pretrain.features, "prior": prior.prior}[options.what]
+    train = {"features": features.features, "prior": prior.prior}[options.what]
     print(train(out=options.out, seed=options.seed))

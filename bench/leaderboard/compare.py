@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bench.cell import Spec
-from bench.leaderboard.groups import Row, Section
+from bench.leaderboard.groups import Section
+from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import FINAL, Stat
 from bench.published import PRINTED_AS, TOLERANCE, Published
 

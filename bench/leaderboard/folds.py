@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench.leaderboard import tables
 from bench.leaderboard.compare import Comparison
-from bench.leaderboard.groups import Row, Section, last_line
+from bench.leaderboard.groups import Section
+from bench.leaderboard.labels import last_line
+from bench.leaderboard.rows import Row
 from bench.leaderboard.tables import MISSING, Column, compact, score
 from bench.published import TOLERANCE
 

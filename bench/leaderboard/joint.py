@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from bench.leaderboard.folds import fold
-from bench.leaderboard.groups import Row, Section
+from bench.leaderboard.groups import Section
+from bench.leaderboard.rows import Row
 from bench.leaderboard.tables import markdown, score
 
 JOINT = "joint"

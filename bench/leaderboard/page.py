@@ -7,9 +7,11 @@ from itertools import groupby
 from bench.leaderboard import folds, tables
 from bench.leaderboard.compare import Comparison, compare
 from bench.leaderboard.folds import device_names
-from bench.leaderboard.groups import EXTERNAL, Row, Section, shared_options
+from bench.leaderboard.groups import Section
 from bench.leaderboard.joint import above_joint
+from bench.leaderboard.labels import EXTERNAL, shared_options
 from bench.leaderboard.orders import across_orders
+from bench.leaderboard.rows import Row
 from bench.leaderboard.tables import INTERVAL, MISSING, markdown, score, span
 from bench.published import Published
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench import matrix
 from bench.cell import FEATURES, MAP_MAX, Cell, Cost
-from bench.statistics import Interval, interval
+from bench.measures import matrix
+from bench.measures.statistics import Interval, interval
 
 MB = 1e6
 TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s")  # lists of a cell's cost

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from bench.leaderboard.groups import Row
+from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import Stat
-from bench.statistics import Interval
+from bench.measures.statistics import Interval
 
 MISSING = "—"
 INTERVAL = "over classes"  # the head of the column

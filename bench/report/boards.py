@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from bench.cell import Cell
 from bench.leaderboard.compare import Comparison, compare
-from bench.leaderboard.groups import Row, Section
+from bench.leaderboard.groups import Section
+from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import FINAL
 from bench.leaderboard.tables import score
 from bench.published import Published

@@ -6,11 +6,13 @@ from pathlib import PurePath
 
 import numpy as np
 
-from bench import matrix, results
+from bench import results
 from bench.cell import PER_STEP, Cell
-from bench.leaderboard.groups import last_line
+from bench.comparison.paired import system_name
+from bench.leaderboard.labels import last_line
+from bench.leaderboard.rows import tuned_on
 from bench.leaderboard.summary import Stat, figures, learned_at, own_times, stat
-from bench.paired import system_name
+from bench.measures.definitions import ALL, Definition, values
 from bench.report.boards import METRICS
 
 EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them
@@ -39,6 +41,7 @@ def system(folder: PurePath, cells: Sequence[Cell]) -> dict:
         "folder": folder.as_posix(),
         "spec": cells[0]["spec"],
         "capabilities": cells[0]["capabilities"],
+        "tuned_on": tuned_on(cells),
         "runs": [_run(cell) for cell in cells],
         "measured": any(cell["matrices"] for cell in cells),
         "metrics": METRICS,
@@ -67,20 +70,20 @@ def _embedded(cell: Cell) -> dict:
     return results.plain(parts | about)
 
 
-def _definitions(cells: Sequence[Cell]) -> list[tuple[str, matrix.Definition, dict[str, Stat]]]:
+def _definitions(cells: Sequence[Cell]) -> list[tuple[str, Definition, dict[str, Stat]]]:
     """(id, definition, {metric: mean over seeds}) of every definition, from R of complete cells."""
     found = defaultdict(dict)
     for metric in ("image_auroc", "aupro"):
-        values = [
-            matrix.values(np.array(cell["matrices"][metric]), learned_at(cell))
+        of_runs = [
+            values(np.array(cell["matrices"][metric]), learned_at(cell))
             for cell in cells
             if cell["matrices"].get(metric)
         ]
-        for name in matrix.ALL:
-            found[name][metric] = stat(value[name] for value in values)
-    return [(name, definition, found[name]) for name, definition in matrix.ALL.items()]
+        for name in ALL:
+            found[name][metric] = stat(run[name] for run in of_runs)
+    return [(name, definition, found[name]) for name, definition in ALL.items()]
 
 
 def definitions() -> dict:
     """Formula, source and needs of every definition."""
-    return {"definitions": matrix.ALL}
+    return {"definitions": ALL}

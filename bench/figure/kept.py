@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import checkpoint, data, results
-from bench.assembly import build
+from bench import data, results
 from bench.benchmark import benchmark
 from bench.data import Arrays
 from bench.errors import BadInput
 from bench.plan import plan
 from bench.request import Cell, Request
+from bench.runner import checkpoint
+from bench.runner.assembly import build
 from bench.strategy import Strategy
 
 

@@ -1,9 +1,7 @@
-"""Runs one cell: trains a detector along the stream, evaluates every class seen, records R and the cost."""
+"""A cell in the making: a detector trained along the stream, tested on every class seen, R and the cost recorded."""
 
 import math
 import time
-import traceback
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,17 +10,19 @@ import numpy as np
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import checkpoint, cost, data, energy, results, segments, sentry, stored
-from bench.assembly import build
+from bench import cost, data, results
 from bench.benchmark import benchmark, mixed
-from bench.cell import FEATURES, PER_STEP, SCHEMA
-from bench.environment import environment, make_deterministic, seed_everything, seed_for
-from bench.errors import BadInput
+from bench.cell import SCHEMA
 from bench.evaluation import Evaluation
-from bench.feature_cache import FOLDER, FeatureCache
-from bench.pace import Pace
-from bench.quality import Quality
+from bench.evaluation.quality import Quality
 from bench.request import Cell
+from bench.results import segments, stored
+from bench.runner import checkpoint, sentry
+from bench.runner.assembly import build
+from bench.runner.environment import environment, seed_everything, seed_for
+from bench.runner.feature_cache import FOLDER, FeatureCache
+from bench.runner.ledger import Ledger
+from bench.runner.pace import Pace
 
 Emit = Callable[[dict], None]
 
@@ -59,21 +59,14 @@ class Run:
         )
         decoded = Path(arrays.images.filename).parent
         kept = request.cache / FOLDER
-        self.features = FeatureCache(kept, request.feature_cache * 1e9)
+        features = FeatureCache(kept, request.feature_cache * 1e9)
         with sentry.closed(root, decoded, kept):
-            self.strategy = build(cell, self.features.recall)
+            self.strategy = build(cell, features.recall)
         self.closed = [root, decoded, kept, *([request.data] if request.data else [])]
         self.evaluation = Evaluation(cell.stream, arrays, self.device, save_maps=request.save_maps)
         self.loggers = loggers
         self.strategy.plugins += [self.evaluation.watch, Epochs(emit)]
-        self.quality = Quality(cell.stream, arrays, self.device)
-        self.gpu, self.extra = cost.Gpu(self.device), cost.Stopwatch(self.device)
-        self.processor = energy.Rapl()
-        for plugin in self.strategy.methods:
-            self.extra.watch(plugin)
-        self.ledger = {name: [] for name in PER_STEP}
-        self.notes: dict[str, list[float]] = {}
-        self.latency: dict = {}
+        self.ledger = Ledger(self.strategy, Quality(cell.stream, arrays, self.device), features, self.device)
         self.pace = Pace()
 
     @property
@@ -90,8 +83,7 @@ class Run:
         held = segments.held(self.scores, self.hash, self.cell.request.save_maps)
         step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.key, self.strategy, at_most=held)
         if saved:
-            self.ledger = saved["cost"]
-            self.notes = saved.get("notes", {})
+            self.ledger.restore(saved)
             for earlier, row in segments.rows(self.scores, step):
                 self.evaluation.rows.put(earlier, row)
         segments.cut(self.scores, step)
@@ -109,10 +101,10 @@ class Run:
             self.strategy.train(experiences[t], eval_streams=[])
         spent = time.process_time() - spent
         self.gate.open_steps = range(0)
-        self.gpu.sample()
+        self.ledger.gpu.sample()
         with (testing := cost.Stopwatch(self.device)).running():
             evaluated = self._evaluate(t) if self.cell.evaluated_after(t) else self._pass(t)
-        self._note(training.lap(), spent, testing.lap(), evaluated)
+        self.ledger.enter(training.lap(), spent, testing.lap(), evaluated)
         self._save(t)
 
     def _evaluate(self, t: int) -> int:
@@ -142,23 +134,6 @@ class Run:
         segments.write(self.scores, self.hash, t, {}, {})
         return 0
 
-    def _note(self, train_s: float, train_cpu_s: float, eval_s: float, eval_images: int) -> None:
-        carried = sum(cost.carried_bytes(plugin.state_dict()) for plugin in self.strategy.methods)
-        step = (train_s, train_cpu_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
-        for name, value in zip(PER_STEP, step, strict=True):
-            self.ledger[name].append(value)
-        t = len(self.ledger["train_s"]) - 1
-        for name, images in zip(FEATURES, self.features.lap(), strict=True):
-            if self.cell.request.feature_cache or name in self.ledger:
-                _put(self.ledger, name, t, images)
-        self._note_memory(t)
-
-    def _note_memory(self, t: int) -> None:
-        """What each method says of itself after step `t`, and how true its memory is."""
-        for plugin in self.strategy.methods:
-            for name, value in (plugin.report() | self.quality.measure(plugin, t)).items():
-                _put(self.notes, name, t, value)
-
     def _save(self, t: int) -> None:
         """Tell, and write the checkpoint: the scores are stored already, so it never points beyond them."""
         values = self.evaluation.rows.of_step(t)
@@ -167,17 +142,14 @@ class Run:
         evaluated = self.cell.evaluated_after(t)
         mean = np.nanmean(self.evaluation.rows.matrices["image_auroc"][t]) if evaluated else math.nan
         self.emit({"step": t + 1, "image_auroc": float(mean)})
-        saved = {"cost": self.ledger, "notes": self.notes}
-        checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, saved)
+        checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, self.ledger.state())
         if self.cell.request.keep:
             checkpoint.keep(self.path.with_suffix(".ckpt"), results.kept(self.path, t))
         self.pace.write(lambda: results.write(self.root, self.record("partial")))
 
     def finish(self) -> None:
         """Time single predictions, write the finished cell, drop the checkpoint."""
-        self.strategy.model.eval()
-        with self.features.off():
-            self.latency = cost.latency(self.strategy.model.predict, self.cell.spec["image_size"], self.device)
+        self.ledger.time_predictions(self.cell.spec["image_size"])
         segments.join(self.scores, self.hash, len(self.cell.stream.steps))
         results.write(self.root, self.record("ok"))
         self.path.with_suffix(".ckpt").unlink(missing_ok=True)
@@ -195,70 +167,11 @@ class Run:
             "reason": reason,
             **self.evaluation.rows.record(),
             "stored": {"maps": self.cell.request.save_maps, "bytes": _size(self.scores)},
-            "cost": self.ledger
-            | {"peak_rss_bytes": cost.peak_rss_bytes(), "ms_per_image": self.latency, "gpu": self.gpu.report()}
-            | {"cpu_energy_j": self.processor.joules()}
-            | cost.size_of(self.strategy.model),
-            **({"notes": self.notes} if self.notes else {}),
+            **self.ledger.record(),
             "environment": environment(self.device)
             | {"started": self.started, "finished": datetime.now(UTC).isoformat(timespec="seconds")},
         }
 
 
-def _put(lists: dict[str, list[float]], name: str, t: int, value: float) -> None:
-    """Set a number of step `t`; earlier steps without one have NaN."""
-    earlier = lists.get(name, [])
-    lists[name] = earlier + [math.nan] * (t - len(earlier)) + [value]
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def run(
-    cell: Cell,
-    root: Path,
-    emit: Emit = lambda event: None,
-    *,
-    threads: int = 1,
-    loggers=(),
-    at_most: int | None = None,
-) -> None:
-    """Run one cell to its end, or to its failure, which is a result too; or by `at_most` steps from where it stands.
-
-    Raises:
-        BadInput: if the results cannot be saved.
-    """
-    make_deterministic(threads)
-    start = time.perf_counter()
-    under_way = None
-    try:
-        under_way = Run(cell, root, emit, loggers)
-        first = under_way.resume()
-        steps = len(cell.stream.steps)
-        emit({"start": first, "steps": steps})
-        last = steps if at_most is None else min(steps, first + at_most)
-        for t in range(first, last):
-            under_way.step(t)
-        if last < steps:
-            return
-        under_way.finish()
-        emit({"done": "ok", "seconds": time.perf_counter() - start})
-    except BadInput:
-        raise
-    except Exception:  # a crash is a row of the table, with its traceback
-        reason = traceback.format_exc()
-        record = under_way.record("failed", reason) if under_way else None
-        results.write(root, record or results.blank(cell.spec, cell.capabilities, "failed", reason))
-        emit({"done": "failed", "reason": reason})
-
-
-def work(cell: Cell, root: Path, connection, threads: int, logger_names: tuple[str, ...]) -> None:
-    """The body of a cell's process: run, and send every event to the parent."""
-    from bench.loggers import make
-
-    warnings.simplefilter("ignore")  # third-party chatter; what matters becomes an event or a traceback
-    try:
-        run(cell, root, connection.send, threads=threads, loggers=make(logger_names, cell, root))
-    except BadInput as error:
-        connection.send({"done": "bad input", "reason": str(error)})

@@ -18,10 +18,10 @@ import timm
 import torch
 from torch import Tensor
 
-from bench import sentry
 from bench.backbone import Backbone, Maps, Recall
 from bench.benchmark import as_float
-from bench.environment import processor
+from bench.runner import sentry
+from bench.runner.environment import processor
 from bench.shelf import Shelf
 
 VERSION = 1  # raise it whenever the same network and image would give other features

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.prior.autoencoder import train_autoencoder
-from bench.prior.corpus import Corpus
-from bench.prior.denoiser import train_denoiser
-from bench.prior.model import pipeline
+from bench.pretraining.prior.autoencoder import train_autoencoder
+from bench.pretraining.prior.corpus import Corpus
+from bench.pretraining.prior.denoiser import train_denoiser
+from bench.pretraining.prior.model import pipeline
 from bench.request import PROCEDURAL_PRIOR
 
 HALF = "autoencoder.pt"  # what the first stage leaves for the second

@@ -17,9 +17,11 @@ import numpy as np
 from bench import results
 from bench.cell import Cell
 from bench.errors import BadInput
-from bench.leaderboard.groups import MARKS, Row, Section, sections, shared_options
+from bench.leaderboard.groups import Section, sections
+from bench.leaderboard.labels import MARKS, shared_options
+from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import FINAL
-from bench.statistics import FEWEST_BLOCKS, Ranking, rank
+from bench.measures.statistics import FEWEST_BLOCKS, Ranking, rank
 
 OUT_OF_RACE = ("reads_ahead", "task_oracle")  # ranked only where they are named
 

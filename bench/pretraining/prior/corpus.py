@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.prior.model import SIZE
-from bench.products import Product, products
+from bench.pretraining.prior.model import SIZE
+from bench.pretraining.products import Product, products
 
 MATERIALS, SIDE = 96, 112
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.backbone import Features
-from bench.prior.corpus import Corpus, scaled
-from bench.quality import NETWORK, STRIDES
+from bench.evaluation.quality import NETWORK, STRIDES
+from bench.pretraining.prior.corpus import Corpus, scaled
 
 BATCH, RATE = 16, 2e-3
 FEATURES, DIVERGENCE = 0.02, 2e-4  # weights beside the squared error

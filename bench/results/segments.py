@@ -1,7 +1,8 @@
 """What a run under way has stored: one file per step in a folder of its own, joined when the run is finished.
 
-So a step costs what it holds, however long the stream has been. Each file holds the step's entries as `bench.stored`
-names them, and its numbers as `step-K/NAME/row`: together with the checkpoint they are what a killed run goes on from.
+So a step costs what it holds, however long the stream has been. Each file holds the step's entries as
+`bench.results.stored` names them, and its numbers as `step-K/NAME/row`: together with the checkpoint they are what a
+killed run goes on from.
 """
 
 import shutil
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import stored
-from bench.archive import Archive
 from bench.errors import BadInput
+from bench.results import stored
+from bench.results.archive import Archive
 
 ROW = "row"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.procedural import material, palettes
+from bench.pretraining.procedural import material, palettes
 
 Outline = Callable[[np.ndarray, np.ndarray], np.ndarray]  # u, v (H, W) -> signed distance (H, W), negative inside
 

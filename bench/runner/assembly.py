@@ -5,8 +5,8 @@ from dataclasses import replace
 from bench import config, registry
 from bench.api import Detector, Setup, Strategy
 from bench.backbone import Recall
-from bench.environment import seed_everything, seed_for, untouched_draws
 from bench.request import Cell
+from bench.runner.environment import seed_everything, seed_for, untouched_draws
 
 
 def build(cell: Cell, recall: Recall | None = None) -> Strategy:

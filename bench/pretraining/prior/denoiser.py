@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.prior.corpus import Corpus, scaled
-from bench.prior.model import ANY, BEFORE, FACES, LENGTH, ROW, SIZE, TEMPLATE, WIDTH, WORDS, Namer, name
+from bench.pretraining.prior.corpus import Corpus, scaled
+from bench.pretraining.prior.model import ANY, BEFORE, FACES, LENGTH, ROW, SIZE, TEMPLATE, WIDTH, WORDS, Namer, name
 
 BATCH, RATE = 16, 2e-3
 BLIND, GENERIC = 0.1, 0.05  # shares of pictures without name and mask, for guidance, and named `product`

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import sheet
 from bench.benchmark import as_float, rows_of
 from bench.errors import BadInput
-from bench.kept import Kept, revive
+from bench.figure import sheet
+from bench.figure.kept import Kept, revive
 from bench.registry import unknown
 from bench.show import find
 from bench.strategy import Strategy

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.cell import MAP_MAX, RAW_ERROR
 from bench.data import Arrays, rows_of
-from bench.metrics import METRICS, image_metrics, pixel_metrics, regions, threshold_metrics
+from bench.measures.metrics import METRICS, image_metrics, pixel_metrics, regions, threshold_metrics
 from bench.stream import Stream
 
 CALIBRATION_IMAGES = 64  # normal training images per step that set the threshold

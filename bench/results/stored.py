@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from bench import results
-from bench.archive import Archive
 from bench.errors import BadInput
-from bench.scoring import Judged
+from bench.measures.scoring import Judged
+from bench.results.archive import Archive
 
 LEVELS = 2**16 - 1
 KNOTS = 257  # of a scale at most: 256 stretches of 256 levels

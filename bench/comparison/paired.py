@@ -11,7 +11,7 @@ from bench import results
 from bench.cell import Cell
 from bench.errors import BadInput
 from bench.leaderboard.summary import FINAL, final_scores
-from bench.statistics import FEWEST_PAIRS, Interval, SignedRank, interval, signed_rank
+from bench.measures.statistics import FEWEST_PAIRS, Interval, SignedRank, interval, signed_rank
 
 # Cells that differ in one of these were measured on something else: never paired.
 SETTING = ("scenario", "scenario_version", "fingerprint", "image_size", "size", "metric_version")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.procedural import marked, material, mosaic, palettes
+from bench.pretraining.procedural import marked, material, mosaic, palettes
 
-WEIGHTS = Path(__file__).parent / "weights" / "procedural_features.safetensors"
+WEIGHTS = Path(__file__).parents[1] / "weights" / "procedural_features.safetensors"
 ARCHITECTURE = "test_resnet"  # timm: 0.37 M parameters; strides 4, 8, 16, 32 after layer1 .. layer4
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what backbones are fed with unless told otherwise
 MATERIALS, PALETTES, SIDE, SIZE, PLAY, BATCH, ANCHORS = 256, 24, 160, 64, 2, 32, 64

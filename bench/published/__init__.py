@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bench.errors import BadInput
 
-FOLDER = Path(__file__).resolve().parent.parent / "results" / "published"
+FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 TOLERANCE = 0.02  # two points: about the spread that seeds and library versions cause in this field
 
 TRUST = {
@@ -19,7 +19,7 @@ TRUST = {
     "secondary": "from a review note or aggregator, not checked against the paper",
 }
 
-# id of bench.matrix.DEFINITIONS and DEFINITIONS_OF_TWO_RUNS -> what it means
+# id of bench.measures.definitions.DEFINITIONS and DEFINITIONS_OF_TWO_RUNS -> what it means
 FORGETTING = {
     "forgetting": "best earlier value minus final value, mean over old classes (Chaudhry)",
     "forgetting_per_step": "'average decrease' over steps, no formula or code published",

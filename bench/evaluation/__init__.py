@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from bench.benchmark import as_float
 from bench.data import Arrays, rows_of
-from bench.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
-from bench.stored import quantise, restore
+from bench.measures.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
+from bench.results.stored import quantise, restore
 from bench.stream import Stream
 from bench.types import Prediction
 
@@ -88,7 +88,7 @@ class Evaluation:
         self.calibration = self._predict(strategy, rows, batch_size=32).score.cpu().numpy()
 
     def enter(self) -> dict[str, np.ndarray]:
-        """Fill the rows of this step; returns the arrays to store of it, as `bench.stored` names them."""
+        """Fill the rows of this step; returns the arrays to store of it, as `bench.results.stored` names them."""
         self.rows.enter(self.row, self.judged, self.calibration)
         self.rows.enter_raw(self.row, self.raw)
         return self.arrays_to_store | {"calibration": self.calibration}
