@@ -104,5 +104,9 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 def clip(optimizer: Optimizer, norm: float) -> Optimizer:
     """Cut the gradient, over all parameters of `optimizer`, to at most `norm` before each of its steps."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, norm) and None)
+
+    def cut(*_) -> None:  # to ask anything of the norm would wait for a GPU at every batch
+        nn.utils.clip_grad_norm_(parameters, norm)
+
+    optimizer.register_step_pre_hook(cut)
     return optimizer
