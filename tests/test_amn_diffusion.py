@@ -113,7 +113,7 @@ def test_the_condition_reaches_the_trunk_and_the_first_skip(detector):
         for strength in (0.0, 1.0):
             condition = torch.full((1, unet.config.block_out_channels[0], 4, 4), strength)
             with torch.no_grad():
-                detector._noise_in(noised, t, condition)
+                detector._predict(noised, t, condition)
             found.append(dict(seen))
     finally:
         for handle in handles:

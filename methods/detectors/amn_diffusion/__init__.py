@@ -106,29 +106,29 @@ class AmnDiffusion(Detector):
         finally:
             self.condition = None
 
-    def _noise_in(self, noised: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def _predict(self, noised: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         with self.conditioned(condition):
-            return self.model.noise_in(noised, t, self.context.expand(len(noised), -1, -1))
+            return self.model.predict(noised, t, self.context.expand(len(noised), -1, -1))
 
     def _noised(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         return self.model.scheduler.add_noise(latents, noise, t)
 
     def loss(self, image: Tensor) -> Tensor:
-        """Noise prediction, and the masked network must restore from a corrupted image what the stem sees in it."""
+        """Noise (or velocity) prediction, and the masked network must restore from a corrupted image what the stem sees in it."""
         latents = self.model.encode(image, sample=True)
         noise = torch.randn_like(latents)
         t = torch.randint(self.model.timesteps, (len(image),)).to(image.device)
         hint = corrupted(image, self.config.corrupted, self.config.other)
         condition = self.masked(2 * hint - 1)
-        predicted = self._noise_in(self._noised(latents, noise, t), t, condition)
-        return F.mse_loss(predicted, noise) + F.mse_loss(condition, self.masked.stem(2 * image - 1))
+        predicted = self._predict(self._noised(latents, noise, t), t, condition)
+        return F.mse_loss(predicted, self.model.target(latents, noise, t)) + F.mse_loss(condition, self.masked.stem(2 * image - 1))
 
     def response(self, image: Tensor) -> list[Tensor]:
-        """Return the condition, and the noise seen half way under it, each (B, C, h, w)."""
+        """Return the condition, and the noise predicted half way under it, each (B, C, h, w)."""
         condition = self.masked(2 * image - 1)
         half = torch.tensor(self.model.timesteps // 2, device=image.device)
         noised = self._noised(self._latents(image), self.draws[1], half[None])
-        return [condition, self._noise_in(noised, half, condition)]
+        return [condition, self._predict(noised, half, condition)]
 
     def _latents(self, image: Tensor) -> Tensor:
         mean, deviation = self.model.posterior(image)
@@ -139,7 +139,7 @@ class AmnDiffusion(Detector):
         condition = self.masked(2 * image - 1)
         made = self._noised(latents, self.draws[1], torch.tensor([START], device=image.device))
         for t in self.model.grid(self.config.steps):
-            made = self.model.scheduler.step(self._noise_in(made, t, condition), t, made, eta=0.0).prev_sample
+            made = self.model.scheduler.step(self._predict(made, t, condition), t, made, eta=0.0).prev_sample
         return made
 
     def replay_forward(self, image: Tensor) -> None:
