@@ -38,8 +38,8 @@ LEGEND = (
     ),
     (
         "joint minus it",
-        "among the other metrics: joint training minus this row, on the same detector, settings, data and seeds; of a "
-        "method that replays, what ReplayCAD's authors print as forgetting (`joint_minus_replay`)",
+        "in the other metrics: joint training minus this row, same detector, settings, data, seeds; where the method "
+        "replays, ReplayCAD's FM (`joint_minus_replay`)",
     ),
     ("seeds", "runs behind the row: ± is Student's t, half width of the 95 % interval; one seed has none"),
     (f"† ‡ § {MISSING}", "reads ahead; is told the task at test; uses labels in training; not measured or undefined"),
