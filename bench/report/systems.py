@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from bench import results
 from bench.cell import PER_STEP, Cell
-from bench.comparison.paired import system_name
+from bench.comparison.pairing import system_name
 from bench.leaderboard import distance
 from bench.leaderboard.labels import last_line
 from bench.leaderboard.rows import tuned_on
