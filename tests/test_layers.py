@@ -24,7 +24,7 @@ LAYERS = [
     {"preload", "pool", "progress"},
     {"runner"},
     {"feature_cache"},
-    {"sentry"},
+    {"sentry", "feature_names"},
     {"loggers", "assembly"},
     {"plan", "checkpoint"},
     {"api"},
