@@ -59,6 +59,7 @@ def _plan(options) -> list:
             cache=options.cache,
             keep=options.keep,
             save_maps=options.save_maps,
+            feature_cache=options.feature_cache,
             eval_every=options.eval_every,
         )
     )

@@ -10,7 +10,7 @@ from bench.comparison.pairing import system_name
 from bench.leaderboard import distance
 from bench.leaderboard.labels import last_line
 from bench.leaderboard.rows import tuned_on
-from bench.leaderboard.summary import Stat, figures, learned_at, stat
+from bench.leaderboard.summary import Stat, figures, learned_at, own_times, stat
 from bench.measures.definitions import ALL, Definition
 from bench.report.boards import METRICS
 
@@ -63,7 +63,8 @@ def _run(cell: Cell) -> dict:
 
 def _embedded(cell: Cell) -> dict:
     """The measured lists of one cell, untouched, for the plots."""
-    parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cell["cost"].get(name) for name in PER_STEP}}
+    cost = own_times(cell["cost"])
+    parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
     about = {"seed": cell["spec"]["seed"], "whole": cell["status"] == "ok", "learned_at": learned_at(cell)}
     return results.plain(parts | about)
 

@@ -7,6 +7,7 @@ import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def environment(device: str) -> dict:
     """Return the machine, the versions and the commit, for the cell file."""
     return {
         "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -35,7 +36,9 @@ def environment(device: str) -> dict:
     }
 
 
-def _cpu() -> str:
+@cache
+def processor() -> str:
+    """Name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

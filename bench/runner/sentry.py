@@ -1,4 +1,4 @@
-"""While a method's code runs, the folders of results, data and decoded images are closed to it.
+"""While a method's code runs, the folders of results, data, decoded images and kept features are closed to it.
 
 Python tells of every file that is opened, listed, moved or removed (`sys.addaudithook`), whichever library does it.
 """
@@ -44,6 +44,17 @@ def closed(*folders: Path) -> Iterator[None]:
     code = [os.path.realpath(place) for place in (bench.__file__, sys.prefix, sys.base_prefix)]
     below = [os.path.join(os.path.realpath(folder), "") for folder in folders]
     before, _closed = _closed, tuple(path for path in below if not any(place.startswith(path) for place in code))
+    try:
+        yield
+    finally:
+        _closed = before
+
+
+@contextmanager
+def opened() -> Iterator[None]:
+    """Within, the bench itself reads and writes while a method's code waits for it."""
+    global _closed
+    before, _closed = _closed, ()
     try:
         yield
     finally:

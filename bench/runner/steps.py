@@ -20,6 +20,7 @@ from bench.results import segments, stored
 from bench.runner import checkpoint, sentry
 from bench.runner.assembly import build
 from bench.runner.environment import environment, seed_everything, seed_for
+from bench.runner.feature_cache import FOLDER, FeatureCache
 from bench.runner.ledger import Ledger
 from bench.runner.pace import Pace
 
@@ -57,13 +58,16 @@ class Run:
             cell.stream, arrays, labels="labels" in cell.capabilities, ahead="reads_ahead" in cell.capabilities
         )
         decoded = Path(arrays.images.filename).parent
-        with sentry.closed(root, decoded):
-            self.strategy = build(cell)
-        self.closed = [root, decoded, *([request.data] if request.data else [])]
+        kept = request.cache / FOLDER
+        self.features = FeatureCache(kept, request.feature_cache * 1e9)
+        with sentry.closed(root, decoded, kept):
+            self.strategy = build(cell, self.features.recall)
+        self.closed = [root, decoded, kept, *([request.data] if request.data else [])]
         self.evaluation = Evaluation(cell.stream, arrays, self.device, save_maps=request.save_maps)
         self.loggers = loggers
         self.strategy.plugins += [self.evaluation.watch, Epochs(emit)]
-        self.ledger = Ledger(self.strategy, Quality(cell.stream, arrays, self.device), self.device)
+        quality = Quality(cell.stream, arrays, self.device)
+        self.ledger = Ledger(self.strategy, quality, self.device, cached=bool(request.feature_cache))
         self.pace = Pace()
 
     @property
@@ -101,7 +105,7 @@ class Run:
         self.ledger.gpu.sample()
         with (testing := cost.Stopwatch(self.device)).running():
             evaluated = self._evaluate(t) if self.cell.evaluated_after(t) else self._pass(t)
-        self.ledger.enter(training.lap(), spent, testing.lap(), evaluated)
+        self.ledger.enter(training.lap(), spent, testing.lap(), evaluated, self.features.lap())
         self._save(t)
 
     def _evaluate(self, t: int) -> int:
@@ -146,7 +150,8 @@ class Run:
 
     def finish(self) -> None:
         """Time single predictions, write the finished cell, drop the checkpoint."""
-        self.ledger.time_predictions(self.cell.spec["image_size"])
+        with self.features.off():
+            self.ledger.time_predictions(self.cell.spec["image_size"])
         segments.join(self.scores, self.hash, len(self.cell.stream.steps))
         results.write(self.root, self.record("ok"))
         self.path.with_suffix(".ckpt").unlink(missing_ok=True)
