@@ -7,7 +7,7 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from bench.backbone import Features, Student
+from bench.backbone import Features, Recall, Student
 from bench.benchmark import as_float, normal_images
 from bench.detector import Detector, clip, freeze, trainable
 from bench.errors import BadInput
@@ -84,14 +84,15 @@ class Setup:
     fresh: Callable[[int], Detector] | None = (
         None  # makes the untrained detector that a run of a given seed starts with
     )
+    recall: Recall | None = None  # what the frozen backbone asks before it computes; None: nothing
 
     def features(self, *strides: int) -> Features:
         """Return the run's frozen backbone as feature maps at `strides`, e.g. `setup.features(4, 8, 16)`."""
-        return Features(self._backbone(), strides)
+        return Features(self._backbone(), strides, self.recall)
 
     def tokens(self, count: int) -> Tokens | MapTokens:
         """Return the run's frozen backbone as token sequences: `count` layers of a transformer, one of any other."""
-        return tokens(self._backbone(), count)
+        return tokens(self._backbone(), count, self.recall)
 
     def _backbone(self) -> BackboneSpec:
         if self.backbone is None:

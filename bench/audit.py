@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import pool, results, stored
-from bench.stored import Stored
+from bench import results
+from bench.backends import pool
+from bench.results import stored
+from bench.results.stored import Stored
 
 
 def audit(context, cell, root: Path, threads: int) -> bool:

@@ -1,7 +1,7 @@
 """Frozen timm networks as feature extractors, with weights that are named, checked and never silently random."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +16,21 @@ from bench.detector import freeze
 from bench.errors import BadInput
 from bench.request import BackboneSpec, Weights
 
+Maps = dict[str, Tensor]
+Recall = Callable[["Backbone", Tensor], Maps]  # finds or computes what the network makes of a batch
+
 
 class Backbone(nn.Module):
-    """A frozen network behind its input normalisation; can stand in for anomalib's `TimmFeatureExtractor`."""
+    """A frozen network behind its input normalisation; can stand in for anomalib's `TimmFeatureExtractor`.
 
-    def __init__(self, spec: BackboneSpec, net: nn.Module):
+    `layers` names what it gives out; `compute` makes it. Where there is a `recall`, that is asked instead.
+    """
+
+    layers: list[str]
+
+    def __init__(self, spec: BackboneSpec, net: nn.Module, recall: Recall | None = None):
         super().__init__()
-        self.spec, self.net = spec, self._prepared(net)
+        self.spec, self.net, self.recall = spec, self._prepared(net), recall
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
@@ -31,6 +39,14 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True):
         return self
+
+    def compute(self, image: Tensor) -> Maps:
+        """Send a batch (B, 3, H, W) in 0..1 through the network."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Maps:
+        return self.recall(self, image) if self.recall else self.compute(image)
 
     @contextmanager
     def inside(self, module: str):
@@ -46,17 +62,13 @@ class Features(Backbone):
     and `out_dims` and `layers` are as in anomalib.
     """
 
-    def __init__(self, spec: BackboneSpec, strides: Sequence[int]):
-        super().__init__(spec, _create(spec, tuple(strides)))
+    def __init__(self, spec: BackboneSpec, strides: Sequence[int], recall: Recall | None = None):
+        super().__init__(spec, _create(spec, tuple(strides)), recall)
         self.strides = tuple(strides)
         self.channels = self.out_dims = list(self.net.feature_info.channels())
         self.layers = [f"stride{stride}" for stride in self.strides]
 
-    @torch.no_grad()
-    def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
-        return self._maps(image)
-
-    def _maps(self, image: Tensor) -> OrderedDict[str, Tensor]:
+    def compute(self, image: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.net((image - self.mean) / self.std)
         return OrderedDict(zip(self.layers, maps, strict=True))
 
@@ -72,7 +84,7 @@ class Student(Features):
         return net
 
     def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
-        return self._maps(image)
+        return self.compute(image)
 
     def train(self, mode: bool = True):
         return nn.Module.train(self, mode)

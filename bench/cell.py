@@ -6,6 +6,7 @@ SCHEMA = 1
 MAP_MAX = "map_max_image_auroc"  # a matrix beside those of the metrics: the maximum of the map as the image score
 RAW_ERROR = "raw_error"  # a matrix beside those of the metrics: `Detector.raw_error`, lower is better
 PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
+FEATURES = ("feature_hits", "feature_misses")  # of `Cost`, with --feature-cache
 
 Numbers = list[float]  # one per step; null in the file, NaN in memory, `—` in tables: not measured, never 0
 Status = Literal["ok", "partial", "failed", "skipped"]
@@ -88,6 +89,10 @@ class Cost(TypedDict):
     detector_bytes: int
     ms_per_image: dict[str, float | None]  # batch size ("1", "32") -> milliseconds per image, after warm-up
     gpu: Gpu | None  # None on a CPU
+    # with --feature-cache only: images of which a frozen network's features were found, and were computed. Neither the
+    # seconds nor the energy of such a cell are those of its method: tables leave them out.
+    feature_hits: NotRequired[Numbers]
+    feature_misses: NotRequired[Numbers]
     # of all processor packages since the cell's process began, by RAPL, whatever else ran on them; null: not readable
     cpu_energy_j: NotRequired[float | None]
 
@@ -138,5 +143,7 @@ class Cell(TypedDict):
     stored: NotRequired[Stored]
     audited: NotRequired[bool]  # `bench run --audit` gave the same scores with every step in a process of its own
     cost: Cost
-    notes: NotRequired[dict[str, Numbers]]  # what plugins report and how true memories are (bench.quality), per step
+    notes: NotRequired[
+        dict[str, Numbers]
+    ]  # what plugins report and how true memories are (bench.evaluation.quality), per step
     environment: Environment

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench import config, data, registry, stream
 from bench.errors import BadInput
-from bench.metrics import METRIC_VERSION
+from bench.measures.metrics import METRIC_VERSION
 from bench.request import IMAGENET_MEAN, PROCEDURAL, TINY_BACKBONE, BackboneSpec, Cell, Request, Weights
 from bench.tokens import check
 

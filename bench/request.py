@@ -54,6 +54,7 @@ class Request:
     cache: Path = Path(".cache")
     keep: bool = False  # the state after every step, for `bench figure`
     save_maps: bool = False  # anomaly maps beside the scores, for `bench score`
+    feature_cache: float = 0.0  # GB of frozen networks' features that may be kept in `cache`; 0: none
     eval_every: int = 1  # evaluate after every so many steps and after the last; 0: after the last only
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import data, leaderboard, results, stored
+from bench import data, leaderboard, results
 from bench import stream as streams
 from bench.cell import RAW_ERROR, Cell
 from bench.errors import BadInput
-from bench.metrics import METRIC_VERSION
-from bench.scoring import Rows, Truth
+from bench.measures.metrics import METRIC_VERSION
+from bench.measures.scoring import Rows, Truth
+from bench.results import stored
 from bench.show import find
 from bench.stream import Stream
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from bench import backends, config, leaderboard, pool, results, stored
+from bench import backends, config, leaderboard, results
+from bench.backends import pool
 from bench.errors import BadInput
+from bench.results import stored
 
 
 def run(options) -> int:
@@ -57,6 +59,7 @@ def _plan(options) -> list:
             cache=options.cache,
             keep=options.keep,
             save_maps=options.save_maps,
+            feature_cache=options.feature_cache,
             eval_every=options.eval_every,
         )
     )

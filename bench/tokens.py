@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.backbone import Backbone, Features, create
+from bench.backbone import Backbone, Features, Maps, Recall, create
 from bench.request import BackboneSpec
 
 
@@ -16,22 +16,21 @@ class Tokens(Backbone):
     without the final norm. H and W must be multiples of `patch_size`. The names are those of anomalib's extractor.
     """
 
-    def __init__(self, spec: BackboneSpec, count: int):
-        super().__init__(spec, create(spec, num_classes=0, dynamic_img_size=True))
+    def __init__(self, spec: BackboneSpec, count: int, recall: Recall | None = None):
+        super().__init__(spec, create(spec, num_classes=0, dynamic_img_size=True), recall)
         self.blocks = _middle(len(self.net.blocks), count)
+        self.layers = [f"blocks.{i}" for i in self.blocks]
         self.patch_size = self.net.patch_embed.patch_size[0]
         self.num_register_tokens = self.net.num_prefix_tokens - 1
         self.width = self.net.num_features
 
-    @torch.no_grad()
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def compute(self, image: Tensor) -> Maps:
         normalised = (image - self.mean) / self.std
         found = self.net.forward_intermediates(
             normalised, self.blocks, return_prefix_tokens=True, norm=False, output_fmt="NLC", intermediates_only=True
         )
         return {
-            f"blocks.{i}": torch.cat([prefix, patches], 1)
-            for i, (patches, prefix) in zip(self.blocks, found, strict=True)
+            layer: torch.cat([prefix, patches], 1) for layer, (patches, prefix) in zip(self.layers, found, strict=True)
         }
 
 
@@ -44,8 +43,8 @@ class MapTokens(Features):
     STRIDES = (4, 8, 16)
     num_register_tokens = -1  # with the class token's place, which anomalib adds, no prefix at all
 
-    def __init__(self, spec: BackboneSpec):
-        super().__init__(spec, self.STRIDES)
+    def __init__(self, spec: BackboneSpec, recall: Recall | None = None):
+        super().__init__(spec, self.STRIDES, recall)
         self.blocks, self.patch_size, self.width = [0], self.STRIDES[1], sum(self.channels)
 
     @torch.no_grad()
@@ -57,9 +56,9 @@ class MapTokens(Features):
         return {"blocks.0": torch.cat([F.layer_norm(token, token.shape[2:]) for token in tokens], 2)}
 
 
-def tokens(spec: BackboneSpec, count: int) -> Tokens | MapTokens:
+def tokens(spec: BackboneSpec, count: int, recall: Recall | None = None) -> Tokens | MapTokens:
     """Return `count` layers of tokens from a transformer, one from any other backbone."""
-    return Tokens(spec, count) if is_transformer(spec) else MapTokens(spec)
+    return Tokens(spec, count, recall) if is_transformer(spec) else MapTokens(spec, recall)
 
 
 def is_transformer(spec: BackboneSpec) -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from trees import MANIFEST
 
-from bench import cli, pool
+from bench import cli
+from bench.backends import pool
 from bench.runner import work
 
 ROOT = Path(__file__).parents[1]

@@ -16,8 +16,8 @@ from bench.api import Plugin, Setup
 from bench.benchmark import benchmark
 from bench.data import Arrays
 from bench.detector import Detector
-from bench.environment import seed_everything
 from bench.request import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Weights
+from bench.runner.environment import seed_everything
 from bench.stream import Stream
 from methods import joint
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from bench import data, stored
+from bench import data
 from bench import stream as streams
+from bench.results import stored
 
 CLASSES, COUNT, SIDE = ("gear", "wood"), 8, 64
 

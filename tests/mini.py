@@ -9,8 +9,8 @@ from bench import registry, results
 from bench.api import Setup
 from bench.benchmark import benchmark
 from bench.config import resolve
-from bench.environment import seed_everything, seed_for, untouched_draws
 from bench.request import BackboneSpec, Cell, Request, Weights
+from bench.runner.environment import seed_everything, seed_for, untouched_draws
 
 RANDOM = BackboneSpec("test_resnet", Weights("random", "seed 0"))
 QUICK = {"epochs": 2, "steps": 5, "replays": 4, "every": 12}  # as little as still runs every stage

@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from bench import backends, cli, pool, results, session
-from bench.backends import node
+from bench import backends, cli, results, session
+from bench.backends import node, pool
 from bench.errors import BadInput
 
 MEMORY = 100 * 2**20  # of each object store

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from cells import cell
 
-from bench import matrix, results
+from bench import results
+from bench.measures import definitions
 from bench.show import show
 
 PAGE = (Path(__file__).parents[1] / "docs" / "definitions.md").read_text(encoding="utf-8")
@@ -30,14 +31,14 @@ ROWS = {row[0].strip("` "): row[1:] for row in table("id")}
 
 
 def test_the_page_has_every_definition_with_its_formula_and_source():
-    assert R.shape == (3, 3) and list(ROWS) == list(matrix.ALL)
-    for name, definition in matrix.ALL.items():
+    assert R.shape == (3, 3) and list(ROWS) == list(definitions.ALL)
+    for name, definition in definitions.ALL.items():
         assert ROWS[name][0] == definition.formula and ROWS[name][3] == definition.source
 
 
-@pytest.mark.parametrize("name", matrix.ALL)
+@pytest.mark.parametrize("name", definitions.ALL)
 def test_the_worked_value_is_what_the_function_gives(name):
-    definition, (_, worked, value, _) = matrix.ALL[name], ROWS[name]
+    definition, (_, worked, value, _) = definitions.ALL[name], ROWS[name]
     given = (OTHER[name], R[-1]) if name in OTHER else (R, (0, 1, 2))
     result = definition.function(*given)
     arithmetic = worked.strip("`")
@@ -49,8 +50,21 @@ def test_the_worked_value_is_what_the_function_gives(name):
 def test_show_prints_every_definition_and_what_is_missing(tmp_path):
     path = results.write(tmp_path, cell(0.5, 0.9))
     lines = {line.split()[0]: line for line in show(str(path), tmp_path).splitlines() if line.strip()}
-    for name, definition in matrix.ALL.items():
+    for name, definition in definitions.ALL.items():
         assert definition.formula in lines[name] and definition.source in lines[name]
     assert lines["forgetting"].split()[1] == "0.400"
-    assert lines["forgetting_with_current"].split()[1] == "—" and f"needs {matrix.EARLY}" in lines["fwt"]
-    assert f"needs {matrix.TWO_RUNS}" in lines["joint_minus_replay"]
+    assert lines["forgetting_with_current"].split()[1] == "—" and f"needs {definitions.EARLY}" in lines["fwt"]
+    assert f"needs {definitions.TWO_RUNS}" in lines["joint_minus_replay"]
+
+
+def test_show_takes_the_joint_run_beside_a_run(tmp_path):
+    results.write(tmp_path, cell(0.75, method="joint"))
+    (tmp_path / "toy/1x3/joint+patchcore,memory=9").mkdir()
+    (tmp_path / "toy/1x3/joint+patchcore,memory=9/seed-0.json").write_text("{")  # cannot be read: no reference
+    results.write(tmp_path, cell(0.9, method="joint", detector="patchcore_large"))
+    made = cell(metrics={"image_auroc": 0.5, "aupro": 0.55, "pixel_ap": 0.65})
+    lines = show(str(results.write(tmp_path, made)), tmp_path).splitlines()
+    beside = [line.split()[:3] for line in lines if line.startswith("joint_minus_replay")]
+    assert beside[0] == ["joint_minus_replay", "0.250", "0.200"]  # 0.75 - 0.50 and 0.75 - 0.55
+    assert ["joint_minus_replay_pixel_ap", "0.1"] in [line[:2] for line in beside]
+    assert "needs" not in next(line for line in lines if line.startswith("joint_minus_replay "))

@@ -7,9 +7,10 @@ import pytest
 from command import BASE, MINI
 from mini import cell, read
 
-from bench import results, segments, stored
-from bench.pace import Pace
+from bench import results
+from bench.results import segments, stored
 from bench.runner import run
+from bench.runner.pace import Pace
 
 
 def rarely(stream, cache, every: int):

@@ -8,10 +8,11 @@ from bs4 import BeautifulSoup
 from command import MINI
 from PIL import Image
 
-from bench import data, results, stored
+from bench import data, results
 from bench import stream as streams
-from bench.metrics import image_metrics
+from bench.measures.metrics import image_metrics
 from bench.report.gallery import GAP, SIDE, _chosen, _standing
+from bench.results import stored
 
 
 def test_the_standing_of_the_anomalous_images_averages_to_the_auroc():

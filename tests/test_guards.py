@@ -9,9 +9,10 @@ import torch
 from command import MINI, ROOT
 from mini import cell, read
 
-from bench import audit, pool, sentry
+from bench import audit
+from bench.backends import pool
 from bench.benchmark import LeakError
-from bench.runner import run
+from bench.runner import run, sentry
 
 HEAD = '''"""A cheat, written to be caught."""
 import torch

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bench import matrix
+from bench.measures import definitions, matrix
 
 NAN = float("nan")
 # class 0 improves, then drops; class 1 ends above where it was learned, below its score before that; class 2 is new
@@ -26,16 +26,16 @@ WORKED = {
     "forgetting_relative_clipped": ((1 - 0.60 / 0.90) + (1 - 0.75 / 0.80)) / 2,
     "forgetting_relative_off_by_one": ((0.80 - 0.60) / 0.80) / 2,
 }
-NEEDS_OTHERS_EARLY = {name for name, row in matrix.DEFINITIONS.items() if row.needs == matrix.EARLY}
+NEEDS_OTHERS_EARLY = {name for name, row in definitions.DEFINITIONS.items() if row.needs == definitions.EARLY}
 OF_FINAL_ROW = {"final_average", "plasticity", "step_average"}
 
 
 def value(name, R, learned_at):
-    return matrix.DEFINITIONS[name].function(R, learned_at)
+    return definitions.DEFINITIONS[name].function(R, learned_at)
 
 
 def test_every_definition_is_worked_by_hand():
-    assert set(WORKED) == set(matrix.DEFINITIONS)
+    assert set(WORKED) == set(definitions.DEFINITIONS)
 
 
 @pytest.mark.parametrize("name", WORKED)
@@ -120,25 +120,25 @@ def test_a_class_that_never_scored_loses_nothing_relative():
 
 
 def test_definitions_of_two_runs():
-    functions = matrix.DEFINITIONS_OF_TWO_RUNS
+    functions = definitions.DEFINITIONS_OF_TWO_RUNS
     assert functions["bank_size_difference"].function([0.9, 0.8], [0.7, 0.8]) == pytest.approx(0.1)
     assert functions["joint_minus_replay"].function([0.95, 0.85], [0.9, 0.7]) == pytest.approx(0.1)
     assert math.isnan(functions["joint_minus_replay"].function([0.9, NAN], [0.9, 0.7]))
 
 
 def test_every_definition_names_its_formula_and_source():
-    for name, definition in matrix.ALL.items():
+    for name, definition in definitions.ALL.items():
         assert definition.function.__name__ == name
         assert "mean" in definition.formula or "sum" in definition.formula
         assert len(definition.source) > 10
-    numbered = [int(row.source[11]) for row in matrix.ALL.values() if row.source.startswith("definition ")]
+    numbered = [int(row.source[11]) for row in definitions.ALL.values() if row.source.startswith("definition ")]
     assert sorted(set(numbered)) == list(range(1, 10))  # the nine in use under the one name
 
 
 def test_what_a_definition_needs_is_what_it_lacks_in_a_usual_matrix():
-    found = matrix.values(np.where(np.tri(3, dtype=bool), R, NAN), LEARNED_AT)
+    found = definitions.values(np.where(np.tri(3, dtype=bool), R, NAN), LEARNED_AT)
     assert {name for name, number in found.items() if math.isnan(number)} == {
-        name for name, definition in matrix.ALL.items() if definition.needs
+        name for name, definition in definitions.ALL.items() if definition.needs
     }
 
 

@@ -5,33 +5,33 @@ import timm
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from bench import pretrain
-from bench.procedural import marked, material, mosaic, palettes
+from bench.pretraining import features
+from bench.pretraining.procedural import marked, material, mosaic, palettes
 
 
 def test_the_shipped_weights_fit_the_architecture_and_say_how_they_came_about():
-    network = timm.create_model(pretrain.ARCHITECTURE, num_classes=0)
-    network.load_state_dict(load_file(pretrain.WEIGHTS), strict=True)
-    assert pretrain.WEIGHTS.stat().st_size < 4e6
-    with safe_open(pretrain.WEIGHTS, "pt") as file:
+    network = timm.create_model(features.ARCHITECTURE, num_classes=0)
+    network.load_state_dict(load_file(features.WEIGHTS), strict=True)
+    assert features.WEIGHTS.stat().st_size < 4e6
+    with safe_open(features.WEIGHTS, "pt") as file:
         about = file.metadata()
-    assert about["architecture"] == pretrain.ARCHITECTURE
-    assert int(about["steps"]) == pretrain.STEPS
+    assert about["architecture"] == features.ARCHITECTURE
+    assert int(about["steps"]) == features.STEPS
     assert float(about["seed"]) >= 0
 
 
 def test_strides_are_those_that_the_detectors_ask_for():
-    network = timm.create_model(pretrain.ARCHITECTURE, features_only=True, out_indices=(1, 2, 3))
+    network = timm.create_model(features.ARCHITECTURE, features_only=True, out_indices=(1, 2, 3))
     assert network.feature_info.reduction() == [4, 8, 16]
 
 
 def test_two_steps_run_and_give_the_same_weights_again(tmp_path, monkeypatch):
     steps = 2
-    monkeypatch.setattr(pretrain, "MATERIALS", 8)
-    monkeypatch.setattr(pretrain, "BATCH", 16)
+    monkeypatch.setattr(features, "MATERIALS", 8)
+    monkeypatch.setattr(features, "BATCH", 16)
     said = []
     paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
-    runs = [pretrain.features(path, i // 2, steps, said.append) for i, path in enumerate(paths)]
+    runs = [features.features(path, i // 2, steps, said.append) for i, path in enumerate(paths)]
     first, again, other = map(load_file, paths)
     assert runs[0] == runs[1]
     assert all((first[name] == again[name]).all() for name in first)

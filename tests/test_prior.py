@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import prior
 from bench.api import PROCEDURAL_PRIOR
-from bench.prior import model
-from bench.prior.corpus import Corpus
-from bench.products import products
+from bench.pretraining import prior
+from bench.pretraining.prior import model
+from bench.pretraining.prior.corpus import Corpus
+from bench.pretraining.products import products
 from methods._latent_diffusion import load
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import lint
 from bench.errors import BadInput
-from bench.matrix import DEFINITIONS, DEFINITIONS_OF_TWO_RUNS
-from bench.published import FOLDER, FORGETTING, PRINTED_AS, Published, contradictions, load, select, table
+from bench.measures.definitions import DEFINITIONS, DEFINITIONS_OF_TWO_RUNS
+from bench.published import FOLDER, FORGETTING, PRINTED_AS, Published, contradictions, lint, load, select, table
 
 
 @pytest.fixture(scope="module")

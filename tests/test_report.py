@@ -15,16 +15,19 @@ from bs4 import BeautifulSoup
 from cells import cell
 from scipy import stats
 
-from bench import cli, matrix, ranking, report, results
+from bench import cli, leaderboard, report, results
+from bench.comparison import ranking
 from bench.errors import BadInput
 from bench.leaderboard.summary import FINAL, figures, learned_at, stat
 from bench.leaderboard.tables import score
+from bench.measures import definitions
+from bench.measures.statistics import interval
 from bench.report.charts import LEFT, RIGHT, WIDTH
-from bench.statistics import interval
 
 ROOT = Path(__file__).parents[1]
 EVIL = 'Traceback (most recent call last):\n  <module>\nRuntimeError: </pre></script><script>alert("1")</script> & <b>'
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+TUNED = "factor: the test set of toy/1x3"
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2", "sha256": "cd" * 32}
 
 
@@ -43,6 +46,7 @@ def cells():
     ok += [varied(method=method, detector="padim") for method in ("replay", "finetune", "ewc")]
     ok.append(varied(method="joint", capabilities=["reads_ahead"], weights=IMAGENET, variant="option=<i>"))
     bad = [cell(method="lwf", status="failed", reason=EVIL), cell(method="mas", status="partial")]
+    ok[3]["tuned_on"], ok[4]["tuned_on"] = [TUNED, "lr: a < b"], [TUNED]
     return [*ok, *bad, cell(method="cl_vae", status="skipped", reason="no <bank>", fingerprint="")]
 
 
@@ -118,15 +122,47 @@ def test_a_system_has_every_definition_and_figure(site):
     page = page_of(site, "replay+patchcore")
     members = [varied(seed, method="replay") for seed in range(3)]
     rows = {row.th.text: row.find_all("td") for row in page.select("#definitions tbody tr")}
-    assert list(rows) == list(matrix.ALL)
-    for name, definition in matrix.ALL.items():
+    assert list(rows) == list(definitions.ALL)
+    for name, definition in definitions.ALL.items():
         for column, metric in enumerate(("image_auroc", "aupro")):
-            values = [matrix.values(np.array(m["matrices"][metric]), learned_at(m))[name] for m in members]
+            values = [definitions.values(np.array(m["matrices"][metric]), learned_at(m))[name] for m in members]
             assert rows[name][column].text == score(stat(values))
         assert definition.formula in rows[name][2].text and definition.source in rows[name][3].text
     shown = {pair.dt.text: float(pair.dd["data-v"]) for pair in page.select("#figures div")}
     expected = {name: stat(figures(m)[name] for m in members).mean for name in figures(members[0])}
+    expected |= {f"joint_minus_replay_{metric}": math.nan for metric in FINAL}  # no joint run with these weights
     assert shown == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_system_is_measured_against_the_joint_run_beside_it(tmp_path):
+    for one in (cell(0.9, method="joint"), cell(metrics={"image_auroc": 0.75, "aupro": 0.7})):
+        results.write(tmp_path / "results", one)
+    report.write(tmp_path / "results", tmp_path / "site")
+    rows = {row.th.text: row for row in page_of(tmp_path / "site", "replay+patchcore").select("#definitions tbody tr")}
+    assert [found.text for found in rows["joint_minus_replay"].find_all("td")[:2]] == ["0.150", "0.200"]
+    assert "needs" not in rows["joint_minus_replay"].text
+
+
+def test_a_published_number_stands_beside_what_its_definition_gives_here(tmp_path):
+    """CADIC prints ReplayCAD's forgetting as joint minus replay; here that is 0.95 - 0.90."""
+    paper = {"scenario": "mvtec/1x15", "size": "paper", "weights": IMAGENET, "detector": "invad"}
+    for one in (cell(0.95, method="joint", **paper), cell(0.9, method="replaycad", **paper)):
+        results.write(tmp_path / "results", one)
+    report.write(tmp_path / "results", tmp_path / "site")
+    lines = [line.text for line in dom(tmp_path / "site", "published.html").select("tbody tr")]
+    told = [line for line in lines if "joint_minus_replay" in line]
+    assert told and all("0.050" in line for line in told)
+    text = leaderboard.render(tmp_path / "results")[0]
+    told = [line for line in text.splitlines() if "| joint_minus_replay |" in line]
+    assert told and all("| 0.050 | joint_minus_replay |" in line for line in told)
+
+
+def test_what_settings_were_tuned_on_stands_on_the_page_and_beside_the_row(site):
+    assert page_of(site, "finetune+patchcore").find(id="tuned").text == f"Tuned on: {TUNED}; lr: a < b"
+    assert page_of(site, "replay+patchcore").find(id="tuned") is None
+    marked = dom(site, "index.html").select("table.ranking tr:has(.tag)")
+    assert [(line.th.a.text, line["data-detector"]) for line in marked] == [("finetune", "patchcore")]
+    assert marked[0].select_one(".tag")["title"] == f"{TUNED}; lr: a < b"
 
 
 def test_a_traceback_with_markup_is_text(site):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from mini import cell, read
 
-from bench import checkpoint, pool, results
-from bench.runner import run, work
+from bench import results
+from bench.backends import pool
+from bench.runner import checkpoint, run, work
 
 PARTS = ("matrices", "pooled", "threshold")
 

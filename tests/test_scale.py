@@ -18,8 +18,8 @@ from bench import registry, results, stream
 from bench.api import BadInput, Setup
 from bench.config import parse
 from bench.cost import carried_bytes
+from bench.evaluation.quality import Quality, frechet, psnr
 from bench.plan import plan
-from bench.quality import Quality, frechet, psnr
 from bench.request import Request
 from bench.runner import run
 from bench.show import text
@@ -503,7 +503,9 @@ class Recaller:
 def test_a_memory_is_measured_against_the_images_it_stands_for(monkeypatch):
     quality = Quality(STREAM, arrays())
     monkeypatch.setattr(quality, "ffd", lambda made, real: 0.0)
-    monkeypatch.setattr("bench.quality.structural_similarity_index_measure", lambda *_, **__: torch.tensor(1.0))
+    monkeypatch.setattr(
+        "bench.evaluation.quality.structural_similarity_index_measure", lambda *_, **__: torch.tensor(1.0)
+    )
     near, far = (quality.measure(Recaller(shift), 1) for shift in (1, 16))
     assert near["memory_psnr"] == near["memory_psnr/b"] > far["memory_psnr"]
     assert near["memory_psnr"] == pytest.approx(20 * math.log10(255), abs=0.5)

@@ -8,11 +8,13 @@ import pytest
 from command import MINI
 from mini import cell, read
 
-from bench import metrics, rescore, results, scoring, segments, stored
+from bench import rescore, results
 from bench.errors import BadInput
 from bench.leaderboard.summary import figures
+from bench.measures import metrics, scoring
+from bench.measures.scoring import Judged, Rows, Truth
+from bench.results import segments, stored
 from bench.runner import run
-from bench.scoring import Judged, Rows, Truth
 
 CELL = "custom/mini/finetune+autoencoder,epochs=1/seed-0"
 SCORE = ("score", CELL, "--scenario", "mini.yaml")
@@ -164,7 +166,7 @@ def test_a_run_that_dies_after_storing_a_step_goes_on_to_the_same_bytes(
     at, finished, stream, cache, tmp_path, monkeypatch
 ):
     """Between the scores and the checkpoint, or between the checkpoint and the cell file, of the second step."""
-    from bench import checkpoint
+    from bench.runner import checkpoint
 
     one = quick(stream, cache)
     owner, name = (checkpoint, "save") if at == "scores" else (results, "write")

@@ -1,5 +1,6 @@
 """External submissions: scored here from numbers, shown as external; whatever is not right is refused in a sentence."""
 
+import csv
 import io
 import os
 import pickle
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from handed_in import COUNT, SIDE, arrays, form, write
 
-from bench import leaderboard, results, stored
-from bench.metrics import image_metrics
+from bench import leaderboard, results
+from bench.measures.metrics import image_metrics
+from bench.results import stored
 
 SUBMIT = ("submit", "given", "--scenario", "mini.yaml")
 CELL = "custom/mini/mine+colours,external=A.-Body/seed-0"
@@ -50,6 +52,19 @@ def test_the_table_marks_it_and_says_what_the_mark_means(bench, given, tmp_path)
     assert "| mine§¶ " in text and "external: scores handed in by their author" in text
     assert "finetune" in text.split("best method")[1].splitlines()[2], "an external row is never the best"
     assert "A. Body" in table and "Some GPU" in text
+
+
+def test_what_its_settings_were_tuned_on_is_recorded_and_shown(bench, given, tmp_path):
+    told = ["factor: the test set of custom/mini", "lr: another line"]
+    write(given, form(given, tuned_on=told), arrays())
+    bench(*SUBMIT)
+    assert entered(tmp_path)["tuned_on"] == told
+    assert f"tuned on: {'; '.join(told)}" in bench("show", CELL)[1]
+    lines = list(csv.DictReader(io.StringIO(leaderboard.render(tmp_path / "results")[1])))
+    assert [line["tuned_on"] for line in lines] == ["; ".join(told)]
+    write(given, form(given, tuned_on=[]), arrays())
+    bench(*SUBMIT)
+    assert "tuned_on" not in entered(tmp_path)
 
 
 def test_one_altered_score_changes_the_table_accordingly(bench, given, tmp_path):
@@ -128,6 +143,10 @@ FORMS = {
     "a cost that is none": (lambda form: form | {"cost": {"train_s": [1.0, float("nan")]}}, "must be a list of 2"),
     "a method that is a path": (lambda form: form | {"method": "../../x"}, "a name is letters"),
     "an unprintable author": (lambda form: form | {"author": "A\nB"}, "must be one line of text"),
+    "tuned on no list": (lambda form: form | {"tuned_on": "the test set"}, "has tuned_on of type str: it must be list"),
+    "tuned on a number": (lambda form: form | {"tuned_on": [7]}, "has tuned_on '7': it must be one line of text"),
+    "tuned on two lines": (lambda form: form | {"tuned_on": ["a\nb"]}, "must be one line of text"),
+    "tuned on a book": (lambda form: form | {"tuned_on": ["x"] * 21}, "has 21 lines of tuned_on: at most 20"),
     "an unknown capability": (lambda form: form | {"capabilities": ["magic"]}, "declares 'magic'"),
     "an unknown scenario": (lambda form: form | {"scenario": "mvtec/99x1@1"}, "is for mvtec/99x1@1"),
     "no version": (lambda form: form | {"scenario": "custom/mini"}, "without its version"),

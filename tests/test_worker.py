@@ -11,8 +11,9 @@ import yaml
 from command import ROOT
 from handed_in import COUNT, SIDE
 
-from bench import data, results, stored
+from bench import data, results
 from bench import stream as streams
+from bench.results import stored
 
 EXAMPLE = ROOT / "docs" / "worker_example.py"
 EXPORT = ("worker", "export", "mini.yaml", "--to", "out")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench.api import Detector, Prediction, Setup, freeze, trainable
 from bench.benchmark import benchmark
 from bench.data import Arrays
-from bench.environment import seed_everything, seed_for, untouched_draws
+from bench.runner.environment import seed_everything, seed_for, untouched_draws
 from bench.stream import Stream
 
 SIZE = 8  # px

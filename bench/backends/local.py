@@ -2,7 +2,7 @@
 
 import os
 
-from bench import pool
+from bench.backends import pool
 
 
 def run(cells, options, on_event) -> None:

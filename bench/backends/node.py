@@ -20,7 +20,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench import data, pool, results
+from bench import data, results
+from bench.backends import pool
 from bench.errors import BadInput
 from bench.request import Cell
 

@@ -1,7 +1,9 @@
 """What the commands share: how one is added, and arguments that several take."""
 
 import argparse
+import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 EXAMPLES = """examples:
@@ -38,6 +40,13 @@ def steps(text: str) -> int:
     if text.isdecimal() and int(text):
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number of steps: give 1 or more, or --eval-final instead")
+
+
+def gigabytes(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of GB: give 20, or 0 for none")
 
 
 def results_folder(command: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ def add_list(commands) -> None:
 
 
 def _do_list(options) -> None:
-    from bench.catalogue import listing
+    from bench.cli.catalogue import listing
 
     print(listing(options.kind, options.plugin))
 
@@ -50,7 +50,8 @@ def add_published(commands) -> None:
 
 
 def _do_published(options) -> int:
-    from bench import lint, published
+    from bench import published
+    from bench.published import lint
 
     if options.lint:
         text, code = lint.report(published.load())
@@ -91,7 +92,7 @@ def add_compare(commands) -> None:
 
 
 def _do_compare(options) -> None:
-    from bench import paired, ranking
+    from bench.comparison import paired, ranking
 
     if options.cd:
         print(ranking.compare(options.systems, options.results, options.metric, options.scenario), end="")

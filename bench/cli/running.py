@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from bench.cli.arguments import EXAMPLES, names, new_command, results_folder, seeds, steps
+from bench.cli.arguments import EXAMPLES, gigabytes, names, new_command, results_folder, seeds, steps
 
 
 def add_run(commands) -> None:
@@ -44,6 +44,13 @@ def add_run(commands) -> None:
     where = run.add_argument_group("where and how")
     results_folder(where)
     where.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+    where.add_argument(
+        "--feature-cache",
+        type=gigabytes,
+        default=0.0,
+        metavar="GB",
+        help="keep features of frozen networks in the cache, for all cells: same scores, no times in tables (0)",
+    )
     where.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     where.add_argument("--jobs", type=int, help="cells at a time (CPU: one per core, at most 8; GPU: 1)")
     where.add_argument("--threads", type=int, default=1, help="CPU threads per cell; changes last bits (%(default)s)")
@@ -127,7 +134,7 @@ def add_pretrain(commands) -> None:
 
 
 def _do_pretrain(options) -> None:
-    from bench import pretrain, prior
+    from bench.pretraining import features, prior
 
-    train = {"features": pretrain.features, "prior": prior.prior}[options.what]
+    train = {"features": features.features, "prior": prior.prior}[options.what]
     print(train(out=options.out, seed=options.seed))

@@ -10,7 +10,8 @@ from pathlib import Path
 from bench import published, results
 from bench.cell import Cell
 from bench.errors import BadInput
-from bench.leaderboard.groups import Section, last_line, sections
+from bench.leaderboard.groups import Section, sections
+from bench.leaderboard.labels import last_line
 from bench.leaderboard.page import page
 
 IDENTITY = ("scenario", "scenario_version", "fingerprint", "order", "image_size", "size", "metric_version", "method")

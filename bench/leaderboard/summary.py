@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench import matrix
-from bench.cell import MAP_MAX, Cell
-from bench.statistics import Interval, interval
+from bench.cell import FEATURES, MAP_MAX, Cell, Cost
+from bench.measures import matrix
+from bench.measures.statistics import Interval, interval
 
 MB = 1e6
+TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s")  # lists of a cell's cost
 FINAL = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
 
 # Two-sided 95 % quantiles of Student's t at 1, 2, ... degrees of freedom: importing SciPy for them takes 0.5 s.
@@ -109,7 +110,8 @@ def _deployed(cell: Cell) -> dict[str, float]:
 
 
 def _cost(cell: Cell) -> dict[str, float]:
-    cost, gpu = cell["cost"], cell["cost"].get("gpu") or {}
+    cost = own_times(cell["cost"])
+    gpu = cost.get("gpu") or {}
     train, evaluation = _sum(cost.get("train_s")), _sum(cost.get("eval_s"))
     processor = math.nan if gpu else _sum(cost.get("train_cpu_s"))
     ms = {batch: _number(cost.get("ms_per_image", {}).get(batch)) for batch in ("1", "32")}
@@ -134,6 +136,15 @@ def _cost(cell: Cell) -> dict[str, float]:
         "energy_j": _number(gpu.get("energy_j")),
         "cpu_energy_j": _number(cost.get("cpu_energy_j")),
     }
+
+
+def own_times(cost: Cost) -> Cost:
+    """The cost without seconds and energy where features were found or kept: they are not the method's own."""
+    if not any(images > 0 for name in FEATURES for images in cost.get(name, ())):
+        return cost
+    lists = {name: [math.nan] * len(cost[name]) for name in TIMES if name in cost}
+    gpu = cost.get("gpu") and cost["gpu"] | {"utilisation": None, "energy_j": None}
+    return cost | lists | {"gpu": gpu, "cpu_energy_j": None}
 
 
 def _number(value: float | None) -> float:

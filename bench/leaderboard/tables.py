@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from bench.leaderboard.groups import Row
+from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import Stat
-from bench.statistics import Interval
+from bench.measures.statistics import Interval
 
 MISSING = "—"
 INTERVAL = "over classes"  # the head of the column
@@ -137,6 +137,8 @@ OTHER_METRICS: tuple[Column, ...] = (
     ("BWT, image AUROC", _score("bwt_image_auroc")),
     ("forgetting, AUPRO", _score("forgetting_aupro")),
     ("plasticity, AUPRO", _score("plasticity_aupro")),
+    ("joint minus it, image AUROC", _score("joint_minus_replay_image_auroc")),
+    ("joint minus it, pixel AP", _score("joint_minus_replay_pixel_ap")),
     _SEEDS,
 )
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import ranking, results
+from bench import results
 from bench.cell import Cell
+from bench.comparison import ranking
 from bench.errors import BadInput
 from bench.leaderboard.groups import Section
 from bench.leaderboard.summary import FINAL

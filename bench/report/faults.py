@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from bench.cell import Cell
-from bench.leaderboard.groups import last_line
+from bench.leaderboard.labels import last_line
 from bench.leaderboard.summary import steps_done
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import stored
 from bench import stream as streams
 from bench.cell import Cell
 from bench.data import Arrays, rows_of
 from bench.errors import BadInput
 from bench.leaderboard.summary import learned_at
 from bench.rescore import arrays_of
+from bench.results import stored
 
 SIDE = 112  # px of a picture
 STEPS = 6  # maps of a strip: the first, the last and those spread between

@@ -4,13 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-import numpy as np
-
-from bench import matrix, results
+from bench import results
 from bench.cell import PER_STEP, Cell
-from bench.leaderboard.groups import last_line
-from bench.leaderboard.summary import Stat, figures, learned_at, stat
-from bench.paired import system_name
+from bench.comparison.pairing import system_name
+from bench.leaderboard import distance
+from bench.leaderboard.labels import last_line
+from bench.leaderboard.rows import tuned_on
+from bench.leaderboard.summary import Stat, figures, learned_at, own_times, stat
+from bench.measures.definitions import ALL, Definition
 from bench.report.boards import METRICS
 
 EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them
@@ -30,20 +31,21 @@ def by_folder(cells: Mapping[PurePath, Cell]) -> dict[PurePath, list[Cell]]:
     return {folder: sorted(found, key=lambda cell: cell["spec"]["seed"]) for folder, found in folders.items()}
 
 
-def system(folder: PurePath, cells: Sequence[Cell]) -> dict:
-    """What the template shows of the runs in one folder."""
+def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) -> dict:
+    """What the template shows of the runs in one folder; `joint`: finished joint cells, their references among them."""
     whole = [cell for cell in cells if cell["status"] == "ok"]
-    numbers = [figures(cell) for cell in whole]
+    numbers = [figures(cell) | distance.figures(cell, joint) for cell in whole]
     return {
         "name": system_name(cells[0]["spec"]),
         "folder": folder.as_posix(),
         "spec": cells[0]["spec"],
         "capabilities": cells[0]["capabilities"],
+        "tuned_on": tuned_on(cells),
         "runs": [_run(cell) for cell in cells],
         "measured": any(cell["matrices"] for cell in cells),
         "metrics": METRICS,
         "figures": {name: stat(found[name] for found in numbers) for name in numbers[0]} if numbers else {},
-        "definitions": _definitions(whole),
+        "definitions": _definitions(whole, joint),
         "data": {"classes": cells[0]["spec"]["classes"], "metrics": METRICS, "runs": [_embedded(c) for c in cells]},
     }
 
@@ -61,25 +63,22 @@ def _run(cell: Cell) -> dict:
 
 def _embedded(cell: Cell) -> dict:
     """The measured lists of one cell, untouched, for the plots."""
-    parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cell["cost"].get(name) for name in PER_STEP}}
+    cost = own_times(cell["cost"])
+    parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
     about = {"seed": cell["spec"]["seed"], "whole": cell["status"] == "ok", "learned_at": learned_at(cell)}
     return results.plain(parts | about)
 
 
-def _definitions(cells: Sequence[Cell]) -> list[tuple[str, matrix.Definition, dict[str, Stat]]]:
+def _definitions(cells: Sequence[Cell], joint: Sequence[Cell]) -> list[tuple[str, Definition, dict[str, Stat]]]:
     """(id, definition, {metric: mean over seeds}) of every definition, from R of complete cells."""
     found = defaultdict(dict)
     for metric in ("image_auroc", "aupro"):
-        values = [
-            matrix.values(np.array(cell["matrices"][metric]), learned_at(cell))
-            for cell in cells
-            if cell["matrices"].get(metric)
-        ]
-        for name in matrix.ALL:
-            found[name][metric] = stat(value[name] for value in values)
-    return [(name, definition, found[name]) for name, definition in matrix.ALL.items()]
+        of_runs = [distance.definitions_of(cell, metric, joint) for cell in cells if cell["matrices"].get(metric)]
+        for name in ALL:
+            found[name][metric] = stat(run[name] for run in of_runs)
+    return [(name, definition, found[name]) for name, definition in ALL.items()]
 
 
 def definitions() -> dict:
     """Formula, source and needs of every definition."""
-    return {"definitions": matrix.ALL}
+    return {"definitions": ALL}

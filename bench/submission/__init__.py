@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import leaderboard, results, stored
-from bench.archive import Archive
+from bench import leaderboard, results
 from bench.cell import Cell
 from bench.errors import BadInput
+from bench.measures.scoring import Truth
 from bench.rescore import arrays_of, tabulate
-from bench.scoring import Truth
+from bench.results import stored
+from bench.results.archive import Archive
 from bench.submission import form as forms
 from bench.submission import layout
-from bench.submission.form import FORM, SCORES, Form
+from bench.submission.form import Form
+from bench.submission.reading import FORM, SCORES
 
 
 def submit(options) -> Iterator[str]:
@@ -57,9 +59,11 @@ def _refuse_another(path: Path, spec: dict) -> None:
 
 def _cell(form: Form, spec: dict, record: dict, held: stored.Stored) -> Cell:
     cell = results.blank(spec, form.capabilities, "ok", "")
-    size = held.path.stat().st_size
     told = {"device": form.cost["device"]} if "device" in form.cost else {}
     missing = [np.nan] * len(form.stream.steps)
     cost = cell["cost"] | dict.fromkeys(("train_s", "carried_bytes"), missing)
     cost |= {key: value for key, value in form.cost.items() if key != "device"}
-    return cell | record | {"cost": cost, "environment": told, "stored": {"maps": bool(held.scales), "bytes": size}}
+    size = held.path.stat().st_size
+    about = {"environment": told, "stored": {"maps": bool(held.scales), "bytes": size}}
+    about |= {"tuned_on": list(form.tuned_on)} if form.tuned_on else {}
+    return cell | record | {"cost": cost} | about

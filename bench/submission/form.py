@@ -6,25 +6,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-import yaml
-
 from bench import registry
 from bench import stream as streams
 from bench.cell import Capability
 from bench.errors import BadInput
-from bench.metrics import METRIC_VERSION, METRICS
+from bench.measures.metrics import METRIC_VERSION, METRICS
 from bench.stream import Stream
+from bench.submission import reading
+from bench.submission.reading import FORM, SCORES
 
-FORM, SCORES = "submission.yaml", "scores.npz"
-SIZE = 64_000  # bytes; a form takes one or two thousand
 REQUIRED = {
     **dict.fromkeys(("method", "detector", "author", "reference", "scenario", "order", "fingerprint"), str),
     "capabilities": list,
     "seed": int,
 }
-OPTIONAL = {"backbone": str, "weights": str, "cost": dict}
+OPTIONAL = {"backbone": str, "weights": str, "tuned_on": list, "cost": dict}
 RESULTS = {*METRICS, "matrices", "R", "metrics", "results", "pooled", "threshold", "routing_accuracy", "scores"}
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,59}", re.ASCII)
+MOST_TUNED = 20
 WEIGHTS = ("none", "imagenet", "random")
 
 
@@ -46,6 +45,7 @@ class Form:
     size: str  # tiny or paper, as the scenario has it by default
     backbone: str | None = None
     weights: str = "none"
+    tuned_on: tuple[str, ...] = ()  # on what its settings were tuned, where that is known
     cost: dict = field(default_factory=dict)
 
     def spec(self, fingerprint: str) -> dict:
@@ -81,7 +81,7 @@ def read(folder: Path, options) -> Form:
         BadInput: for the first thing that is wrong with it.
     """
     path = folder / FORM
-    content = _content(path)
+    content = reading.load(path)
     fault = _fault(content)
     if fault:
         raise BadInput(f"{path} {fault}.")
@@ -96,38 +96,8 @@ def read(folder: Path, options) -> Form:
     if fault:
         raise BadInput(f"{path} {fault}.")
     size = registry.default_size(stream.reader, options.plugin)
-    return Form(folder, stream, size=size, **content | {"capabilities": tuple(content["capabilities"])})
-
-
-class Plain(yaml.SafeLoader):
-    """YAML without aliases, which can be made to grow without end, and without a key that is there twice."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*name)")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.YAMLError(f"it has {twice[0]!r} twice")
-        return super().construct_mapping(node, deep)
-
-
-def _content(path: Path) -> object:
-    if path.is_symlink() or path.parent.is_symlink():
-        raise BadInput(f"{path} is a link: put the file itself there.")
-    try:
-        with path.open("rb") as file:
-            text = file.read(SIZE + 1)
-        if len(text) > SIZE:
-            raise BadInput(f"{path} is longer than {SIZE:,} bytes: it is a short form, arrays belong into {SCORES}.")
-        return yaml.load(text.decode("utf-8"), Plain)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read ({error}): a submission is {FORM} and {SCORES} in a folder.") from error
-    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
-        raise BadInput(f"{path} is not valid YAML ({' '.join(str(error).split())[:200]}): correct it there.") from error
+    content |= {key: tuple(content.get(key, ())) for key in ("capabilities", "tuned_on")}
+    return Form(folder, stream, size=size, **content)
 
 
 def _fault(content: object) -> str | None:
@@ -153,9 +123,12 @@ def _words_fault(content: dict) -> str | None:
     for key in ("method", "detector", *(["backbone"] if "backbone" in content else [])):
         if not NAME.fullmatch(content[key]):
             return f"has the {key} {content[key][:60]!r}: a name is letters, digits and _ . -, at most 60"
-    for key in ("author", "reference"):
-        if not 1 <= len(content[key].strip()) <= 200 or not content[key].isprintable():
-            return f"has {key} {content[key][:60]!r}: it must be one line of text, at most 200 letters"
+    tuned_on = [("tuned_on", text) for text in content.get("tuned_on", ())]
+    for key, text in (("author", content["author"]), ("reference", content["reference"]), *tuned_on):
+        if not isinstance(text, str) or not 1 <= len(text.strip()) <= 200 or not text.isprintable():
+            return f"has {key} {str(text)[:60]!r}: it must be one line of text, at most 200 letters"
+    if len(tuned_on) > MOST_TUNED:
+        return f"has {len(tuned_on)} lines of tuned_on: at most {MOST_TUNED}, one per thing that was tuned"
     if not re.fullmatch(r"[0-9a-f]{16,64}", content["fingerprint"]):
         return f"has the fingerprint {content['fingerprint'][:70]!r}: give 16 to 64 hex digits, see `bench data check`"
     unknown = [name for name in content["capabilities"] if name not in get_args(Capability)]

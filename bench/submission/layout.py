@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.archive import Archive
 from bench.data import Arrays, rows_of
 from bench.errors import BadInput
-from bench.scoring import Truth
-from bench.stored import KNOTS, TYPES, split
+from bench.measures.scoring import Truth
+from bench.results.archive import Archive
+from bench.results.stored import KNOTS, TYPES, split
 from bench.stream import Stream
 
 HEAD = 512  # bytes that an array takes beyond its numbers, in the archive's directory and its own header

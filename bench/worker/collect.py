@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import stored
-from bench.archive import Archive
 from bench.errors import BadInput
-from bench.submission.form import FORM, SCORES
+from bench.results import stored
+from bench.results.archive import Archive
+from bench.submission.reading import FORM, SCORES
 from bench.worker import key as keys
 from bench.worker.key import Key
 
@@ -58,7 +58,7 @@ def _answers(path: Path, key: Key, step: int) -> dict[str, np.ndarray]:
 
 
 def _sorted(values: dict[str, np.ndarray], key: Key, step: int) -> dict[str, np.ndarray]:
-    """The arrays of a step by class, as `bench.stored` names them."""
+    """The arrays of a step by class, as `bench.results.stored` names them."""
     columns, places = key.shown(step)
     made = {"calibration": values["calibration"].astype(np.float32)} if "calibration" in values else {}
     for column in np.unique(columns):

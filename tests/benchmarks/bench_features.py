@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from bench import stream
-from bench.pretrain import ARCHITECTURE, WEIGHTS
+from bench.pretraining.features import ARCHITECTURE, WEIGHTS
 
 TRAIN, BANK = 100, 2000
 

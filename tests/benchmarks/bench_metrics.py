@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from bench import metrics
+from bench.measures import metrics
 
 
 def images(share, count=60, size=256, seed=0):

@@ -38,9 +38,9 @@ def manifest(folder: Path, classes: int) -> Path:
 def measure(classes: int, every: int, detector: str) -> dict[str, float]:
     """Costs of one stream."""
     from bench import cost, results, runner, show
-    from bench.environment import make_deterministic
     from bench.plan import plan
     from bench.request import Request
+    from bench.runner.environment import make_deterministic
 
     make_deterministic(1)
     with tempfile.TemporaryDirectory() as name:

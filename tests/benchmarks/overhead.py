@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from bench import data, registry
 from bench.api import Setup
 from bench.benchmark import as_float, benchmark
-from bench.environment import make_deterministic, seed_everything
 from bench.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Weights
+from bench.runner.environment import make_deterministic, seed_everything
 from bench.stream import Stream
 
 BACKBONE = BackboneSpec(TINY_BACKBONE, Weights("procedural", file=str(PROCEDURAL)))

@@ -15,7 +15,7 @@ from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from bench import data, results, stream
 from bench.backbone import Features
 from bench.benchmark import as_float, rows_of
-from bench.metrics import image_metrics
+from bench.measures.metrics import image_metrics
 from bench.request import BackboneSpec, Weights
 
 

@@ -22,7 +22,7 @@ from tabulate import tabulate
 from bench import data
 from bench.api import Setup
 from bench.benchmark import as_float, benchmark, rows_of
-from bench.environment import make_deterministic, seed_everything, seed_for
+from bench.runner.environment import make_deterministic, seed_everything, seed_for
 from bench.stream import Stream
 from methods.detectors import autoencoder
 from methods.gradient_projection import Config, GradientProjection

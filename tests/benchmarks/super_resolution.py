@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench import data, stream
 from bench.benchmark import rows_of
-from bench.quality import psnr
+from bench.evaluation.quality import psnr
 from methods._superresolution import Options, SuperResolution, lanczos
 
 # Images per step, learning rate, share of the epochs; the paper's first.

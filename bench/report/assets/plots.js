@@ -71,7 +71,7 @@ const ONE_LINE = {
 };
 const DRIFT = (run) => run.threshold.value;
 const seconds = {
-  "training itself": (run) => run.cost.train_s.map((value, t) => value - run.cost.extra_s[t]),
+  "training itself": (run) => run.cost.train_s.map((value, t) => (value === null ? null : value - run.cost.extra_s[t])),
   "method's own work": (run) => run.cost.extra_s,
   evaluation: (run) => run.cost.eval_s,
 };

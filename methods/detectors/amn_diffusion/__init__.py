@@ -114,14 +114,16 @@ class AmnDiffusion(Detector):
         return self.model.scheduler.add_noise(latents, noise, t)
 
     def loss(self, image: Tensor) -> Tensor:
-        """Noise (or velocity) prediction, and the masked network must restore from a corrupted image what the stem sees in it."""
+        """Noise prediction, and the masked network must restore from a corrupted image what the stem sees in it."""
         latents = self.model.encode(image, sample=True)
         noise = torch.randn_like(latents)
         t = torch.randint(self.model.timesteps, (len(image),)).to(image.device)
         hint = corrupted(image, self.config.corrupted, self.config.other)
         condition = self.masked(2 * hint - 1)
         predicted = self._predict(self._noised(latents, noise, t), t, condition)
-        return F.mse_loss(predicted, self.model.target(latents, noise, t)) + F.mse_loss(condition, self.masked.stem(2 * image - 1))
+        return F.mse_loss(predicted, self.model.target(latents, noise, t)) + F.mse_loss(
+            condition, self.masked.stem(2 * image - 1)
+        )
 
     def response(self, image: Tensor) -> list[Tensor]:
         """Return the condition, and the noise predicted half way under it, each (B, C, h, w)."""

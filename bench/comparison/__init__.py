@@ -1,0 +1,1 @@
+"""Which method is better: two systems on the same runs and classes, and many ranked over scenarios."""

@@ -1,0 +1,1 @@
+"""What is computed from scores and masks, and from the matrix R: metrics, averages, forgetting, intervals and tests."""

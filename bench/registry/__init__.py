@@ -1,0 +1,101 @@
+"""Finds methods, detectors and scenario readers: the file is the registration, its name is the name.
+
+Nothing is imported to list them: descriptions and declarations are read from the source with `ast`.
+"""
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from bench.errors import BadInput
+from bench.registry.entry import Entry
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = {"method": "methods", "detector": "methods/detectors", "scenario": "scenarios"}
+
+
+def found(kind: str, plugins: Iterable[Path] = ()) -> dict[str, Entry]:
+    """Every method, detector or scenario reader by name: built in, from entry points, and files given with --plugin.
+
+    Raises:
+        BadInput: if two files claim one name.
+    """
+    entries: dict[str, Entry] = {}
+    for entry in (*_built_in(kind), *_installed(kind), *_given(kind, plugins)):
+        other = entries.setdefault(entry.name, entry)
+        if other.file != entry.file:
+            raise BadInput(f"two {kind}s are called {entry.name!r}: {other.file} and {entry.file}; rename one.")
+    return entries
+
+
+def find(kind: str, name: str, plugins: Iterable[Path] = ()) -> Entry:
+    """One entry by name.
+
+    Raises:
+        BadInput: if there is none, with the nearest name and all known ones.
+    """
+    entries = found(kind, plugins)
+    if name not in entries:
+        raise BadInput(unknown(kind, name, entries))
+    return entries[name]
+
+
+def default_size(reader: str, plugins: Iterable[Path] = ()) -> str:
+    """tiny where the readers (joined by +) need no data set, paper elsewhere."""
+    needs = {find("scenario", name, plugins).declared["NEEDS"] for name in reader.split("+")}
+    return "tiny" if needs == {"nothing"} else "paper"
+
+
+def unknown(thing: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"no {thing} {name!r}.{hint} Known: {', '.join(known)}."
+
+
+def _built_in(kind: str) -> Iterable[Entry]:
+    folder = ROOT / FOLDERS[kind]
+    for path in sorted(folder.iterdir()):
+        file = path / "__init__.py" if path.is_dir() else path
+        name = path.stem
+        if file.suffix == ".py" and file.is_file() and not name.startswith("_") and path.name not in ("detectors",):
+            yield Entry(kind, name, file, f"{FOLDERS[kind].replace('/', '.')}.{name}")
+
+
+def _installed(kind: str) -> Iterable[Entry]:
+    for point in entry_points(group=f"bench.{kind}s"):
+        spec = importlib.util.find_spec(point.module)
+        if spec is None or spec.origin is None:
+            raise BadInput(
+                f"entry point {point.name!r} of bench.{kind}s names no module {point.module!r}; reinstall it."
+            )
+        yield Entry(kind, point.name, Path(spec.origin), point.module)
+
+
+def _given(kind: str, plugins: Iterable[Path]) -> Iterable[Entry]:
+    for plugin in plugins:
+        path = Path(plugin).resolve()
+        if not path.is_file():
+            raise BadInput(f"no plugin file {str(plugin)!r}; give the path of a Python file.")
+        entry = Entry(kind, path.stem, path, "")
+        if _kind_of(entry.tree, path) == kind:
+            yield entry
+
+
+def _kind_of(tree: ast.Module, path: Path) -> str:
+    """A file with `samples` is a scenario reader; otherwise the return annotation of `build` tells."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if "samples" in functions:
+        return "scenario"
+    build = functions.get("build")
+    returns = ast.unparse(build.returns) if build and build.returns else ""
+    kind = {"Strategy": "method", "Detector": "detector"}.get(returns)
+    if kind is None:
+        raise BadInput(
+            f"{path} is no plugin: it needs `build(...) -> Strategy`, `build(...) -> Detector` or `samples(...)`."
+        )
+    return kind

@@ -1,0 +1,189 @@
+"""The scores that a run keeps beside its cell file, and its anomaly maps if asked: what every metric comes from.
+
+`seed-<k>.scores.npz` holds plain numbers under these names (steps from 0, classes by name):
+
+    run                         ()         uint64   hash of what was run; no part of a submission
+    step-0/bottle/scores        (n,)       float32  of the test images of a class seen, in the data set's order
+    step-0/bottle/maps          (n, H, W)  uint16   quantised; all classes and steps have them, or none
+    step-0/bottle/scale         (k,)       float64  what the codes stand for, see `restore`: 2 to 257 rising numbers
+    step-0/bottle/peaks         (n,)       float32  maximum of each map; no part of a submission
+    step-0/bottle/routes        (n,)       int32    step that each image was assigned to, where a method routes
+    step-0/calibration          (m,)       float32  scores of normal training images of the step: they set the threshold
+
+A step that was not evaluated (`bench run --eval-every`, `--eval-final`) has no entry.
+"""
+
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import results
+from bench.errors import BadInput
+from bench.measures.scoring import Judged
+from bench.results.archive import Archive
+
+LEVELS = 2**16 - 1
+KNOTS = 257  # of a scale at most: 256 stretches of 256 levels
+ENTRY = re.compile(r"step-(\d{1,5})/(?:([^/]+)/)?([a-z]+)", re.ASCII)
+TYPES = {"scores": "float32", "maps": "uint16", "scale": "float64", "routes": "int32"}
+
+
+def path_of(cell: Path) -> Path:
+    """Where the scores of the cell file `cell` lie."""
+    return cell.with_suffix(".scores.npz")
+
+
+def run_of(spec: dict) -> int:
+    """64 bits that name what was run: all of the spec but the version of the metrics, which scores do not depend on."""
+    return int(results.key_of(spec | {"metric_version": 0}), 16)
+
+
+def quantise(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(codes (n, H, W) uint16, scale (k,) float64) of float maps; see `restore`.
+
+    The knots of the scale lie at quantiles that are even in their log-odds, so both tails, where rankings are decided,
+    have levels of their own however long they are: even levels would make a map depend on its scores' scale.
+
+    Raises:
+        ValueError: for NaN and infinite values, as the metrics do.
+    """
+    if not np.isfinite(maps).all():
+        raise ValueError("a map holds NaN or infinite values; a ranking needs finite scores")
+    ordered = np.sort(maps, axis=None).astype(float) if maps.size else np.zeros(1)
+    odds = np.linspace(-1, 1, KNOTS - 2) * np.log(len(ordered) + 1)
+    places = np.rint((len(ordered) - 1) / (1 + np.exp(-odds))).astype(int)
+    knots = np.unique(ordered[[0, *places, -1]])
+    scale = knots if len(knots) > 1 else np.repeat(knots, 2)
+    return np.rint(np.interp(maps, scale, _codes(scale))).astype(np.uint16), scale
+
+
+def restore(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(n, H, W) float32 maps: codes 0..65535, cut into as many even stretches as there are between the knots of the
+    scale, each running straight from one knot to the next. With two knots: lowest and highest."""
+    return np.interp(codes, _codes(scale), scale).astype(np.float32)
+
+
+def _codes(scale: np.ndarray) -> np.ndarray:
+    """The codes at the knots: whole numbers, so that a knot is kept exactly, with all that ties there."""
+    return np.rint(np.linspace(0, LEVELS, len(scale)))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All that was stored of a run, keyed by (step from 0, class name). Maps are read when they are asked for."""
+
+    path: Path
+    run: int | None
+    scores: dict[tuple[int, str], np.ndarray]
+    routes: dict[tuple[int, str], np.ndarray]
+    peaks: dict[tuple[int, str], np.ndarray]  # empty in files of before they were kept
+    scales: dict[tuple[int, str], np.ndarray]  # empty where no maps were saved
+    calibration: dict[int, np.ndarray]
+
+    @property
+    def steps(self) -> int:
+        """How many steps it holds."""
+        return 1 + max((step for step, _ in self.scores), default=-1)
+
+    def maps(self, step: int, name: str) -> np.ndarray | None:
+        """(n, H, W) float32 of a class after a step; None where no maps were saved."""
+        if (step, name) not in self.scales:
+            return None
+        with Archive(self.path) as archive:
+            return restore(archive.read(f"step-{step}/{name}/maps"), self.scales[step, name])
+
+    def judged(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
+        """What was said after a step of each class seen, by column."""
+        return {
+            column: Judged(
+                self.scores[step, name],
+                self.maps(step, name),
+                self.routes.get((step, name)),
+                self.peaks.get((step, name)),
+            )
+            for column, name in enumerate(classes)
+            if (step, name) in self.scores
+        }
+
+
+def read(path: Path) -> Stored:
+    """What lies in `path`.
+
+    Raises:
+        BadInput: if there is nothing, or something else.
+    """
+    parts: dict[str, dict] = {"scores": {}, "routes": {}, "peaks": {}, "scale": {}}
+    calibration, run = {}, None
+    with Archive(path) as archive:
+        for entry in archive.entries:
+            step, name, part = split(entry)
+            if part in parts:
+                parts[part][step, name] = archive.read(entry)
+            elif part == "calibration":
+                calibration[step] = archive.read(entry)
+            elif part == "run":
+                run = int(archive.read(entry))
+    return Stored(
+        Path(path),
+        run,
+        **{part: parts[part] for part in ("scores", "routes", "peaks")},
+        scales=parts["scale"],
+        calibration=calibration,
+    )
+
+
+def split(entry: str) -> tuple[int, str, str]:
+    """(step, class, part) of an entry; a step's own parts have the class "", `run` has step -1.
+
+    Raises:
+        BadInput: for any other name.
+    """
+    if entry == "run":
+        return -1, "", entry
+    found = ENTRY.fullmatch(entry)
+    if not found:
+        raise BadInput(f"the entry {entry[:120]!r} is none of step-K/calibration and step-K/CLASS/PART.")
+    return int(found[1]), found[2] or "", found[3]
+
+
+def write(path: Path, arrays: Iterable[tuple[str, np.ndarray]], *, compress: bool = True) -> None:
+    """Write (full name, array) pairs as they come; the file is replaced whole or not at all.
+
+    Raises:
+        BadInput: if the disk does not take it.
+    """
+    way = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with _replacing(path) as temporary, zipfile.ZipFile(temporary, "w", way) as file:
+        for name, values in arrays:
+            _add(file, name, values, way)
+
+
+def _add(file: zipfile.ZipFile, entry: str, values: np.ndarray, way: int) -> None:
+    info = zipfile.ZipInfo(f"{entry}.npy")  # of a fixed date: same arrays, same bytes
+    info.compress_type = way
+    with file.open(info, "w", force_zip64=True) as target:
+        np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BadInput(
+            f"{path} was not saved ({error.strerror}): free some space and run the same command again."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

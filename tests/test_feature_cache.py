@@ -1,0 +1,316 @@
+"""Features of frozen networks from disk: the same scores to the last bit, and nothing else comes out of it."""
+
+import copy
+import json
+import multiprocessing
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cells import cell as made
+from mini import RANDOM, cell, read
+
+from bench.api import Student
+from bench.audit import difference
+from bench.backbone import Features
+from bench.benchmark import LeakError, as_float
+from bench.leaderboard.summary import figures
+from bench.results import path_of, stored
+from bench.runner import run, sentry
+from bench.runner.feature_cache import FOLDER, FeatureCache
+from bench.runner.shelf import Shelf
+from bench.tokens import MapTokens, Tokens
+
+GB = 1e9
+PLENTY = 1.0  # GB
+
+
+def pictures(count: int, seed: int = 0, size: int = 64) -> torch.Tensor:
+    """Plain pictures (count, 3, size, size) as they come from a data set."""
+    drawn = torch.Generator().manual_seed(seed)
+    return as_float(torch.randint(256, (count, size, size, 3), dtype=torch.uint8, generator=drawn))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return FeatureCache(tmp_path / FOLDER, PLENTY * GB)
+
+
+def network(cache: FeatureCache, strides=(4, 8, 16)) -> Features:
+    return Features(RANDOM, strides, cache.recall)
+
+
+def same(one, other) -> bool:
+    return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def with_cache(one, folder, limit=PLENTY):
+    """The cell with features kept, in a folder of their own."""
+    return replace(one, request=replace(one.request, cache=folder, feature_cache=limit))
+
+
+CELLS = [
+    (method, detector, seed) for method, detector in (("finetune", "padim"), ("replay", "stfpm")) for seed in (0, 1)
+]
+
+
+@pytest.fixture(scope="module")
+def runs(stream, cache, arrays, tmp_path_factory):
+    """(cell, record and scores without a cache, record and scores with one that all share) of two methods and seeds."""
+    root, folder = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("kept")
+    found = []
+    for method, detector, seed in CELLS:
+        one = cell(stream, cache, method, detector, seed=seed)
+        answers = []
+        for place, asked in (("without", one), ("with", with_cache(one, folder))):
+            run(asked, root / place)
+            answers += [read(root / place, one), stored.read(stored.path_of(path_of(root / place, one.spec)))]
+        found.append((one, *answers))
+    return found, folder
+
+
+def test_scores_are_the_same_to_the_last_bit_with_and_without(runs):
+    for one, record, scores, record_with, scores_with in runs[0]:
+        assert record["status"] == record_with["status"] == "ok", record_with["reason"]
+        assert scores.scores and not difference(scores, scores_with), one.name
+        for part in ("matrices", "pooled", "threshold", "key"):
+            assert json.dumps(record[part]) == json.dumps(record_with[part]), (one.name, part)
+
+
+def test_a_cell_tells_how_many_features_it_found_and_computed(runs):
+    first, second = runs[0][0][3]["cost"], runs[0][1][3]["cost"]
+    assert first["feature_misses"][0] > 0 and len(first["feature_hits"]) == 3
+    assert second["feature_misses"] == [0, 0, 0] and second["feature_hits"][0] > 0, "another seed, the same images"
+    assert "feature_hits" not in runs[0][0][1]["cost"]
+
+
+def test_a_second_method_computes_nothing(runs, stream, cache, tmp_path):
+    again = with_cache(cell(stream, cache, "cumulative", "padim"), runs[1])
+    run(again, tmp_path)
+    cost = read(tmp_path, again)["cost"]
+    assert cost["feature_misses"] == [0, 0, 0] and cost["feature_hits"][0] > 0
+
+
+def test_figures_leave_out_the_times_of_cells_with_kept_features():
+    plain = made()
+    assert figures(plain)["train_s"] == 6.0
+    for name in ("feature_hits", "feature_misses"):
+        warm = copy.deepcopy(plain)
+        warm["cost"] |= {"feature_hits": [0, 0, 0], "feature_misses": [0, 0, 0]} | {name: [0, 12, 0]}
+        found = figures(warm)
+        times = ("train_s", "training_s", "eval_s", "extra_s", "evaluation_share", "train_images_per_s", "cpu_energy_j")
+        assert all(np.isnan(found[time]) for time in times)
+        assert found["ms_per_image_1"] == 8.0, "that one is measured with the cache off"
+    unasked = plain | {"cost": plain["cost"] | {"feature_hits": [0, 0, 0], "feature_misses": [0, 0, 0]}}
+    assert figures(unasked)["train_s"] == 6.0, "a detector without a frozen network takes its own time"
+
+
+@pytest.mark.parametrize("make", [Tokens, MapTokens], ids=lambda kind: kind.__name__)
+def test_tokens_are_kept_too(make, kept):
+    spec = RANDOM if make is MapTokens else replace(RANDOM, name="test_vit")
+    arguments = (1,) if make is Tokens else ()
+    bare, asked, images = make(spec, *arguments), make(spec, *arguments, kept.recall), pictures(4)
+    assert same(bare(images), asked(images)) and same(bare(images), asked(images))
+    assert kept.lap() == (4, 4)
+
+
+def test_the_other_images_of_a_batch_and_their_order_do_not_matter(kept):
+    bare, asked, images = Features(RANDOM, (4, 8, 16)), network(kept), pictures(12)
+    asked(images[:8]), asked(images[4:])
+    kept.lap()
+    mixed = images[[11, 0, 5, 2, 9, 7, 1, 4]]
+    assert same(asked(mixed), bare(mixed)) and kept.lap() == (8, 0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 12, 17])
+def test_every_size_of_a_batch_gives_the_bits_that_it_has_without_a_cache(count, kept):
+    bare, asked, images = Features(RANDOM, (4, 8, 16)), network(kept), pictures(20)
+    asked(images[:8])
+    for start in (0, 3, 3):
+        part = images[start : start + count]
+        assert same(asked(part), bare(part))
+    assert kept.lap()[0] >= count, "the last of them was found"
+
+
+def test_a_batch_with_few_unknown_images_computes_a_part_of_it(kept):
+    bare, asked, images = Features(RANDOM, (4, 8, 16)), network(kept), pictures(35)
+    asked(images[:32])
+    kept.lap()
+    again = images[torch.arange(34, 2, -1)]
+    assert same(asked(again), bare(again))
+    assert kept.lap() in ((24, 8), (0, 32)), "three unknown ones and five known ones beside them, if sizes are alike"
+
+
+class Sized(Features):
+    """Stands for a library that sums in another order for other shapes."""
+
+    def compute(self, image):
+        return {key: part + len(image) for key, part in super().compute(image).items()}
+
+
+class Placed(Features):
+    """Features that depend on the place in the batch."""
+
+    def compute(self, image):
+        shift = torch.arange(float(len(image))).view(-1, 1, 1, 1)
+        return {key: part + shift for key, part in super().compute(image).items()}
+
+
+class Mixed(Features):
+    """Features that depend on the other images of the batch."""
+
+    def compute(self, image):
+        return {key: part + image.double().mean().float() for key, part in super().compute(image).items()}
+
+
+def test_a_size_with_bits_of_its_own_keeps_features_of_its_own(kept):
+    bare, asked, images = Sized(RANDOM, (4,)), Sized(RANDOM, (4,), kept.recall), pictures(9)
+    for start, count, counted in ((0, 8, (0, 8)), (0, 3, (0, 3)), (1, 2, (0, 2)), (0, 3, (3, 0)), (1, 8, (0, 8))):
+        part = images[start : start + count]
+        assert same(asked(part), bare(part)) and kept.lap() == counted
+
+
+@pytest.mark.parametrize("kind", [Placed, Mixed], ids=lambda kind: kind.__name__)
+def test_a_network_whose_features_depend_on_the_arrangement_of_a_batch_is_not_cached(kind, kept):
+    bare, asked, images = kind(RANDOM, (4,)), kind(RANDOM, (4,), kept.recall), pictures(12)
+    asked(images[:8])
+    assert same(asked(images[4:]), bare(images[4:])), "four of them were known, and differ"
+    kept.lap()
+    for cache in (kept, FeatureCache(kept.shelf.folder, PLENTY * GB)):  # the other one stands for another process
+        again = kind(RANDOM, (4,), cache.recall)
+        assert same(again(images[2:10]), bare(images[2:10])) and cache.lap() == (0, 8)
+
+
+@pytest.mark.parametrize("change", ["weights", "strides", "arguments", "threads"])
+def test_what_changes_the_features_changes_the_name(change, kept):
+    images, before = pictures(2), torch.get_num_threads()
+    network(kept)(images)
+    kept.lap()
+    spec = replace(RANDOM, seed=1) if change == "weights" else RANDOM
+    spec = replace(RANDOM, mean=(0.5, 0.5, 0.5)) if change == "arguments" else spec
+    other = Features(spec, (8,) if change == "strides" else (4, 8, 16), kept.recall)
+    try:
+        torch.set_num_threads(before + (change == "threads"))
+        assert same(other(images), other.compute(images)) and kept.lap() == (0, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_network_that_is_trained_or_was_written_to_gives_its_own_features(kept):
+    images, asked = pictures(2), network(kept)
+    asked(images)
+    with torch.no_grad():
+        next(asked.net.parameters()).mul_(1.5)
+    assert same(asked(images), asked.compute(images)) and kept.lap() == (0, 4)
+    next(asked.net.parameters()).requires_grad_(True)
+    asked(images)
+    assert kept.lap() == (0, 0), "it may be trained: it is neither asked for nor kept"
+    student = Student(network(kept))
+    assert student.recall is None and next(iter(student(images).values())).requires_grad
+    assert kept.lap() == (0, 0)
+
+
+def test_pictures_that_something_made_are_not_kept(kept):
+    images, asked = pictures(2), network(kept)
+    asked(images * 0.999), asked(torch.rand(2, 3, 64, 64)), asked(images.to(memory_format=torch.channels_last))
+    assert kept.lap() == (0, 0) and not kept.shelf.folder.exists()
+
+
+def test_nothing_is_asked_for_while_time_is_taken(kept):
+    images, asked = pictures(2), network(kept)
+    with kept.off():
+        asked(images)
+    assert kept.lap() == (0, 0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "foreign"])
+def test_a_damaged_file_is_computed_anew(damage, kept):
+    images, asked = pictures(3), network(kept)
+    wanted = asked(images)
+    file = sorted(kept.shelf.folder.rglob("*.safetensors"))[1]
+    content = file.read_bytes()
+    turned = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+    file.write_bytes({"cut": content[:-100], "flipped": turned, "emptied": b"", "foreign": b"x" * 500}[damage])
+    kept.lap()
+    assert same(asked(images), wanted) and kept.lap() == (0, 3)
+    assert same(asked(images), wanted) and kept.lap() == (3, 0), "it is whole again"
+    assert file.read_bytes() == content
+
+
+def test_the_folder_keeps_to_its_limit_and_what_was_not_read_for_longest_goes(tmp_path):
+    group = {"a": torch.zeros(1000)}  # some 4 kB
+    shelf = Shelf(tmp_path, 4 * 4200)
+    for name in "wxyz":
+        shelf.write(name, group)
+    (tmp_path / ".v.safetensors.1.tmp").write_bytes(b"x" * 4000)  # half written by a process that was killed
+    for age, path in enumerate(sorted(tmp_path.iterdir())):
+        os.utime(path, (age, age))
+    assert same(shelf.read("w"), group), "read last, it stays"
+    shelf.write("new", group)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["new", "w", "y", "z"]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= shelf.limit
+
+
+def test_a_group_larger_than_the_limit_and_a_folder_that_cannot_be_made_are_no_errors(tmp_path):
+    small = Shelf(tmp_path / "small", 100)
+    small.write("a", {"a": torch.zeros(1000)})
+    assert small.read("a") is None and not list((tmp_path / "small").iterdir())
+    (tmp_path / "file").write_text("in the way")
+    blocked = Shelf(tmp_path / "file" / "below", GB)
+    blocked.write("a", {"a": torch.zeros(3)})
+    assert blocked.read("a") is None
+
+
+def worker(folder, limit: float, rounds: int, answers) -> None:
+    """Ask for the same pictures in another order again and again; tell how many answers were right, and found."""
+    torch.set_num_threads(1)
+    cache, right, hits = FeatureCache(folder, limit), 0, 0
+    asked, images = network(cache), pictures(8)
+    wanted = asked.compute(images)
+    for turn in range(rounds):
+        order = torch.randperm(8, generator=torch.Generator().manual_seed(turn))
+        right += same(asked(images[order]), {key: part[order] for key, part in wanted.items()})
+        hits += cache.lap()[0]
+    answers.put((right, hits))
+
+
+@pytest.mark.parametrize("limit", [PLENTY * GB, 5e5], ids=["roomy", "evicting"])
+def test_processes_share_a_folder(limit, tmp_path):
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    both = [context.Process(target=worker, args=(tmp_path, limit, 10, answers)) for _ in range(2)]
+    for process in both:
+        process.start()
+    found = [answers.get(timeout=120) for _ in both]
+    for process in both:
+        process.join()
+    assert [right for right, _ in found] == [10, 10]
+    if limit > 1e6:
+        assert all(hits >= 8 * 8 for _, hits in found)
+    else:
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) < 1.1 * limit
+
+
+def test_the_folder_is_closed_to_methods_and_open_to_their_networks(kept):
+    asked, images = network(kept), pictures(2)
+    with sentry.closed(kept.shelf.folder):
+        asked(images), asked(images)
+        assert kept.lap() == (2, 2)
+        with pytest.raises(LeakError):
+            list(kept.shelf.folder.iterdir())
+        asked(images)
+    assert kept.lap() == (2, 0)
+
+
+def test_a_copied_network_asks_the_same_cache(kept):
+    asked, images = network(kept), pictures(2)
+    asked(images)
+    assert same(copy.deepcopy(asked)(images), asked.compute(images)) and kept.lap() == (2, 2)
+
+
+def test_the_command_takes_gigabytes_and_refuses_what_are_none(bench):
+    for wrong in ("-1", "much", "inf", "nan"):
+        with pytest.raises(SystemExit):
+            bench("run", "--methods", "finetune", "--feature-cache", wrong)
