@@ -77,6 +77,8 @@ class AmnDiffusion(Detector):
         super().__init__()
         self.config, self.epochs, self.batch_size = config, config.epochs, config.batch_size
         self.model = load(config.model, "amn_diffusion.model", train_unet=True, checkpointing=config.checkpointing)
+        for part in (self.model.unet, self.model.vae.decoder):  # predictions are a tenth faster so on a CPU
+            part.to(memory_format=torch.channels_last)
         self.register_buffer("context", empty_prompt(self.model))  # (1, tokens, width)
         _hold(self.model.unet)
         side = _side(setup.image_size, self.model)
@@ -92,7 +94,7 @@ class AmnDiffusion(Detector):
         self.register_buffer("draws", draws)  # of every test image's posterior and noise
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(trainable(self), lr=self.config.lr)
+        return torch.optim.AdamW(trainable(self), lr=self.config.lr, fused=True)
 
     def _add_condition(self, _module: nn.Module, _inputs, made: Tensor) -> Tensor:
         return made if self.condition is None else made + self.condition.to(made.dtype)
