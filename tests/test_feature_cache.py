@@ -131,15 +131,30 @@ def test_what_changes_the_features_changes_the_name(change, kept):
         torch.set_num_threads(before)
 
 
-def test_a_network_that_is_trained_or_was_written_to_gives_its_own_features(kept):
+@pytest.mark.parametrize("way", ["in place", "by .data", "one weight", "a buffer", "loaded"])
+def test_a_network_that_was_written_to_gives_its_own_features(way, kept):
     images, asked = pictures(2), network(kept)
     asked(images)
+    weight, spread = next(asked.net.parameters()), next(b for n, b in asked.net.named_buffers() if n.endswith("var"))
     with torch.no_grad():
-        next(asked.net.parameters()).mul_(1.5)
+        if way == "in place":
+            weight.mul_(1.5)
+        elif way == "by .data":
+            weight.data.mul_(1.5)
+        elif way == "one weight":
+            weight.data.view(-1)[3] = 7.0
+        elif way == "a buffer":
+            spread.mul_(2.0)
+        else:
+            asked.load_state_dict({name: value * 2 for name, value in asked.state_dict().items()})
     assert same(asked(images), asked.compute(images)) and kept.lap() == (0, 4)
+
+
+def test_a_network_that_may_be_trained_is_neither_asked_for_nor_kept(kept):
+    images, asked = pictures(2), network(kept)
     next(asked.net.parameters()).requires_grad_(True)
     asked(images)
-    assert kept.lap() == (0, 0), "it may be trained: it is neither asked for nor kept"
+    assert kept.lap() == (0, 0)
     student = Student(network(kept))
     assert student.recall is None and next(iter(student(images).values())).requires_grad
     assert kept.lap() == (0, 0)
