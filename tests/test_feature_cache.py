@@ -1,24 +1,18 @@
-"""Features of frozen networks from disk: the same scores to the last bit, and nothing else comes out of it."""
+"""Features of frozen networks from disk: the same bits as computed ones, and nothing else comes out of it."""
 
 import copy
-import json
 import multiprocessing
 import os
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from cells import cell as made
-from mini import RANDOM, cell, read
+from mini import RANDOM
 
 from bench.api import Student
-from bench.audit import difference
 from bench.backbone import Features
 from bench.benchmark import LeakError, as_float
-from bench.leaderboard.summary import figures
-from bench.results import path_of, stored
-from bench.runner import run, sentry
+from bench.runner import sentry
 from bench.runner.feature_cache import FOLDER, FeatureCache
 from bench.runner.shelf import Shelf
 from bench.tokens import MapTokens, Tokens
@@ -44,67 +38,6 @@ def network(cache: FeatureCache, strides=(4, 8, 16)) -> Features:
 
 def same(one, other) -> bool:
     return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def with_cache(one, folder, limit=PLENTY):
-    """The cell with features kept, in a folder of their own."""
-    return replace(one, request=replace(one.request, cache=folder, feature_cache=limit))
-
-
-CELLS = [
-    (method, detector, seed) for method, detector in (("finetune", "padim"), ("replay", "stfpm")) for seed in (0, 1)
-]
-
-
-@pytest.fixture(scope="module")
-def runs(stream, cache, arrays, tmp_path_factory):
-    """(cell, record and scores without a cache, record and scores with one that all share) of two methods and seeds."""
-    root, folder = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("kept")
-    found = []
-    for method, detector, seed in CELLS:
-        one = cell(stream, cache, method, detector, seed=seed)
-        answers = []
-        for place, asked in (("without", one), ("with", with_cache(one, folder))):
-            run(asked, root / place)
-            answers += [read(root / place, one), stored.read(stored.path_of(path_of(root / place, one.spec)))]
-        found.append((one, *answers))
-    return found, folder
-
-
-def test_scores_are_the_same_to_the_last_bit_with_and_without(runs):
-    for one, record, scores, record_with, scores_with in runs[0]:
-        assert record["status"] == record_with["status"] == "ok", record_with["reason"]
-        assert scores.scores and not difference(scores, scores_with), one.name
-        for part in ("matrices", "pooled", "threshold", "key"):
-            assert json.dumps(record[part]) == json.dumps(record_with[part]), (one.name, part)
-
-
-def test_a_cell_tells_how_many_features_it_found_and_computed(runs):
-    first, second = runs[0][0][3]["cost"], runs[0][1][3]["cost"]
-    assert first["feature_misses"][0] > 0 and len(first["feature_hits"]) == 3
-    assert second["feature_misses"] == [0, 0, 0] and second["feature_hits"][0] > 0, "another seed, the same images"
-    assert "feature_hits" not in runs[0][0][1]["cost"]
-
-
-def test_a_second_method_computes_nothing(runs, stream, cache, tmp_path):
-    again = with_cache(cell(stream, cache, "cumulative", "padim"), runs[1])
-    run(again, tmp_path)
-    cost = read(tmp_path, again)["cost"]
-    assert cost["feature_misses"] == [0, 0, 0] and cost["feature_hits"][0] > 0
-
-
-def test_figures_leave_out_the_times_of_cells_with_kept_features():
-    plain = made()
-    assert figures(plain)["train_s"] == 6.0
-    for name in ("feature_hits", "feature_misses"):
-        warm = copy.deepcopy(plain)
-        warm["cost"] |= {"feature_hits": [0, 0, 0], "feature_misses": [0, 0, 0]} | {name: [0, 12, 0]}
-        found = figures(warm)
-        times = ("train_s", "training_s", "eval_s", "extra_s", "evaluation_share", "train_images_per_s", "cpu_energy_j")
-        assert all(np.isnan(found[time]) for time in times)
-        assert found["ms_per_image_1"] == 8.0, "that one is measured with the cache off"
-    unasked = plain | {"cost": plain["cost"] | {"feature_hits": [0, 0, 0], "feature_misses": [0, 0, 0]}}
-    assert figures(unasked)["train_s"] == 6.0, "a detector without a frozen network takes its own time"
 
 
 @pytest.mark.parametrize("make", [Tokens, MapTokens], ids=lambda kind: kind.__name__)
@@ -198,15 +131,30 @@ def test_what_changes_the_features_changes_the_name(change, kept):
         torch.set_num_threads(before)
 
 
-def test_a_network_that_is_trained_or_was_written_to_gives_its_own_features(kept):
+@pytest.mark.parametrize("way", ["in place", "by .data", "one weight", "a buffer", "loaded"])
+def test_a_network_that_was_written_to_gives_its_own_features(way, kept):
     images, asked = pictures(2), network(kept)
     asked(images)
+    weight, spread = next(asked.net.parameters()), next(b for n, b in asked.net.named_buffers() if n.endswith("var"))
     with torch.no_grad():
-        next(asked.net.parameters()).mul_(1.5)
+        if way == "in place":
+            weight.mul_(1.5)
+        elif way == "by .data":
+            weight.data.mul_(1.5)
+        elif way == "one weight":
+            weight.data.view(-1)[3] = 7.0
+        elif way == "a buffer":
+            spread.mul_(2.0)
+        else:
+            asked.load_state_dict({name: value * 2 for name, value in asked.state_dict().items()})
     assert same(asked(images), asked.compute(images)) and kept.lap() == (0, 4)
+
+
+def test_a_network_that_may_be_trained_is_neither_asked_for_nor_kept(kept):
+    images, asked = pictures(2), network(kept)
     next(asked.net.parameters()).requires_grad_(True)
     asked(images)
-    assert kept.lap() == (0, 0), "it may be trained: it is neither asked for nor kept"
+    assert kept.lap() == (0, 0)
     student = Student(network(kept))
     assert student.recall is None and next(iter(student(images).values())).requires_grad
     assert kept.lap() == (0, 0)
@@ -308,9 +256,3 @@ def test_a_copied_network_asks_the_same_cache(kept):
     asked, images = network(kept), pictures(2)
     asked(images)
     assert same(copy.deepcopy(asked)(images), asked.compute(images)) and kept.lap() == (2, 2)
-
-
-def test_the_command_takes_gigabytes_and_refuses_what_are_none(bench):
-    for wrong in ("-1", "much", "inf", "nan"):
-        with pytest.raises(SystemExit):
-            bench("run", "--methods", "finetune", "--feature-cache", wrong)
