@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench.feature_cache import FOLDER
 from cells import cell as made
 from mini import cell, read
 
@@ -15,6 +14,7 @@ from bench.audit import difference
 from bench.leaderboard.summary import figures
 from bench.results import path_of
 from bench.runner import run
+from bench.runner.feature_cache import FOLDER
 
 PLENTY = 1.0  # GB
 
