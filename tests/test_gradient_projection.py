@@ -10,8 +10,8 @@ from torch import nn
 from toy import IMAGES, Noisy, assert_continues, images, same, strategy, train
 
 from bench.api import Detector, Prediction, trainable
-from bench.cost import carried_bytes
 from bench.errors import BadInput
+from bench.runner.cost import carried_bytes
 from methods import finetune, gradient_projection
 from methods.gradient_projection import routes
 from methods.gradient_projection.columns import Recording, inside, transposed

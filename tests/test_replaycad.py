@@ -10,7 +10,7 @@ from PIL import Image
 from priors import LENGTH, SIZE, WIDTH, ldm, stable_diffusion
 
 from bench.api import BadInput, Plugin, Setup
-from bench.cost import carried_bytes
+from bench.runner.cost import carried_bytes
 from methods import replaycad
 from methods._latent_diffusion import load
 from methods.replaycad.code import ClassCode, Latents, MaskTokens, _times, learn, recall

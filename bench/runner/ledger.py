@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from bench import cost
 from bench.cell import FEATURES, PER_STEP
 from bench.evaluation.quality import Quality
-from bench.runner import energy
+from bench.runner import cost, energy
 from bench.strategy import Strategy
 
 

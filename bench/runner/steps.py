@@ -10,14 +10,14 @@ import numpy as np
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import cost, data, results
+from bench import data, results
 from bench.benchmark import benchmark, mixed
 from bench.cell import SCHEMA
 from bench.evaluation import Evaluation
 from bench.evaluation.quality import Quality
 from bench.request import Cell
 from bench.results import segments, stored
-from bench.runner import checkpoint, sentry
+from bench.runner import checkpoint, cost, sentry
 from bench.runner.assembly import build
 from bench.runner.environment import environment, seed_everything, seed_for
 from bench.runner.feature_cache import FOLDER, FeatureCache

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.cost import peak_rss_bytes
+from bench.runner.cost import peak_rss_bytes
 from methods.gradient_projection.columns import Recording
 from methods.gradient_projection.routes import ROUTES
 
