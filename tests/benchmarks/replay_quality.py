@@ -1,6 +1,6 @@
 """How near ReplayCAD's replays come to their class: Fréchet distances of features (FFD), and a sheet to look at.
 
-    python tests/benchmarks/replay_quality.py [--scenario synthetic/1x6] [--set replaycad.guidance=2.0 ...] [--sheet FILE]
+    python tests/benchmarks/replay_quality.py [--scenario synthetic/1x6] [--set replaycad.guidance=2.0] [--sheet FILE]
 
 Each class is learned from its training images as in a run at the size `tiny`. Its replays, its training images passed
 through the autoencoder alone, and as many images of each other class are compared with its normal test images, which
