@@ -49,7 +49,7 @@ class Config:
     def tiny(cls) -> "Config":
         return cls(
             model="procedural",
-            epochs=10,
+            epochs=40,
             batch_size=8,
             lr=5e-4,
             stem=(8, 8, 16, 16, 16, 16, 32),
@@ -57,6 +57,7 @@ class Config:
             heads=4,
             hidden=64,
             neighbourhood=3,
+            dropout=0.0,
             strides=(4, 8),
             sigma=1.5,
         )
