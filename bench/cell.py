@@ -7,6 +7,7 @@ MAP_MAX = "map_max_image_auroc"  # a matrix beside those of the metrics: the max
 RAW_ERROR = "raw_error"  # a matrix beside those of the metrics: `Detector.raw_error`, lower is better
 PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 FEATURES = ("feature_hits", "feature_misses")  # of `Cost`, with --feature-cache
+MICRO_BATCH = "micro_batch"  # of `Cost`, with --auto-batch
 
 Numbers = list[float]  # one per step; null in the file, NaN in memory, `—` in tables: not measured, never 0
 Status = Literal["ok", "partial", "failed", "skipped"]
@@ -52,6 +53,9 @@ class Spec(TypedDict):
     external: NotRequired[External]  # of a submission
     # Evaluated after every so many steps and after the last; 0: after the last only; absent: after each.
     eval_every: NotRequired[int]
+    precision: NotRequired[Literal["bfloat16"]]  # inside the detector's networks; absent: float32
+    # A batch that does not fit the memory is taken in parts (`Cost.micro_batch`), which may change the numbers.
+    auto_batch: NotRequired[bool]
 
 
 class Threshold(TypedDict):
@@ -93,6 +97,7 @@ class Cost(TypedDict):
     # seconds nor the energy of such a cell are those of its method: tables leave them out.
     feature_hits: NotRequired[Numbers]
     feature_misses: NotRequired[Numbers]
+    micro_batch: NotRequired[Numbers]  # with --auto-batch: most images that the memory had to hold a graph of
     # of all processor packages since the cell's process began, by RAPL, whatever else ran on them; null: not readable
     cpu_energy_j: NotRequired[float | None]
 

@@ -21,6 +21,7 @@ class Detector(nn.Module, ABC):
 
     epochs: int = 1  # passes over the images of a step
     batch_size: int = 16  # images per training batch
+    loss_adds_up: bool = False  # over the images of a batch; else it is their mean
 
     def prepare(self, images: Iterable[Tensor]) -> None:
         """Look at the images of a step before its first batch (statistics, centroids); most detectors need not."""
@@ -55,6 +56,11 @@ class Detector(nn.Module, ABC):
         with torch.enable_grad():  # a loss may hook into its graph, which is let go at once
             self.loss(image)
 
+    def networks(self) -> Sequence[nn.Module]:
+        """Return what may compute in bfloat16 (trait `bfloat16`): modules with weights that are called as such."""
+        children = (part for child in self.children() for part in (child if _listed(child) else [child]))
+        return [part for part in children if next(part.parameters(), None) is not None]
+
     def consolidate(self, images: Iterable[Tensor]) -> None:
         """Turn what the step has shown into knowledge after its last batch; gradient-trained detectors need not."""
 
@@ -79,6 +85,10 @@ class Detector(nn.Module, ABC):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
+def _listed(module: nn.Module) -> bool:
+    return isinstance(module, nn.ModuleList)
+
+
 def freeze(module: nn.Module) -> nn.Module:
     """Keep a backbone as it is: no gradients, and no way back to train mode for its batch norms."""
     module.requires_grad_(False).eval()
@@ -94,5 +104,9 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 def clip(optimizer: Optimizer, norm: float) -> Optimizer:
     """Cut the gradient, over all parameters of `optimizer`, to at most `norm` before each of its steps."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, norm) and None)
+
+    def cut(*_) -> None:  # to ask anything of the norm would wait for a GPU at every batch
+        nn.utils.clip_grad_norm_(parameters, norm)
+
+    optimizer.register_step_pre_hook(cut)
     return optimizer

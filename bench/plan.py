@@ -85,8 +85,12 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     }
     if rarely := _evaluated(chosen, request):
         spec["eval_every"] = rarely[0]
+    if request.precision != "float32":
+        spec["precision"] = request.precision
+    if request.auto_batch:
+        spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector)
+    skip = _skip(method, detector, request.precision)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
 
 
@@ -105,6 +109,8 @@ def _variant(method, detector, chosen, request: Request) -> str:
     parts = [config.variant(request.overrides, dict.fromkeys((method.name, detector.name)))]
     parts += [f"image_size={request.image_size}"] if request.image_size not in (None, chosen.image_size) else []
     parts += [f"eval={every or 'final'}" for every in _evaluated(chosen, request)]
+    parts += [f"precision={request.precision}"] if request.precision != "float32" else []
+    parts += ["auto_batch"] if request.auto_batch else []
     parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
     if detector.declared["BACKBONE"]:
         parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []
@@ -120,13 +126,17 @@ def _evaluated(chosen, request: Request) -> tuple[int, ...]:
     return (every if every < steps else 0,)
 
 
-def _skip(method: registry.Entry, detector: registry.Entry) -> str:
+def _skip(method: registry.Entry, detector: registry.Entry, precision: str) -> str:
     wanted, traits = method.declared["REQUIRES"], detector.declared["TRAITS"]
-    if wanted is None or wanted in traits:
-        return ""
-    return (
-        f"{method.name} needs a detector with {wanted}; {detector.name} has {', '.join(traits) or 'none of the traits'}"
-    )
+    if wanted is not None and wanted not in traits:
+        has = ", ".join(traits) or "none of the traits"
+        return f"{method.name} needs a detector with {wanted}; {detector.name} has {has}"
+    if precision != "float32" and precision not in traits:
+        return (
+            f"--precision {precision}: {detector.name} computes in float32 only; "
+            f"`bench list detectors` names those that have {precision}"
+        )
+    return ""
 
 
 def _backbone(detector: registry.Entry, size: str, request: Request) -> BackboneSpec | None:

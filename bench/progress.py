@@ -34,6 +34,8 @@ class Watch:
             self._begin(cell, event)
         elif "epoch" in event:
             self._epoch(cell, event)
+        elif "note" in event:
+            self._line(f"{cell.name}: {event['note']}")
         elif "step" in event:
             self._step(cell, event)
         else:

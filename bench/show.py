@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench import results
-from bench.cell import FEATURES, PER_STEP, RAW_ERROR, Cell
+from bench.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
 from bench.errors import BadInput
 from bench.leaderboard import distance
 from bench.leaderboard.summary import figures, learned_at
@@ -158,7 +158,7 @@ def _figures(cell: Cell, joint: Sequence[Cell]) -> str:
 
 
 def _steps(cell: Cell) -> str:
-    cost = {name: cell["cost"].get(name) or [] for name in (*PER_STEP, *FEATURES)}
+    cost = {name: cell["cost"].get(name) or [] for name in (*PER_STEP, *FEATURES, MICRO_BATCH)}
     pooled = {f"pooled {name}": values for name, values in cell["pooled"].items()}
     threshold = {f"threshold {name}": values for name, values in cell["threshold"].items()}
     routing = {"routing accuracy": cell["routing_accuracy"]} if cell["routing_accuracy"] else {}

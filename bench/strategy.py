@@ -13,8 +13,14 @@ from avalanche.training.templates.update_type import SGDUpdate
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from bench.accumulation import AutoBatch
 from bench.detector import Detector
 from bench.types import Batch
+
+
+def pinned(device: torch.device) -> bool:
+    """Whether batches are put where a GPU can copy them from while it computes."""
+    return device.type == "cuda"
 
 
 class NoOptimizer:
@@ -33,14 +39,14 @@ class Images:
     """All training images of a step in batches on the device, as often as one iterates."""
 
     def __init__(self, dataset: AvalancheDataset, batch_size: int, device: torch.device):
-        self.loader, self.device = DataLoader(dataset, batch_size), device
+        self.loader, self.device = DataLoader(dataset, batch_size, pin_memory=pinned(device)), device
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Tensor]:
         for image, *_ in self.loader:
-            yield image.to(self.device)
+            yield image.to(self.device, non_blocking=True)
 
 
 class AnomalyProblem:
@@ -80,6 +86,7 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
         self.methods = tuple(plugins)  # those that carry state, without Avalanche's own
         self.remembered: AvalancheDataset | None = None
         self.train_images = 0  # images that went through `loss` in this step
+        self.auto_batch: AutoBatch | None = None  # takes batches that do not fit the memory in parts
 
     def rehearse(self, dataset: AvalancheDataset) -> None:
         """Train this step on `dataset` too (call in `before_train_dataset_adaptation` or `after_...`).
@@ -114,6 +121,7 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
                 task_balanced_dataloader=False,
                 oversample_small_tasks=True,
                 shuffle=True,
+                pin_memory=pinned(self.device),
             )
 
     def _loader_arguments(self, images: int) -> dict:
@@ -125,6 +133,8 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
 
     def _before_training_exp(self, **kwargs):
         self.remembered, self.train_images = None, 0
+        if self.auto_batch:
+            self.auto_batch.start()
         super()._before_training_exp(**kwargs)
 
     def _train_exp(self, *args, **kwargs):
@@ -136,11 +146,34 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
     def forward(self):
         if self.is_training:
             self.train_images += len(self.mbatch.image)
+        if self.is_training and self._splits():
+            return self.auto_batch.loss(self.model, self.mbatch.image)
         return super().forward()
 
+    def _splits(self) -> bool:
+        return self.auto_batch is not None and not isinstance(self.optimizer, NoOptimizer)
+
     def backward(self):
-        if self.loss.requires_grad:
-            super().backward()
+        if not self.loss.requires_grad:
+            return
+        try:
+            return super().backward()
+        except RuntimeError as error:
+            if not self._splits():
+                raise
+            self.auto_batch.check(error, self.mbatch.image)
+        self._repeat()
+
+    def _repeat(self) -> None:
+        """Go back to the forward pass, in smaller parts: the graph of the larger ones did not fit."""
+        self.mb_output = self.loss = None  # they hold that graph
+        self.optimizer.zero_grad()
+        self.auto_batch.halve(self.mbatch.image)
+        self.mb_output = self.auto_batch.loss(self.model, self.mbatch.image)
+        self._after_forward()
+        self.loss = self._make_empty_loss() + self.criterion()
+        self._before_backward()
+        self.backward()
 
     def optimizer_step(self):
         super().optimizer_step()

@@ -37,6 +37,15 @@ def add_run(commands) -> None:
         "--backbone", help="timm name, with arguments after a colon: mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
     )
     how.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
+    how.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of detectors' networks (%(default)s)"
+    )
+    how.add_argument(
+        "--auto-batch",
+        action="store_true",
+        help="where a training batch does not fit the memory: smaller parts, gradients added up; the same gradient but "
+        "for batch norms and losses that compare images of a batch",
+    )
     how.add_argument("--image-size", type=int, help="px; default: the stream's")
     how.add_argument(
         "--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable"

@@ -93,6 +93,8 @@ def _request(spec: dict, options) -> Request:
         plugins=tuple(options.plugin),
         cache=options.cache,
         eval_every=spec.get("eval_every", 1),
+        precision=spec.get("precision", "float32"),
+        auto_batch=spec.get("auto_batch", False),
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bench import config, registry
+from bench import config, precision, registry
 from bench.api import Detector, Setup, Strategy
 from bench.backbone import Recall
 from bench.request import Cell
@@ -20,7 +20,8 @@ def build(cell: Cell, recall: Recall | None = None) -> Strategy:
     def fresh(seed: int) -> Detector:
         with untouched_draws():
             seed_everything(seed_for(seed, "detector"))
-            return detector.build(detector_config, setup).to(device)
+            made = detector.build(detector_config, setup).to(device)
+        return precision.reduce(made, spec.get("precision", "float32"))
 
     built = fresh(spec["seed"])
     seed_everything(seed_for(spec["seed"], "method"))

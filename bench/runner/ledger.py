@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from bench.cell import FEATURES, PER_STEP
+from bench.cell import FEATURES, MICRO_BATCH, PER_STEP
 from bench.evaluation.quality import Quality
 from bench.runner import cost, energy
 from bench.strategy import Strategy
@@ -37,6 +37,8 @@ class Ledger:
         for name, images in zip(FEATURES, features, strict=True):
             if self.cached or name in self.cost:
                 _put(self.cost, name, t, images)
+        if self.strategy.auto_batch:
+            _put(self.cost, MICRO_BATCH, t, self.strategy.auto_batch.micro_batch or math.nan)
         self._note(t)
 
     def _note(self, t: int) -> None:

@@ -11,6 +11,7 @@ from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
 from bench import data, results
+from bench.accumulation import AutoBatch
 from bench.benchmark import benchmark, mixed
 from bench.cell import SCHEMA
 from bench.evaluation import Evaluation
@@ -62,6 +63,8 @@ class Run:
         self.features = FeatureCache(kept, request.feature_cache * 1e9)
         with sentry.closed(root, decoded, kept):
             self.strategy = build(cell, self.features.recall)
+        if cell.spec.get("auto_batch"):
+            self.strategy.auto_batch = AutoBatch(lambda text: emit({"note": text}))
         self.closed = [root, decoded, kept, *([request.data] if request.data else [])]
         self.evaluation = Evaluation(cell.stream, arrays, self.device, save_maps=request.save_maps)
         self.loggers = loggers

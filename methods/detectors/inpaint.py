@@ -15,7 +15,7 @@ from bench.api import BadInput, Detector, Prediction, Setup, smooth
 from methods._pix2pix import Pix2Pix, side_for
 from methods.detectors._similarity import dissimilarity, scored
 
-TRAITS = ("gradient", "reconstruction")
+TRAITS = ("gradient", "reconstruction", "bfloat16")
 COPIES = 3  # of an image, in which together each cell is masked once
 SMOOTHING = ("2d", "rows")
 
@@ -67,6 +67,9 @@ class Inpaint(Detector):
 
     def optimizer(self) -> torch.optim.Optimizer:
         return self.net.optimizer()
+
+    def networks(self) -> list[torch.nn.Module]:
+        return [self.net.generator, self.net.discriminator]
 
     def loss(self, image: Tensor) -> Tensor:
         real = self._framed(image)

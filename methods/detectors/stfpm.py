@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from anomalib.models.image.stfpm.loss import STFPMLoss
 from anomalib.models.image.stfpm.torch_model import STFPMModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.api import Detector, Prediction, Setup, Student, trainable
 
-TRAITS = ("gradient", "distillation")
+TRAITS = ("gradient", "distillation", "bfloat16")
 BACKBONE = "resnet18"
 
 
@@ -39,6 +39,7 @@ class Stfpm(Detector):
     def __init__(self, config: Config, setup: Setup):
         super().__init__()
         self.config, self.epochs, self.batch_size = config, config.epochs, config.batch_size
+        self.loss_adds_up = True
         teacher = setup.features(*config.strides)
         with teacher.inside("anomalib.models.image.stfpm.torch_model"):
             self.net = STFPMModel(teacher.layers)
@@ -48,6 +49,9 @@ class Stfpm(Detector):
     def optimizer(self) -> torch.optim.Optimizer:
         config = self.config
         return torch.optim.SGD(trainable(self), lr=config.lr, momentum=0.9, weight_decay=config.weight_decay)
+
+    def networks(self) -> list[nn.Module]:
+        return [self.net.teacher_model, self.net.student_model]
 
     def response(self, image: Tensor) -> list[Tensor]:
         return list(self.net.student_model(image).values())

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bench.api import Detector, Prediction, Setup, smooth
 
-TRAITS = ("gradient",)
+TRAITS = ("gradient", "bfloat16")
 BACKBONE = "wide_resnet50_2.tv_in1k"
 
 
@@ -68,6 +68,9 @@ class SuperSimpleNet(Detector):
         per_epoch = iterations // self.epochs
         milestones = [int(self.epochs * part) * per_epoch for part in (0.8, 0.9)]
         return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.4)
+
+    def networks(self) -> list[torch.nn.Module]:
+        return [self.net.feature_extractor, self.net.adaptor, self.net.segdec]
 
     def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Frozen and adapted features, each (B, C, h, w)."""

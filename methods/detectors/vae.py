@@ -14,7 +14,7 @@ from bench.api import Detector, Prediction, Setup, smooth
 from methods.detectors._halvings import Frame, down, up
 from methods.detectors._similarity import dissimilarity, scored
 
-TRAITS = ("gradient", "reconstruction", "latent", "sampling")
+TRAITS = ("gradient", "reconstruction", "latent", "sampling", "bfloat16")
 
 
 @dataclass(frozen=True)

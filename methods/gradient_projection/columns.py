@@ -6,6 +6,7 @@ token, or one per place of the kernel. A change of W that is orthogonal to X lea
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -28,9 +29,11 @@ class Recording(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in COLUMNS:
-            name = self.names.get(id(args[1] if len(args) > 1 else kwargs["weight"]))
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            name = self.names.get(id(weight))
             if name is not None:
-                self.sink(name, COLUMNS[func](*args, **kwargs).detach())
+                with torch.autocast(weight.device.type, enabled=False):  # an input may be bfloat16, the weight is not
+                    self.sink(name, COLUMNS[func](*args, **kwargs).detach().to(weight.dtype))
         return func(*args, **kwargs)
 
 
