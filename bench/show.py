@@ -4,11 +4,13 @@ import fnmatch
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench import results
 from bench.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
 from bench.errors import BadInput
+from bench.leaderboard import distance
 from bench.leaderboard.summary import figures, learned_at
 
 MISSING = "—"
@@ -21,7 +23,19 @@ def show(cell: str, root: Path = Path("results")) -> str:
 
     Raises BadInput where nothing fits; several cells follow one another.
     """
-    return "\n\n".join(text(path, results.read(path)) for path in find(cell, root)) + "\n"
+    return "\n\n".join(_page(path) for path in find(cell, root)) + "\n"
+
+
+def _page(path: Path) -> str:
+    cell = results.read(path)
+    return text(path, cell, distance.references(_of_joint(path, cell)))
+
+
+def _of_joint(path: Path, cell: Cell) -> Iterator[Cell]:
+    """Cells of joint training with the same detector and seed, in the folders beside that of the file `path`."""
+    for file in sorted(path.parent.parent.glob(f"{distance.JOINT}+{cell['spec']['detector']}*/{path.name}")):
+        with suppress(BadInput):
+            yield results.read(file)
 
 
 def find(cell: str, root: Path) -> list[Path]:
@@ -40,8 +54,8 @@ def find(cell: str, root: Path) -> list[Path]:
     return found
 
 
-def text(path: Path, cell: Cell) -> str:
-    """The page of one cell."""
+def text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
+    """The page of one cell; `joint`: finished joint cells, of which one may be its reference."""
     spec = cell["spec"]
     system = f"{spec['method']}+{spec['detector']}" + (f",{spec['variant']}" if spec["variant"] else "")
     head = [f"{spec['scenario']}@{spec['scenario_version']} {system} seed {spec['seed']}: {cell['status']}", f"{path}"]
@@ -58,7 +72,7 @@ def text(path: Path, cell: Cell) -> str:
         parts.append(cell["reason"].rstrip())
     parts += _matrices(cell)
     if cell["status"] == "ok":
-        parts += [_forgetting(cell), _figures(cell)]
+        parts += [_forgetting(cell, joint), _figures(cell, joint)]
     if any(cell["matrices"].values()):
         parts.append(_steps(cell))
     parts += _notes(cell)
@@ -119,15 +133,14 @@ def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
     return f" (normal test images, unguided; lower is better); forgetting, final - lowest earlier: {rise}"
 
 
-def _forgetting(cell: Cell) -> str:
+def _forgetting(cell: Cell, joint: Sequence[Cell]) -> str:
     """Every definition, from the image AUROC and AUPRO matrices; a value that cannot be had says what it needs."""
-    import numpy as np
     from tabulate import tabulate
 
     from bench.measures import definitions
 
     shown = [metric for metric in ("image_auroc", "aupro") if cell["matrices"].get(metric)]
-    found = [definitions.values(np.array(cell["matrices"][metric]), learned_at(cell)) for metric in shown]
+    found = [distance.definitions_of(cell, metric, joint) for metric in shown]
     lines = []
     for name, definition in definitions.ALL.items():
         numbers = [values[name] for values in found]
@@ -138,8 +151,9 @@ def _forgetting(cell: Cell) -> str:
     return f"From R; worked by hand in docs/definitions.md\n{text}"
 
 
-def _figures(cell: Cell) -> str:
-    lines = [[name, _amount(value)] for name, value in figures(cell).items()]
+def _figures(cell: Cell, joint: Sequence[Cell]) -> str:
+    found = figures(cell) | distance.figures(cell, joint)
+    lines = [[name, _amount(value)] for name, value in found.items()]
     return f"Figures\n{_grid(['', 'value'], lines)}"
 
 

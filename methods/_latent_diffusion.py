@@ -1,4 +1,4 @@
-"""A text-to-image latent diffusion model in its parts: encode, read, name the noise, sample, decode.
+"""A text-to-image latent diffusion model in its parts: encode, read, predict the noise, sample, decode.
 
 Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, arXiv:2112.10752. Images are (B, 3, H, W)
 in 0..1, latents (B, C, h, w) float32 of deviation about 1, contexts (B, tokens, width) float32.
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -48,12 +48,13 @@ class LatentDiffusion(nn.Module):
         self.vae, self.text_encoder, self.tokenizer = freeze(vae), freeze(text_encoder), tokenizer
         self.unet = unet.requires_grad_(True) if train_unet else freeze(unet)
         self.masker = masker and freeze(masker)
-        # The grid of the CompVis samplers: 981, 961, ..., 1 at 50 steps.
+        # The grid of the CompVis samplers, 981, 961, ..., 1 at 50 steps; one that ends in noise alone starts there.
+        spacing = "trailing" if scheduler.config.get("rescale_betas_zero_snr") else "leading"
         self.scheduler = DDIMScheduler.from_config(
-            scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
+            scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing=spacing
         )
         self.length, self.width = text_encoder.config.max_position_embeddings, unet.config.cross_attention_dim
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px per place of the latent
+        self.factor = _factor(vae)
         self.size = unet.config.sample_size * self.factor
         self.channels = unet.config.in_channels
         self.timesteps = scheduler.config.num_train_timesteps
@@ -63,9 +64,12 @@ class LatentDiffusion(nn.Module):
         return self.unet.device
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the latents that the encoder leaves possible."""
-        found = self.vae.encode((2 * image - 1).to(self.vae.dtype)).latent_dist
-        return tuple(part.float() * self.vae.config.scaling_factor for part in (found.mean, found.std))
+        """Mean and deviation of the latents that the encoder leaves possible; it may leave no choice."""
+        found = self.vae.encode((2 * image - 1).to(self.vae.dtype))
+        certain = isinstance(self.vae, AutoencoderDC)
+        mean = found.latent if certain else found.latent_dist.mean
+        deviation = torch.zeros_like(mean) if certain else found.latent_dist.std
+        return tuple(part.float() * self.vae.config.scaling_factor for part in (mean, deviation))
 
     def encode(self, image: Tensor, *, sample: bool, generator: torch.Generator | None = None) -> Tensor:
         """Latents: a draw from the posterior (`generator` of the CPU, or the global one), or its mean."""
@@ -104,8 +108,14 @@ class LatentDiffusion(nn.Module):
         finally:
             handle.remove()
 
-    def noise_in(self, noised: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """The noise that the UNet sees in latents noised to time `t` (B,) or ()."""
+    def target(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the UNet was trained to predict: the noise, or the velocity (Salimans and Ho, arXiv:2202.00512)."""
+        if self.scheduler.config.prediction_type == "epsilon":
+            return noise
+        return self.scheduler.get_velocity(clean, noise, t)
+
+    def predict(self, noised: Tensor, t: Tensor, context: Tensor) -> Tensor:
+        """The UNet's estimate of the target in latents noised to time `t` (B,) or ()."""
         dtype = self.unet.dtype
         return self.unet(noised.to(dtype), t, encoder_hidden_states=context.to(dtype)).sample.float()
 
@@ -129,12 +139,19 @@ class LatentDiffusion(nn.Module):
         blank = torch.cat([absent, blank], 1).expand(len(context), -1, -1)
         for t in self.grid(steps):
             if guidance == 1:
-                noise = self.noise_in(latents, t, context)
+                found = self.predict(latents, t, context)
             else:
-                without, given = self.noise_in(latents.repeat(2, 1, 1, 1), t, torch.cat([blank, context])).chunk(2)
-                noise = without + guidance * (given - without)
-            latents = self.scheduler.step(noise, t, latents, eta=0.0).prev_sample
+                without, given = self.predict(latents.repeat(2, 1, 1, 1), t, torch.cat([blank, context])).chunk(2)
+                found = without + guidance * (given - without)
+            latents = self.scheduler.step(found, t, latents, eta=0.0).prev_sample
         return latents
+
+
+def _factor(vae) -> int:
+    """Pixels (along a side) per place of the latents."""
+    config = vae.config
+    widths = config.encoder_block_out_channels if isinstance(vae, AutoencoderDC) else config.block_out_channels
+    return 2 ** (len(widths) - 1)
 
 
 def draw(mean: Tensor, deviation: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -193,7 +210,10 @@ def _name(folder: Path, names: Sequence[str], source: str, option: str) -> str:
 def _part(folder: Path, name: str, dtype: torch.dtype, source: str, option: str):
     own = {} if name in ("tokenizer", "scheduler") else {"torch_dtype": dtype}
     try:
-        return KINDS[name].from_pretrained(folder / name, **own)
+        kind = KINDS[name]
+        if kind is AutoencoderKL and kind.load_config(folder / name)["_class_name"] == AutoencoderDC.__name__:
+            kind = AutoencoderDC
+        return kind.from_pretrained(folder / name, **own)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(
             f"{option}={source}: its part {name} cannot be loaded ({error}); save it there anew with `save_pretrained`."

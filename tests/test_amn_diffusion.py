@@ -113,7 +113,7 @@ def test_the_condition_reaches_the_trunk_and_the_first_skip(detector):
         for strength in (0.0, 1.0):
             condition = torch.full((1, unet.config.block_out_channels[0], 4, 4), strength)
             with torch.no_grad():
-                detector._noise_in(noised, t, condition)
+                detector._predict(noised, t, condition)
             found.append(dict(seen))
     finally:
         for handle in handles:
@@ -163,6 +163,24 @@ def test_a_prediction_is_the_same_again_and_alone(detector):
     assert torch.equal(one.map, two.map)
     assert torch.allclose(one.map[1:2], alone.map, atol=1e-4 * one.map.max().item())
     assert one.map.shape == (3, 1, SIZE, SIZE)
+
+
+def test_an_image_is_made_anew_in_ten_steps_from_nearly_pure_noise(prior):
+    """DDIM without noise of its own, equation 12 of Song et al. (arXiv:2010.02502), under the image's own condition."""
+    detector = build(prior, steps=amn_diffusion.Config().steps).eval()
+    image, left = torch.rand(2, 3, SIZE, SIZE), detector.model.scheduler.alphas_cumprod
+    with torch.no_grad():
+        latents, condition = detector._latents(image), detector.masked(2 * image - 1)
+        made = left[999].sqrt() * latents + (1 - left[999]).sqrt() * detector.draws[1]
+        for t in (901, 801, 701, 601, 501, 401, 301, 201, 101, 1):  # the first takes what time 999 left for 901
+            with detector.conditioned(condition):
+                context = detector.context.expand(2, -1, -1)
+                noise = detector.model.unet(made, t, encoder_hidden_states=context).sample
+            clean = (made - (1 - left[t]).sqrt() * noise) / left[t].sqrt()
+            after = left[max(t - 100, 0)]
+            made = after.sqrt() * clean + (1 - after).sqrt() * noise
+        assert torch.allclose(detector._remade(image, latents), made, atol=1e-4 * made.abs().max().item())
+        assert torch.allclose(detector.reconstruct(image), detector.model.decode(made), atol=1e-3)
 
 
 def test_another_seed_is_another_noise(prior):

@@ -8,7 +8,7 @@ from cells import CLASSES, cell
 from scipy import stats
 
 from bench import cli, results
-from bench.comparison import paired, ranking
+from bench.comparison import paired, pairing, ranking
 from bench.errors import BadInput
 from bench.measures.statistics import cliques, interval, rank, signed_rank
 
@@ -140,7 +140,7 @@ def two_systems():
 
 def test_two_systems_are_paired_by_seed_and_class():
     scores, made = two_systems()
-    (found,) = paired.pair("good+patchcore", "poor+patchcore", made[::-1])
+    (found,) = pairing.pair("good+patchcore", "poor+patchcore", made[::-1])
     assert found.scores == pytest.approx(scores) and found.classes == sorted(CLASSES)
     expected = stats.wilcoxon((scores[0] - scores[1]).ravel())
     assert found.over_blocks() == (9, expected.statistic, expected.pvalue)
@@ -152,27 +152,27 @@ def test_other_orders_are_aligned_by_class_name():
     turned = {"order": "reversed", "classes": list(CLASSES[::-1]), "steps": [[name] for name in CLASSES[::-1]]}
     made = [scored(m, (0.9, 0.8, 0.7)) for m in ("good", "poor")]
     made += [scored(m, (0.7, 0.8, 0.9), **turned) for m in ("good", "poor")]
-    (found,) = paired.pair("good+patchcore", "poor+patchcore", made)
+    (found,) = pairing.pair("good+patchcore", "poor+patchcore", made)
     assert found.orders == ["published", "reversed"]
     assert found.scores == pytest.approx(np.tile([0.9, 0.8, 0.7], (2, 2, 1)))
 
 
 def test_only_runs_of_one_setting_are_paired():
     made = [cell(method="good"), cell(method="poor"), cell(method="good", seed=1), cell(method="poor", image_size=32)]
-    (found,) = paired.pair("good+patchcore", "poor+patchcore", made)
+    (found,) = pairing.pair("good+patchcore", "poor+patchcore", made)
     assert found.runs == [("published", 0)] and found.setting["image_size"] == 64
     with pytest.raises(BadInput, match="share no finished run"):
-        paired.pair("good+patchcore", "poor+patchcore", made[2:])
+        pairing.pair("good+patchcore", "poor+patchcore", made[2:])
 
 
 def test_options_are_named_only_where_they_tell_systems_apart():
     big = {"method_config": {"per_class": 40}, "variant": "per_class=40"}
     made = [cell(method="good", **big), cell(method="poor")]
-    assert paired.pair("good+patchcore", "poor+patchcore", made)[0].names[0] == "good+patchcore,per_class=40"
+    assert pairing.pair("good+patchcore", "poor+patchcore", made)[0].names[0] == "good+patchcore,per_class=40"
     made.append(cell(method="good", method_config={"per_class": 20}, variant="per_class=20"))
     with pytest.raises(BadInput, match="fits several systems: name one of good\\+patchcore,per_class=20; good"):
-        paired.pair("good+patchcore", "poor+patchcore", made)
-    assert paired.pair("good+patchcore,per_class=20", "poor+patchcore", made)
+        pairing.pair("good+patchcore", "poor+patchcore", made)
+    assert pairing.pair("good+patchcore,per_class=20", "poor+patchcore", made)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_options_are_named_only_where_they_tell_systems_apart():
 def test_what_cannot_be_paired_says_why(arguments, text):
     first, second, *rest = arguments
     with pytest.raises(BadInput, match=text):
-        paired.pair(first, second, [cell(method="good"), cell(method="poor")], *rest)
+        pairing.pair(first, second, [cell(method="good"), cell(method="poor")], *rest)
 
 
 def command(capsys, *arguments):
@@ -210,7 +210,7 @@ def test_the_command_prints_difference_interval_test_and_verdict(tmp_path, capsy
 
 def test_few_pairs_one_run_and_other_weights_are_warned_of():
     none = {"weights": {"kind": "none", "source": "", "sha256": None}, "backbone": None}
-    (found,) = paired.pair(
+    (found,) = pairing.pair(
         "good+patchcore", "poor+patchcore", [cell(0.9, method="good"), cell(0.8, method="poor", **none)]
     )
     told = " ".join(paired.warnings(found))

@@ -55,3 +55,16 @@ def test_show_prints_every_definition_and_what_is_missing(tmp_path):
     assert lines["forgetting"].split()[1] == "0.400"
     assert lines["forgetting_with_current"].split()[1] == "—" and f"needs {definitions.EARLY}" in lines["fwt"]
     assert f"needs {definitions.TWO_RUNS}" in lines["joint_minus_replay"]
+
+
+def test_show_takes_the_joint_run_beside_a_run(tmp_path):
+    results.write(tmp_path, cell(0.75, method="joint"))
+    (tmp_path / "toy/1x3/joint+patchcore,memory=9").mkdir()
+    (tmp_path / "toy/1x3/joint+patchcore,memory=9/seed-0.json").write_text("{")  # cannot be read: no reference
+    results.write(tmp_path, cell(0.9, method="joint", detector="patchcore_large"))
+    made = cell(metrics={"image_auroc": 0.5, "aupro": 0.55, "pixel_ap": 0.65})
+    lines = show(str(results.write(tmp_path, made)), tmp_path).splitlines()
+    beside = [line.split()[:3] for line in lines if line.startswith("joint_minus_replay")]
+    assert beside[0] == ["joint_minus_replay", "0.250", "0.200"]  # 0.75 - 0.50 and 0.75 - 0.55
+    assert ["joint_minus_replay_pixel_ap", "0.1"] in [line[:2] for line in beside]
+    assert "needs" not in next(line for line in lines if line.startswith("joint_minus_replay "))

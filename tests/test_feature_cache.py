@@ -1,26 +1,20 @@
-"""Features of frozen networks from disk: the same scores to the last bit, and nothing else comes out of it."""
+"""Features of frozen networks from disk: the same bits as computed ones, and nothing else comes out of it."""
 
 import copy
-import json
 import multiprocessing
 import os
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from cells import cell as made
-from mini import RANDOM, cell, read
+from mini import RANDOM
 
 from bench.api import Student
-from bench.audit import difference
 from bench.backbone import Features
 from bench.benchmark import LeakError, as_float
-from bench.leaderboard.summary import figures
-from bench.results import path_of, stored
-from bench.runner import run, sentry
+from bench.runner import sentry
 from bench.runner.feature_cache import FOLDER, FeatureCache
-from bench.shelf import Shelf
+from bench.runner.shelf import Shelf
 from bench.tokens import MapTokens, Tokens
 
 GB = 1e9
@@ -46,68 +40,6 @@ def same(one, other) -> bool:
     return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def with_cache(one, folder, limit=PLENTY):
-    """The cell with features kept, in a folder of their own."""
-    return replace(one, request=replace(one.request, cache=folder, feature_cache=limit))
-
-
-CELLS = [
-    (method, detector, seed) for method, detector in (("finetune", "padim"), ("replay", "stfpm")) for seed in (0, 1)
-]
-
-
-@pytest.fixture(scope="module")
-def runs(stream, cache, arrays, tmp_path_factory):
-    """(cell, record and scores without a cache, record and scores with one that all share) of two methods and seeds."""
-    root, folder = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("kept")
-    found = []
-    for method, detector, seed in CELLS:
-        one = cell(stream, cache, method, detector, seed=seed)
-        answers = []
-        for place, asked in (("without", one), ("with", with_cache(one, folder))):
-            run(asked, root / place)
-            answers += [read(root / place, one), stored.read(stored.path_of(path_of(root / place, one.spec)))]
-        found.append((one, *answers))
-    return found, folder
-
-
-def test_scores_are_the_same_to_the_last_bit_with_and_without(runs):
-    for one, record, scores, record_with, scores_with in runs[0]:
-        assert record["status"] == record_with["status"] == "ok", record_with["reason"]
-        assert scores.scores and not difference(scores, scores_with), one.name
-        for part in ("matrices", "pooled", "threshold", "key"):
-            assert json.dumps(record[part]) == json.dumps(record_with[part]), (one.name, part)
-
-
-def test_a_cell_tells_how_many_features_it_found_and_computed(runs):
-    first, second = runs[0][0][3]["cost"], runs[0][1][3]["cost"]
-    assert first["feature_misses"][0] > 0 and len(first["feature_hits"]) == 3
-    assert sum(second["feature_misses"]) < 0.5 * sum(second["feature_hits"]), "another seed, the same images"
-    assert "feature_hits" not in runs[0][0][1]["cost"]
-
-
-def test_a_second_method_computes_nothing(runs, stream, cache, tmp_path):
-    """Same detector, same seed: every batch of the first method's has the images of a known one."""
-    again = with_cache(cell(stream, cache, "cl_padim", "padim"), runs[1])
-    run(again, tmp_path)
-    cost = read(tmp_path, again)["cost"]
-    assert cost["feature_misses"] == [0, 0, 0] and cost["feature_hits"][0] > 0
-
-
-def test_figures_leave_out_the_times_of_cells_with_kept_features():
-    plain = made()
-    assert figures(plain)["train_s"] == 6.0
-    for name in ("feature_hits", "feature_misses"):
-        warm = copy.deepcopy(plain)
-        warm["cost"] |= {"feature_hits": [0, 0, 0], "feature_misses": [0, 0, 0]} | {name: [0, 12, 0]}
-        found = figures(warm)
-        times = ("train_s", "training_s", "eval_s", "extra_s", "evaluation_share", "train_images_per_s", "cpu_energy_j")
-        assert all(np.isnan(found[time]) for time in times)
-        assert found["ms_per_image_1"] == 8.0, "that one is measured with the cache off"
-    unasked = plain | {"cost": plain["cost"] | {"feature_hits": [0, 0, 0], "feature_misses": [0, 0, 0]}}
-    assert figures(unasked)["train_s"] == 6.0, "a detector without a frozen network takes its own time"
-
-
 @pytest.mark.parametrize("make", [Tokens, MapTokens], ids=lambda kind: kind.__name__)
 def test_tokens_are_kept_too(make, kept):
     spec = RANDOM if make is MapTokens else replace(RANDOM, name="test_vit")
@@ -117,29 +49,71 @@ def test_tokens_are_kept_too(make, kept):
     assert kept.lap() == (4, 4)
 
 
-def test_the_other_images_of_a_batch_and_their_order_do_not_matter_but_their_number_does(kept):
+def test_the_other_images_of_a_batch_and_their_order_do_not_matter(kept):
     bare, asked, images = Features(RANDOM, (4, 8, 16)), network(kept), pictures(12)
     asked(images[:8]), asked(images[4:])
-    assert kept.lap() == (0, 16)
+    kept.lap()
     mixed = images[[11, 0, 5, 2, 9, 7, 1, 4]]
     assert same(asked(mixed), bare(mixed)) and kept.lap() == (8, 0)
-    assert same(asked(images[:1]), bare(images[:1])) and kept.lap() == (0, 1)
 
 
-def test_a_network_whose_features_depend_on_the_place_in_the_batch_is_not_kept(kept):
-    class Placed(Features):
-        def compute(self, image):
-            shift = torch.arange(float(len(image))).view(-1, 1, 1, 1)
-            return {key: part + shift for key, part in super().compute(image).items()}
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 12, 17])
+def test_every_size_of_a_batch_gives_the_bits_that_it_has_without_a_cache(count, kept):
+    bare, asked, images = Features(RANDOM, (4, 8, 16)), network(kept), pictures(20)
+    asked(images[:8])
+    for start in (0, 3, 3):
+        part = images[start : start + count]
+        assert same(asked(part), bare(part))
+    assert kept.lap()[0] >= count, "the last of them was found"
 
-    asked, bare, images = Placed(RANDOM, (4,), kept.recall), Placed(RANDOM, (4,)), pictures(5)
-    asked(images[:4])
-    asked(images[[4, 3, 2, 1]])  # three of four are known, and differ
+
+def test_a_batch_with_few_unknown_images_computes_a_part_of_it(kept):
+    bare, asked, images = Features(RANDOM, (4, 8, 16)), network(kept), pictures(35)
+    asked(images[:32])
     kept.lap()
-    fresh = FeatureCache(kept.shelf.folder, PLENTY * GB)  # another process
-    for cache in (kept, fresh):
-        again = Placed(RANDOM, (4,), cache.recall)
-        assert same(again(images[[1, 0, 3, 2]]), bare(images[[1, 0, 3, 2]])) and cache.lap() == (0, 4)
+    again = images[torch.arange(34, 2, -1)]
+    assert same(asked(again), bare(again))
+    assert kept.lap() in ((24, 8), (0, 32)), "three unknown ones and five known ones beside them, if sizes are alike"
+
+
+class Sized(Features):
+    """Stands for a library that sums in another order for other shapes."""
+
+    def compute(self, image):
+        return {key: part + len(image) for key, part in super().compute(image).items()}
+
+
+class Placed(Features):
+    """Features that depend on the place in the batch."""
+
+    def compute(self, image):
+        shift = torch.arange(float(len(image))).view(-1, 1, 1, 1)
+        return {key: part + shift for key, part in super().compute(image).items()}
+
+
+class Mixed(Features):
+    """Features that depend on the other images of the batch."""
+
+    def compute(self, image):
+        return {key: part + image.double().mean().float() for key, part in super().compute(image).items()}
+
+
+def test_a_size_with_bits_of_its_own_keeps_features_of_its_own(kept):
+    bare, asked, images = Sized(RANDOM, (4,)), Sized(RANDOM, (4,), kept.recall), pictures(9)
+    for start, count, counted in ((0, 8, (0, 8)), (0, 3, (0, 3)), (1, 2, (0, 2)), (0, 3, (3, 0)), (1, 8, (0, 8))):
+        part = images[start : start + count]
+        assert same(asked(part), bare(part)) and kept.lap() == counted
+
+
+@pytest.mark.parametrize("kind", [Placed, Mixed], ids=lambda kind: kind.__name__)
+def test_a_network_whose_features_depend_on_the_arrangement_of_a_batch_is_not_cached(kind, kept):
+    bare, asked, images = kind(RANDOM, (4,)), kind(RANDOM, (4,), kept.recall), pictures(12)
+    asked(images[:8])
+    assert same(asked(images[4:]), bare(images[4:])), "four of them were known, and differ"
+    kept.lap()
+    for cache in (kept, FeatureCache(kept.shelf.folder, PLENTY * GB)):  # the other one stands for another process
+        again = kind(RANDOM, (4,), cache.recall)
+        assert same(again(images[2:10]), bare(images[2:10])) and cache.lap() == (0, 8)
 
 
 @pytest.mark.parametrize("change", ["weights", "strides", "arguments", "threads"])
@@ -157,15 +131,30 @@ def test_what_changes_the_features_changes_the_name(change, kept):
         torch.set_num_threads(before)
 
 
-def test_a_network_that_is_trained_or_was_written_to_gives_its_own_features(kept):
+@pytest.mark.parametrize("way", ["in place", "by .data", "one weight", "a buffer", "loaded"])
+def test_a_network_that_was_written_to_gives_its_own_features(way, kept):
     images, asked = pictures(2), network(kept)
     asked(images)
+    weight, spread = next(asked.net.parameters()), next(b for n, b in asked.net.named_buffers() if n.endswith("var"))
     with torch.no_grad():
-        next(asked.net.parameters()).mul_(1.5)
+        if way == "in place":
+            weight.mul_(1.5)
+        elif way == "by .data":
+            weight.data.mul_(1.5)
+        elif way == "one weight":
+            weight.data.view(-1)[3] = 7.0
+        elif way == "a buffer":
+            spread.mul_(2.0)
+        else:
+            asked.load_state_dict({name: value * 2 for name, value in asked.state_dict().items()})
     assert same(asked(images), asked.compute(images)) and kept.lap() == (0, 4)
+
+
+def test_a_network_that_may_be_trained_is_neither_asked_for_nor_kept(kept):
+    images, asked = pictures(2), network(kept)
     next(asked.net.parameters()).requires_grad_(True)
     asked(images)
-    assert kept.lap() == (0, 0), "it may be trained: it is neither asked for nor kept"
+    assert kept.lap() == (0, 0)
     student = Student(network(kept))
     assert student.recall is None and next(iter(student(images).values())).requires_grad
     assert kept.lap() == (0, 0)
@@ -267,9 +256,3 @@ def test_a_copied_network_asks_the_same_cache(kept):
     asked, images = network(kept), pictures(2)
     asked(images)
     assert same(copy.deepcopy(asked)(images), asked.compute(images)) and kept.lap() == (2, 2)
-
-
-def test_the_command_takes_gigabytes_and_refuses_what_are_none(bench):
-    for wrong in ("-1", "much", "inf", "nan"):
-        with pytest.raises(SystemExit):
-            bench("run", "--methods", "finetune", "--feature-cache", wrong)

@@ -10,9 +10,10 @@ from torch import nn
 from toy import IMAGES, Noisy, assert_continues, images, same, strategy, train
 
 from bench.api import Detector, Prediction, trainable
-from bench.cost import carried_bytes
 from bench.errors import BadInput
+from bench.runner.cost import carried_bytes
 from methods import finetune, gradient_projection
+from methods.gradient_projection import routes
 from methods.gradient_projection.columns import Recording, inside, transposed
 from methods.gradient_projection.routes import ROUTES, Gram, IterativeSvd
 from methods.gradient_projection.span import Span, grow, leading, within
@@ -153,6 +154,14 @@ def test_at_full_energy_each_route_spans_what_one_svd_of_everything_spans(route,
     assert torch.allclose(projector(found), U @ U.T, atol=1e-4)
     assert error_of(found) < 1e-5
     assert found.shares.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_layer_of_many_inputs_is_added_up_in_parts(monkeypatch):
+    whole = span_by(Gram, data(), 0.99)
+    monkeypatch.setattr(routes, "ROWS", 7)
+    parts = span_by(Gram, data(), 0.99)
+    assert torch.allclose(projector(parts), projector(whole), atol=1e-5)
+    assert torch.allclose(parts.shares, whole.shares, atol=1e-6)
 
 
 def test_of_one_image_both_routes_keep_the_same_directions():

@@ -45,6 +45,33 @@ def test_the_grid_is_that_of_the_reference_whatever_scheduler_was_saved(model):
     assert model.scheduler.final_alpha_cumprod == reference.alphas_cumprod[0]
 
 
+def test_what_the_unet_predicts_is_what_it_was_trained_for(folder, tmp_path):
+    """A model of velocities under a noise that ends in noise alone: its steps lead from that to the clean latents."""
+    shutil.copytree(folder, tmp_path / "velocities")
+    ends = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    DDIMScheduler(**BETAS, **ends).save_pretrained(tmp_path / "velocities" / "scheduler")
+    plain, made = (load(str(place), "toy.model") for place in (folder, tmp_path / "velocities"))
+    clean, noise = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert plain.target(clean, noise, torch.tensor([7, 800])) is noise
+    grid = made.grid(50)
+    assert grid.tolist() == list(range(999, 0, -20))
+    assert torch.equal(made.scheduler.add_noise(clean, noise, grid[:1]), noise)
+    assert torch.allclose(made.target(clean, noise, grid[:1]), -clean)
+    latents = noise
+    for t in grid:
+        latents = made.scheduler.step(made.target(clean, noise, t[None]), t, latents, eta=0.0).prev_sample
+    assert torch.allclose(latents, made.scheduler.add_noise(clean, noise, torch.tensor([0])), atol=1e-4)
+
+
+def test_an_autoencoder_without_a_posterior_has_certain_latents():
+    model = load("procedural", "toy.model")
+    image = torch.rand(2, 3, model.size, model.size)
+    mean, deviation = model.posterior(image)
+    assert mean.shape == (2, model.channels, model.size // model.factor, model.size // model.factor)
+    assert not deviation.any() and torch.equal(model.encode(image, sample=True), mean)
+    assert model.decode(mean).shape == image.shape
+
+
 def test_encoding_draws_from_the_posterior_or_takes_its_mean(model):
     image = torch.rand(2, 3, SIZE, SIZE)
     mean = model.encode(image, sample=False)
@@ -86,7 +113,7 @@ def test_sampling_is_guided_as_the_reference_says(model):
     z = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(5))
     padded = torch.cat([torch.zeros(1, 3, WIDTH), blank], 1).expand(2, -1, -1)
     with torch.no_grad():
-        without, given = model.noise_in(z, torch.tensor(1), padded), model.noise_in(z, torch.tensor(1), context)
+        without, given = model.predict(z, torch.tensor(1), padded), model.predict(z, torch.tensor(1), context)
     noise = without + 3 * (given - without)
     a, final = model.scheduler.alphas_cumprod[1], model.scheduler.alphas_cumprod[0]
     clean = (z - (1 - a).sqrt() * noise) / a.sqrt()
@@ -101,7 +128,7 @@ def test_half_precision_and_checkpointing_give_nearly_the_same(model, folder):
     assert lean.unet.dtype == torch.bfloat16
     z, t = torch.randn(2, 4, 4, 4), torch.tensor([10, 700])
     context = torch.randn(2, LENGTH, WIDTH, requires_grad=True)
-    exact, rough = model.noise_in(z, t, context), lean.noise_in(z, t, context)
+    exact, rough = model.predict(z, t, context), lean.predict(z, t, context)
     assert rough.dtype == torch.float32
     assert (exact - rough).abs().mean() < 0.05 * exact.abs().mean()
     rough.square().mean().backward()

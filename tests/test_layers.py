@@ -24,7 +24,7 @@ LAYERS = [
     {"runner"},
     {"plan"},
     {"api"},
-    {"evaluation", "cost"},
+    {"evaluation"},
     {"strategy", "precision"},
     {"accumulation"},
     {"backbone", "benchmark"},

@@ -240,6 +240,36 @@ def scored(values, order="published", **spec):
     return made
 
 
+def test_joint_minus_replay_is_taken_from_the_joint_run_beside_a_run(tmp_path):
+    made = [scored([0.95, 0.90, 0.85], method="joint", method_config={}), scored([0.90, 0.60, 0.75])]
+    made += [scored([0.5] * 3, seed=1), scored([0.5] * 3, method="ewc", detector_config={"coreset": 0.5})]
+    made += [scored([0.5] * 3, method="lwf", image_size=32), scored([0.5] * 3, "reversed", method="mas")]
+    page(tmp_path, *made)
+    found = {
+        (line["method"], line["seed"]): (line["joint_minus_replay_image_auroc"], line["joint_minus_replay_pixel_ap"])
+        for line in csv.DictReader(io.StringIO(leaderboard.render(tmp_path / "results")[1]))
+    }
+    by_hand = (0.95 + 0.90 + 0.85) / 3 - (0.90 + 0.60 + 0.75) / 3
+    assert by_hand == pytest.approx(0.15)
+    assert tuple(map(float, found.pop(("replay", "0")))) == pytest.approx((0.15, 0))
+    assert len(found) == 5 and set(found.values()) == {("", "")}, "another seed, setting, size or order is no reference"
+
+
+def test_joint_minus_replay_stands_among_the_other_metrics(tmp_path):
+    main, more = page(tmp_path, cell(0.9, method="joint"), cell(0.75)).split("Every other metric")
+    assert "joint minus it, image AUROC" in more and "joint minus it, image AUROC" not in main
+    assert row_of(more, "patchcore | replay")[-3:] == ["0.150", "0.150", "1"]
+    assert row_of(more, "patchcore | joint")[-3:] == ["—", "—", "1"]
+
+
+def test_of_several_joint_runs_the_better_one_is_the_reference():
+    made = [scored([final] * 3, method="joint", method_config={"memory": i}) for i, final in enumerate((0.8, 0.9, 0.7))]
+    made.append(scored([0.6] * 3))
+    rows = {row.spec["method"]: row for section in sections(made) for row in section.rows}
+    assert rows["replay"].stat("joint_minus_replay_image_auroc").mean == pytest.approx(0.3)
+    assert np.isnan(rows["joint"].stat("joint_minus_replay_image_auroc").mean)
+
+
 def test_the_interval_beside_the_mean_is_the_bootstrap_over_seeds_and_classes(tmp_path):
     values = np.random.default_rng(0).uniform(0.5, 1, (3, 3))
     text = page(tmp_path, *(scored(list(row), seed=seed) for seed, row in enumerate(values)))
@@ -367,7 +397,8 @@ def test_it_is_light(tmp_path):
     code = """if True:
         import json, sys, time
         from pathlib import Path
-        from bench import leaderboard, lint, published, results, show
+        from bench import leaderboard, published, results, show
+        from bench.published import lint
         leaderboard.write(Path(sys.argv[1]))
         heavy = {"torch", "avalanche", "anomalib", "scipy", "pandas"} & sys.modules.keys()
         print(json.dumps([time.process_time(), sorted(heavy)]))"""

@@ -10,8 +10,8 @@ from mini import train as train_cell
 from toy import IMAGES, SIZE, Linear, Noisy, images, strategy, train
 
 from bench.benchmark import rows_of
-from bench.cost import carried_bytes
 from bench.errors import BadInput
+from bench.runner.cost import carried_bytes
 from bench.stream import Stream
 from methods import cl_cfa, cl_padim, cumulative, finetune, single
 

@@ -71,8 +71,8 @@ def test_a_copy_computes_with_weights_of_its_own(batch):
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
-    """One class, plain to see, with enough test images that one swap of two moves the AUROC by less than 0.001."""
-    options = {"train": 24, "good": 40, "anomalous": 40, "difficulty": 0.0}
+    """One class, plain to see, with so many test images that a few swaps of two do not move the AUROC."""
+    options = {"train": 24, "good": 150, "anomalous": 150, "difficulty": 0.0}
     stream = Stream("synthetic/one", 1, "synthetic", (("gear",),), 64, options, "tests")
     return stream, data.load(stream, None, 64, tmp_path_factory.mktemp("cache"))[0]
 
@@ -111,7 +111,7 @@ def test_methods_around_it_work(method, stream, arrays):
 def test_another_precision_is_another_cell_and_says_so(bench, tmp_path):
     assert bench(*MINI)[0] == 0
     assert "1 of 1 cells would run" in bench(*MINI, "--precision", "bfloat16", "--plan")[1]
-    code, out = bench(*MINI, "--precision", "bfloat16")
+    code, out = bench(*MINI, "--precision", "bfloat16", "--keep")
     assert code == 0, out
     assert "0 of 1 cells would run" in bench(*MINI, "--precision", "bfloat16", "--plan")[1]
     assert "0 of 1 cells would run" in bench(*MINI, "--precision", "float32", "--plan")[1]
@@ -120,6 +120,8 @@ def test_another_precision_is_another_cell_and_says_so(bench, tmp_path):
     assert [one["status"] for one in found] == ["ok", "ok"]
     assert {one["spec"].get("precision") for one in found} == {None, "bfloat16"}
     assert len({one["key"] for one in found}) == 2
+    half = next(path for path in paths if "bfloat16" in str(path))
+    assert bench("figure", half, "--scenario", "mini.yaml", "--class", "gear")[0] == 0, "the kept cell is built alike"
     table = (tmp_path / "leaderboard.md").read_text()
     assert "| finetune (precision=bfloat16)" in table and "| finetune " in table
 

@@ -10,7 +10,7 @@ from PIL import Image
 from priors import LENGTH, SIZE, WIDTH, ldm, stable_diffusion
 
 from bench.api import BadInput, Plugin, Setup
-from bench.cost import carried_bytes
+from bench.runner.cost import carried_bytes
 from methods import replaycad
 from methods._latent_diffusion import load
 from methods.replaycad.code import ClassCode, Latents, MaskTokens, _times, learn, recall
@@ -75,7 +75,8 @@ def test_learning_lowers_the_loss_on_what_is_learned(model, images, masks):
         clean, where = Latents(model, images, masks, "none").draw(torch.arange(96) % len(images))
         t, noise = torch.randint(1000, (96,)), torch.randn(clean.shape)
         context = code.context(model, tokens, places, torch.zeros(96, dtype=torch.long), where)
-        return (model.noise_in(model.scheduler.add_noise(clean, noise, t), t, context) - noise).square().mean().item()
+        target = model.target(clean, noise, t)
+        return (model.predict(model.scheduler.add_noise(clean, noise, t), t, context) - target).square().mean().item()
 
     torch.manual_seed(0)
     untrained = learn(model, replace(wanted, steps=0), images, masks)

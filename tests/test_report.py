@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup
 from cells import cell
 from scipy import stats
 
-from bench import cli, report, results
+from bench import cli, leaderboard, report, results
 from bench.comparison import ranking
 from bench.errors import BadInput
 from bench.leaderboard.summary import FINAL, figures, learned_at, stat
@@ -130,7 +130,31 @@ def test_a_system_has_every_definition_and_figure(site):
         assert definition.formula in rows[name][2].text and definition.source in rows[name][3].text
     shown = {pair.dt.text: float(pair.dd["data-v"]) for pair in page.select("#figures div")}
     expected = {name: stat(figures(m)[name] for m in members).mean for name in figures(members[0])}
+    expected |= {f"joint_minus_replay_{metric}": math.nan for metric in FINAL}  # no joint run with these weights
     assert shown == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_system_is_measured_against_the_joint_run_beside_it(tmp_path):
+    for one in (cell(0.9, method="joint"), cell(metrics={"image_auroc": 0.75, "aupro": 0.7})):
+        results.write(tmp_path / "results", one)
+    report.write(tmp_path / "results", tmp_path / "site")
+    rows = {row.th.text: row for row in page_of(tmp_path / "site", "replay+patchcore").select("#definitions tbody tr")}
+    assert [found.text for found in rows["joint_minus_replay"].find_all("td")[:2]] == ["0.150", "0.200"]
+    assert "needs" not in rows["joint_minus_replay"].text
+
+
+def test_a_published_number_stands_beside_what_its_definition_gives_here(tmp_path):
+    """CADIC prints ReplayCAD's forgetting as joint minus replay; here that is 0.95 - 0.90."""
+    paper = {"scenario": "mvtec/1x15", "size": "paper", "weights": IMAGENET, "detector": "invad"}
+    for one in (cell(0.95, method="joint", **paper), cell(0.9, method="replaycad", **paper)):
+        results.write(tmp_path / "results", one)
+    report.write(tmp_path / "results", tmp_path / "site")
+    lines = [line.text for line in dom(tmp_path / "site", "published.html").select("tbody tr")]
+    told = [line for line in lines if "joint_minus_replay" in line]
+    assert told and all("0.050" in line for line in told)
+    text = leaderboard.render(tmp_path / "results")[0]
+    told = [line for line in text.splitlines() if "| joint_minus_replay |" in line]
+    assert told and all("| 0.050 | joint_minus_replay |" in line for line in told)
 
 
 def test_what_settings_were_tuned_on_stands_on_the_page_and_beside_the_row(site):

@@ -17,11 +17,11 @@ from trees import tree
 from bench import registry, results, stream
 from bench.api import BadInput, Setup
 from bench.config import parse
-from bench.cost import carried_bytes
 from bench.evaluation.quality import Quality, frechet, psnr
 from bench.plan import plan
 from bench.request import Request
 from bench.runner import run
+from bench.runner.cost import carried_bytes
 from bench.show import text
 from methods import compressed_degenerative, generative_replay, latent_replay, lwf, scale
 from methods._pix2pix import Pix2Pix, UNet, pixel_discriminator, side_for

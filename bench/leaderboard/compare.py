@@ -7,9 +7,10 @@ from typing import NamedTuple
 from bench.cell import Spec
 from bench.leaderboard.groups import Section
 from bench.leaderboard.rows import Row
-from bench.leaderboard.summary import FINAL, Stat
+from bench.leaderboard.summary import FINAL, Stat, stat
 from bench.published import PRINTED_AS, TOLERANCE, Published
 
+IN_ROWS = ("forgetting", "joint_minus_replay")  # definitions that rows have a figure of
 WHOLE = {"mvtec": 15, "visa": 12}  # classes; joint and one-model-per-class numbers are averages over all of them
 
 
@@ -20,6 +21,12 @@ class Comparison(NamedTuple):
     published: Published
     measured: Stat
     verdict: str
+
+    @property
+    def lost(self) -> Stat:
+        """The row's forgetting as the paper defines its own; missing where the row has none by that definition."""
+        printed = self.published
+        return self.row.stat(f"{printed.fm_def}_{printed.metric}") if printed.fm_def in IN_ROWS else stat(())
 
 
 def compare(section: Section, published: Iterable[Published]) -> list[Comparison]:

@@ -59,12 +59,13 @@ def published(pairs: Sequence[Comparison]) -> str:
         "FM definition",
     )
     lines = []
-    for row, printed, measured, verdict in pairs:
+    for pair in pairs:
+        row, printed, measured, verdict = pair
         system = f"{row.label} + {row.spec['detector']}"
         there = MISSING if printed.fm is None else f"{printed.fm:.3f}"
-        here = score(row.stat(f"forgetting_{printed.metric}")) if printed.fm_def == "forgetting" else MISSING
-        line = (system, printed.method, printed.metric, score(measured), f"{printed.value:.3f}", verdict, there, here)
-        lines.append((*line, printed.fm_def or MISSING, printed.protocol, printed.source, printed.trust))
+        line = (system, printed.method, printed.metric, score(measured), f"{printed.value:.3f}", verdict, there)
+        line += (score(pair.lost), printed.fm_def or MISSING)
+        lines.append((*line, printed.protocol, printed.source, printed.trust))
     text = compact((*head, "protocol", "source", "trust"), lines)
     return fold(f"Published beside measured: {tally(pairs)}", text)
 

@@ -1,11 +1,12 @@
 """Which cells may share a table: sections, detector blocks, rows (one configuration, its seeds)."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench.cell import Cell, Spec
+from bench.leaderboard import distance
+from bench.leaderboard.identity import block_key, configuration
 from bench.leaderboard.labels import labels, last_line
 from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import steps_done
@@ -44,26 +45,8 @@ class Section:
         return dict(sorted(found.items()))
 
 
-def weights_key(spec: Spec) -> tuple[str, str, str]:
-    """(kind, backbone, identity) of the weights. Random ones are drawn from the seed, so seeds may differ in them."""
-    weights = spec["weights"]
-    identity = "" if weights["kind"] in ("random", "none") else weights["sha256"] or weights["source"]
-    return weights["kind"], spec["backbone"] or "", identity
-
-
-def block_key(spec: Spec) -> tuple[str, ...]:
-    """(detector, *weights_key)."""
-    return spec["detector"], *weights_key(spec)
-
-
 def _section_key(spec: Spec) -> tuple:
     return tuple(spec[name] for name in SECTION)
-
-
-def configuration(spec: Spec) -> str:
-    """Canonical text of all that decides the numbers but the seed."""
-    rest = {**spec, "seed": 0, "weights": weights_key(spec)}
-    return json.dumps(rest, sort_keys=True)
 
 
 def sections(cells: Iterable[Cell]) -> list[Section]:
@@ -102,7 +85,11 @@ def _rows(cells: list[Cell]) -> list[Row]:
     for cell in cells:
         groups[configuration(cell["spec"]), _status(cell)].append(cell)
     names = labels([group[0] for group in groups.values()])
-    rows = [Row(label, tuple(group), status) for label, ((_, status), group) in zip(names, groups.items(), strict=True)]
+    joint = distance.references(cells)
+    rows = [
+        Row(label, tuple(group), status, joint)
+        for label, ((_, status), group) in zip(names, groups.items(), strict=True)
+    ]
     return sorted(rows, key=_rank)
 
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from bench.leaderboard.distance import JOINT
 from bench.leaderboard.folds import fold
 from bench.leaderboard.groups import Section
 from bench.leaderboard.rows import Row
 from bench.leaderboard.tables import markdown, score
 
-JOINT = "joint"
 WARNING = f"""**Above `{JOINT}`.** Joint training is a reference, not an upper bound: it learns all classes at once with
 the same settings, and a method with parts per class, or with more training, may end above it."""
 

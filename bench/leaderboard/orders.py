@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bench.leaderboard.groups import Section, configuration
+from bench.leaderboard.groups import Section
+from bench.leaderboard.identity import configuration
 from bench.leaderboard.rows import Row
 from bench.leaderboard.summary import Stat, interval_of, stat
 from bench.measures.statistics import Interval

@@ -1,10 +1,11 @@
 """A row of a table: one configuration, its cells by seed, and what they say together."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.cell import Cell, Spec
+from bench.leaderboard import distance
 from bench.leaderboard.summary import Stat, figures, interval_of, stat
 from bench.measures.statistics import Interval
 
@@ -16,6 +17,7 @@ class Row:
     label: str  # method, options, marks
     cells: tuple[Cell, ...]  # by seed
     status: str = ""  # "" for complete cells, which alone have numbers
+    joint: tuple[Cell, ...] = ()  # joint training on the same detector, to measure the distance to
 
     @property
     def spec(self) -> Spec:
@@ -24,11 +26,11 @@ class Row:
 
     @cached_property
     def figures(self) -> list[dict[str, float]]:
-        """Of each cell; empty where there are no complete cells."""
-        return [] if self.status else [figures(cell) for cell in self.cells]
+        """Those of bench.leaderboard.summary and .distance for each cell; empty where there are no complete cells."""
+        return [] if self.status else [figures(cell) | distance.figures(cell, self.joint) for cell in self.cells]
 
     def stat(self, name: str) -> Stat:
-        """Of one figure of bench.leaderboard.summary.figures over the seeds; missing for unfinished cells."""
+        """Of one of the figures over the seeds; missing for unfinished cells."""
         return stat(found[name] for found in self.figures)
 
     def interval(self, metric: str = "image_auroc") -> Interval:
@@ -38,7 +40,7 @@ class Row:
     def on(self, device: str) -> "Row":
         """The same row, from the cells that ran on one device only."""
         cells = tuple(cell for cell in self.cells if cell["environment"].get("device", "") == device)
-        return self if len(cells) == len(self.cells) else Row(self.label, cells, self.status)
+        return self if len(cells) == len(self.cells) else replace(self, cells=cells)
 
     @property
     def devices(self) -> list[str]:

@@ -137,6 +137,8 @@ OTHER_METRICS: tuple[Column, ...] = (
     ("BWT, image AUROC", _score("bwt_image_auroc")),
     ("forgetting, AUPRO", _score("forgetting_aupro")),
     ("plasticity, AUPRO", _score("plasticity_aupro")),
+    ("joint minus it, image AUROC", _score("joint_minus_replay_image_auroc")),
+    ("joint minus it, pixel AP", _score("joint_minus_replay_pixel_ap")),
     _SEEDS,
 )
 

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 from bench import results
 from bench.cell import Cell
 from bench.errors import BadInput
-from bench.leaderboard import load_published
+from bench.leaderboard import distance, load_published
 from bench.leaderboard.groups import sections
 from bench.report import boards, charts, faults, systems
 from bench.report.site import Site
@@ -31,9 +31,11 @@ def write(root: Path, out: Path, pictures=None) -> Path:
     site.page("published.html", published=boards.published(grouped, load_published(root), pages))
     site.page("faults.html", **faults.faults(cells, broken, pages))
     site.page("definitions.html", **systems.definitions())
+    joint = distance.references(cells.values())
     for folder, members in folders.items():
         galleries = _galleries(root, folder, members, pictures, site) if pictures else []
-        site.page("system.html", systems.address(folder), **systems.system(folder, members), galleries=galleries)
+        shown = systems.system(folder, members, joint)
+        site.page("system.html", systems.address(folder), **shown, galleries=galleries)
     return site.folder / "index.html"
 
 

@@ -121,7 +121,6 @@ def published(sections: Sequence[Section], rows: Sequence[Published], pages: Map
 
 def _verdict(pair: Comparison, pages: Mapping[str, str]) -> dict:
     row, printed, measured, verdict = pair
-    chaudhry = printed.fm_def == "forgetting"
     return {
         "system": f"{row.label} + {row.spec['detector']}",
         "href": pages[row.cells[0]["key"]],
@@ -130,5 +129,5 @@ def _verdict(pair: Comparison, pages: Mapping[str, str]) -> dict:
         "measured": measured,
         "verdict": verdict,
         "kind": verdict.split()[0],
-        "lost": score(row.stat(f"forgetting_{printed.metric}")) if chaudhry else "—",
+        "lost": score(pair.lost),
     }

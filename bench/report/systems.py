@@ -4,15 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-import numpy as np
-
 from bench import results
 from bench.cell import PER_STEP, Cell
-from bench.comparison.paired import system_name
+from bench.comparison.pairing import system_name
+from bench.leaderboard import distance
 from bench.leaderboard.labels import last_line
 from bench.leaderboard.rows import tuned_on
 from bench.leaderboard.summary import Stat, figures, learned_at, own_times, stat
-from bench.measures.definitions import ALL, Definition, values
+from bench.measures.definitions import ALL, Definition
 from bench.report.boards import METRICS
 
 EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them
@@ -32,10 +31,10 @@ def by_folder(cells: Mapping[PurePath, Cell]) -> dict[PurePath, list[Cell]]:
     return {folder: sorted(found, key=lambda cell: cell["spec"]["seed"]) for folder, found in folders.items()}
 
 
-def system(folder: PurePath, cells: Sequence[Cell]) -> dict:
-    """What the template shows of the runs in one folder."""
+def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) -> dict:
+    """What the template shows of the runs in one folder; `joint`: finished joint cells, their references among them."""
     whole = [cell for cell in cells if cell["status"] == "ok"]
-    numbers = [figures(cell) for cell in whole]
+    numbers = [figures(cell) | distance.figures(cell, joint) for cell in whole]
     return {
         "name": system_name(cells[0]["spec"]),
         "folder": folder.as_posix(),
@@ -46,7 +45,7 @@ def system(folder: PurePath, cells: Sequence[Cell]) -> dict:
         "measured": any(cell["matrices"] for cell in cells),
         "metrics": METRICS,
         "figures": {name: stat(found[name] for found in numbers) for name in numbers[0]} if numbers else {},
-        "definitions": _definitions(whole),
+        "definitions": _definitions(whole, joint),
         "data": {"classes": cells[0]["spec"]["classes"], "metrics": METRICS, "runs": [_embedded(c) for c in cells]},
     }
 
@@ -70,15 +69,11 @@ def _embedded(cell: Cell) -> dict:
     return results.plain(parts | about)
 
 
-def _definitions(cells: Sequence[Cell]) -> list[tuple[str, Definition, dict[str, Stat]]]:
+def _definitions(cells: Sequence[Cell], joint: Sequence[Cell]) -> list[tuple[str, Definition, dict[str, Stat]]]:
     """(id, definition, {metric: mean over seeds}) of every definition, from R of complete cells."""
     found = defaultdict(dict)
     for metric in ("image_auroc", "aupro"):
-        of_runs = [
-            values(np.array(cell["matrices"][metric]), learned_at(cell))
-            for cell in cells
-            if cell["matrices"].get(metric)
-        ]
+        of_runs = [distance.definitions_of(cell, metric, joint) for cell in cells if cell["matrices"].get(metric)]
         for name in ALL:
             found[name][metric] = stat(run[name] for run in of_runs)
     return [(name, definition, found[name]) for name, definition in ALL.items()]

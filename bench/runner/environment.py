@@ -7,6 +7,7 @@ import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def environment(device: str) -> dict:
     }
 
 
+@cache
 def processor() -> str:
     """Name of the CPU."""
     try:

@@ -1,42 +1,38 @@
 """Features of frozen networks, kept on disk over methods, seeds and steps: `bench run --feature-cache GB`.
 
-A name on the shelf is made of the network (weights, architecture, layers, where and how it is computed), of the pixels
-of one image and of the number of images in its batch. Who asks must hold the image: nothing can be got out without it.
-The batch counts because libraries choose a convolution's kernel by its shape, and kernels differ in their last bits;
-which other images are in the batch, and where, does not change them. That is checked whenever a batch is computed of
-which an image is known; a network that fails (another order of its sums) is not cached any more.
+A name on the shelf is made of the network, of the pixels of one image (bench.runner.feature_names) and, for some
+batches, of their size. Who asks must hold the image: nothing can be got out without it. The size counts because
+libraries choose a convolution's kernel by its shape, and kernels differ in their last bits; the other images of a batch
+and their places do not count. So the first batch of each size is computed again, in reverse and in batches of
+`REFERENCE`: sizes that give the same bits share their features, any other keeps its own. And where images that are
+known are computed with others, they must come out the same. A network that fails is not cached.
 """
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
-import timm
 import torch
 from torch import Tensor
 
 from bench.backbone import Backbone, Maps, Recall
-from bench.benchmark import as_float
 from bench.runner import sentry
-from bench.runner.environment import processor
-from bench.shelf import Shelf
+from bench.runner.feature_names import Names, picture, pixels_of
+from bench.runner.shelf import Shelf
 
-VERSION = 1  # raise it whenever the same network and image would give other features
 FOLDER = "features"  # in the folder of decoded images
+REFERENCE = 8  # images
+ALIKE, OWN, NEVER = "alike", "own", "never"  # what is kept of batches of a size: features for all sizes, or its own
 
 
 class FeatureCache:
     """Answers for frozen networks from files in `folder`, at most `limit` bytes; counts images found and computed."""
 
     def __init__(self, folder: Path, limit: float):
-        self.shelf = Shelf(folder, limit)
+        self.shelf, self.names = Shelf(folder, limit), Names()
         self.hits = self.misses = 0  # images, since the last `lap`
         self.paused = False
-        self._unsteady: set[str] = set()
-        self._names: WeakKeyDictionary[Backbone, tuple[tuple, str]] = WeakKeyDictionary()
 
     @property
     def recall(self) -> Recall | None:
@@ -61,91 +57,88 @@ class FeatureCache:
 
     def maps(self, network: Backbone, image: Tensor) -> Maps:
         """What `network.compute(image)` returns, to the last bit, computed or found."""
-        pixels = None if self.paused or not _frozen(network) else _pixels(image)
+        pixels = None if self.paused or not _frozen(network) else pixels_of(image)
         if pixels is None:
             return network.compute(image)
-        home = self._name(network, image.device)
-        names = [f"{home}/{_digest(one, len(pixels))}" for one in pixels]
+        home, made = self.names.home(network, image), None
         with sentry.opened():
-            steady = self._steady(home)
-            found = [self.shelf.read(name) if steady else None for name in names]
-        if all(found):
-            self.hits += len(found)
-            stacked = {key: torch.stack([one[key] for one in found]).to(image.device) for key in found[0]}
-            return OrderedDict((layer, stacked[layer]) for layer in network.layers)  # sums over layers have an order
-        self.misses += len(found)
-        maps = network.compute(image)
-        if steady and all(part.is_contiguous() for part in maps.values()):
+            verdict = self.shelf.told(f"{home}/all") or self.shelf.told(f"{home}/{len(image)}")
+        if verdict not in (ALIKE, OWN, NEVER):
+            verdict, made = self._try(network, image, home)
+        if verdict == NEVER:
+            self.misses += len(image)
+            return made or network.compute(image)
+        size = "any" if verdict == ALIKE else f"of-{len(image)}"
+        return self._answer(network, image, home, [f"{home}/{size}/{picture(one)}" for one in pixels], verdict, made)
+
+    def _try(self, network: Backbone, image: Tensor, home: str) -> tuple[str, Maps]:
+        """Compute the first batch of a size, and again in reverse; note what may be kept of batches of this size."""
+        made, reverse = network.compute(image), image.flip(0)
+        wanted = {key: part.flip(0) for key, part in made.items()}
+        if not all(part.is_contiguous() for part in made.values()):  # found ones would have another layout
+            verdict = NEVER
+        elif _same(_in_parts(network, reverse), wanted):
+            verdict = ALIKE
+        else:
+            verdict = OWN if _same(network.compute(reverse), wanted) else NEVER
+        with sentry.opened():
+            self.shelf.note(f"{home}/{len(image)}", verdict)
+        return verdict, made
+
+    def _answer(self, network, image: Tensor, home: str, names: list[str], verdict: str, made: Maps | None) -> Maps:
+        """Find the features of a batch, compute those of the others (all are computed already if `made`), keep them."""
+        with sentry.opened():
+            found = [self.shelf.read(name) for name in names]
+        chosen = list(range(len(image))) if made else _chosen(found, verdict)
+        self.hits += len(image) - len(chosen)
+        self.misses += len(chosen)
+        whole = len(chosen) == len(image)
+        if chosen:
+            made = made or (network.compute(image) if whole else _in_parts(network, image[chosen]))
             with sentry.opened():
-                self._keep(home, names, found, maps)
-        return maps
+                same = self._keep(names, found, chosen, made)
+                if not same:
+                    self.shelf.note(f"{home}/all", NEVER)
+            if whole or not same:
+                return made if whole else network.compute(image)
+        stacked = {key: torch.stack([one[key] for one in found]).to(image.device) for key in found[0]}
+        return OrderedDict((layer, stacked[layer]) for layer in network.layers)  # who adds up layers has an order
 
-    def _keep(self, home: str, names: list[str], found: list[Maps | None], maps: Maps) -> None:
-        """Put on the shelf what was not found there; what was must be the same."""
-        for index, (name, old) in enumerate(zip(names, found, strict=True)):
-            new = {key: part[index].cpu() for key, part in maps.items()}
-            if old is None:
-                self.shelf.write(name, new)
-            elif not all(torch.equal(old[key], new[key]) for key in new):
-                self._unsteady.add(home)
-                with suppress(OSError):
-                    self._mark(home).touch()
-                return
-
-    def _steady(self, home: str) -> bool:
-        return not (home in self._unsteady or self._mark(home).exists())
-
-    def _mark(self, home: str) -> Path:
-        """Tells other processes that a network's features depend on the arrangement of a batch."""
-        return self.shelf.folder / home / "unsteady"
-
-    def _name(self, network: Backbone, device: torch.device) -> str:
-        """The network's digest, made anew whenever one of its tensors was replaced or written to."""
-        tensors = dict((*network.named_parameters(), *network.named_buffers()))
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors.values())
-        known = self._names.get(network)
-        if known is None or known[0] != state:
-            known = self._names[network] = state, _network(network, tensors, device)
-        return known[1]
+    def _keep(self, names: list[str], found: list[Maps | None], chosen: Sequence[int], made: Maps) -> bool:
+        """Put on the shelf, and into `found`, what was not found there; returns whether all that was is the same."""
+        same = True
+        for place, index in enumerate(chosen):
+            new = {key: part[place].cpu() for key, part in made.items()}
+            if found[index] is None:
+                self.shelf.write(names[index], new)
+                found[index] = new
+            else:
+                same &= _same(new, found[index])
+        return same
 
 
 def _frozen(network: Backbone) -> bool:
     return not (network.net.training or any(weight.requires_grad for weight in network.parameters()))
 
 
-def _pixels(image: Tensor) -> Tensor | None:
-    """A batch (B, 3, H, W) of plain pictures as uint8; None for floats between the 256 steps, which something made."""
-    plain = image.dtype == torch.float32 and image.is_contiguous() and not torch.is_autocast_enabled(image.device.type)
-    if not plain or not len(image):
-        return None
-    pixels = (image * 255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1)
-    return pixels.contiguous().cpu() if torch.equal(as_float(pixels), image) else None
+def _same(one: Maps, other: Maps) -> bool:
+    return all(torch.equal(part, other[key]) for key, part in one.items())
 
 
-def _digest(pixels: Tensor, batch: int) -> str:
-    return hashlib.sha256(f"{batch} {tuple(pixels.shape)} ".encode() + pixels.numpy().tobytes()).hexdigest()[:32]
+def _chosen(found: list[Maps | None], verdict: str) -> list[int]:
+    """Which images of a batch to compute: the unknown, filled up with known ones, or all if that is no more work."""
+    unknown = [index for index, one in enumerate(found) if one is None]
+    known = [index for index, one in enumerate(found) if one is not None]
+    chosen = sorted(unknown + known[: -len(unknown) % REFERENCE])
+    if unknown and (verdict == OWN or len(chosen) + REFERENCE > len(found)):
+        return list(range(len(found)))
+    return chosen
 
 
-def _network(network: Backbone, tensors: dict[str, Tensor], device: torch.device) -> str:
-    """Digest of all that decides the bits of its features, beside the image and the size of the batch."""
-    spec = network.spec
-    made = hashlib.sha256(
-        repr((VERSION, timm.__version__, spec.name, sorted(spec.arguments.items()), network.layers)).encode()
-    )
-    made.update(repr(_machine(device)).encode())
-    for name, tensor in tensors.items():
-        made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        made.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return made.hexdigest()[:32]
-
-
-def _machine(device: torch.device) -> tuple:
-    """What computes: another kind of processor, number of threads or library sums in another order."""
-    if device.type == "cuda":
-        precision = (
-            torch.backends.cudnn.allow_tf32,
-            torch.backends.cudnn.version(),
-            torch.get_float32_matmul_precision(),
-        )
-        return torch.__version__, torch.cuda.get_device_name(device), *precision
-    return torch.__version__, processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+def _in_parts(network: Backbone, image: Tensor) -> Maps:
+    """The features of a batch, computed in batches of `REFERENCE`, the last one filled up with images of its own."""
+    parts = []
+    for part in image.split(REFERENCE):
+        maps = network.compute(part[torch.arange(REFERENCE, device=part.device) % len(part)])
+        parts.append({key: value[: len(part)] for key, value in maps.items()})
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}

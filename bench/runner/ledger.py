@@ -1,20 +1,22 @@
 """What a run has cost so far, step by step, and what its methods note of themselves."""
 
 import math
+from collections.abc import Sequence
 
-from bench import cost
 from bench.cell import FEATURES, MICRO_BATCH, PER_STEP
 from bench.evaluation.quality import Quality
-from bench.runner import energy
-from bench.runner.feature_cache import FeatureCache
+from bench.runner import cost, energy
 from bench.strategy import Strategy
 
 
 class Ledger:
-    """Grows by a line per step; `quality` tells how true the methods' memories are, `features` what was found kept."""
+    """Grows by a line per step; `quality` measures how true the methods' memories are.
 
-    def __init__(self, strategy: Strategy, quality: Quality, features: FeatureCache, device: str):
-        self.strategy, self.quality, self.features, self.device = strategy, quality, features, device
+    `cached`: features of frozen networks may be kept, and how many images had or gave some is told.
+    """
+
+    def __init__(self, strategy: Strategy, quality: Quality, device: str, cached: bool = False):
+        self.strategy, self.quality, self.device, self.cached = strategy, quality, device, cached
         self.gpu, self.extra, self.processor = cost.Gpu(device), cost.Stopwatch(device), energy.Rapl()
         for plugin in strategy.methods:
             self.extra.watch(plugin)
@@ -22,16 +24,18 @@ class Ledger:
         self.notes: dict[str, list[float]] = {}
         self.latency: dict = {}
 
-    def enter(self, train_s: float, train_cpu_s: float, eval_s: float, eval_images: int) -> None:
-        """Add the line of the step that has just been trained and tested: seconds, and test images shown."""
+    def enter(
+        self, train_s: float, train_cpu_s: float, eval_s: float, eval_images: int, features: Sequence[float]
+    ) -> None:
+        """Add the line of the step just trained and tested: seconds, test images shown, images per name of FEATURES."""
         methods = self.strategy.methods
         carried = sum(cost.carried_bytes(plugin.state_dict()) for plugin in methods)
         line = (train_s, train_cpu_s, eval_s, self.extra.lap(), self.strategy.train_images, eval_images, carried)
         for name, value in zip(PER_STEP, line, strict=True):
             self.cost[name].append(value)
         t = len(self.cost["train_s"]) - 1
-        for name, images in zip(FEATURES, self.features.lap(), strict=True):
-            if self.features.recall or name in self.cost:
+        for name, images in zip(FEATURES, features, strict=True):
+            if self.cached or name in self.cost:
                 _put(self.cost, name, t, images)
         if self.strategy.auto_batch:
             _put(self.cost, MICRO_BATCH, t, self.strategy.auto_batch.micro_batch or math.nan)
@@ -54,8 +58,7 @@ class Ledger:
     def time_predictions(self, side: int) -> None:
         """Milliseconds per image of `side` pixels, for the finished detector."""
         self.strategy.model.eval()
-        with self.features.off():
-            self.latency = cost.latency(self.strategy.model.predict, side, self.device)
+        self.latency = cost.latency(self.strategy.model.predict, side, self.device)
 
     def record(self) -> dict:
         """Its part of the cell file."""

@@ -10,7 +10,7 @@ import numpy as np
 from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import cost, data, results
+from bench import data, results
 from bench.accumulation import AutoBatch
 from bench.benchmark import benchmark, mixed
 from bench.cell import SCHEMA
@@ -18,7 +18,7 @@ from bench.evaluation import Evaluation
 from bench.evaluation.quality import Quality
 from bench.request import Cell
 from bench.results import segments, stored
-from bench.runner import checkpoint, sentry
+from bench.runner import checkpoint, cost, sentry
 from bench.runner.assembly import build
 from bench.runner.environment import environment, seed_everything, seed_for
 from bench.runner.feature_cache import FOLDER, FeatureCache
@@ -60,16 +60,17 @@ class Run:
         )
         decoded = Path(arrays.images.filename).parent
         kept = request.cache / FOLDER
-        features = FeatureCache(kept, request.feature_cache * 1e9)
+        self.features = FeatureCache(kept, request.feature_cache * 1e9)
         with sentry.closed(root, decoded, kept):
-            self.strategy = build(cell, features.recall)
+            self.strategy = build(cell, self.features.recall)
         if cell.spec.get("auto_batch"):
             self.strategy.auto_batch = AutoBatch(lambda text: emit({"note": text}))
         self.closed = [root, decoded, kept, *([request.data] if request.data else [])]
         self.evaluation = Evaluation(cell.stream, arrays, self.device, save_maps=request.save_maps)
         self.loggers = loggers
         self.strategy.plugins += [self.evaluation.watch, Epochs(emit)]
-        self.ledger = Ledger(self.strategy, Quality(cell.stream, arrays, self.device), features, self.device)
+        quality = Quality(cell.stream, arrays, self.device)
+        self.ledger = Ledger(self.strategy, quality, self.device, cached=bool(request.feature_cache))
         self.pace = Pace()
 
     @property
@@ -107,7 +108,7 @@ class Run:
         self.ledger.gpu.sample()
         with (testing := cost.Stopwatch(self.device)).running():
             evaluated = self._evaluate(t) if self.cell.evaluated_after(t) else self._pass(t)
-        self.ledger.enter(training.lap(), spent, testing.lap(), evaluated)
+        self.ledger.enter(training.lap(), spent, testing.lap(), evaluated, self.features.lap())
         self._save(t)
 
     def _evaluate(self, t: int) -> int:
@@ -152,7 +153,8 @@ class Run:
 
     def finish(self) -> None:
         """Time single predictions, write the finished cell, drop the checkpoint."""
-        self.ledger.time_predictions(self.cell.spec["image_size"])
+        with self.features.off():
+            self.ledger.time_predictions(self.cell.spec["image_size"])
         segments.join(self.scores, self.hash, len(self.cell.stream.steps))
         results.write(self.root, self.record("ok"))
         self.path.with_suffix(".ckpt").unlink(missing_ok=True)

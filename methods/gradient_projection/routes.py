@@ -5,6 +5,8 @@ from torch import Tensor
 
 from methods.gradient_projection.span import Span, leading
 
+ROWS = 512  # of a Gram matrix that are added up at once, as far as the diagonal: what is above it needs no sums
+
 
 class Gram:
     """Adds up X Xᵀ of every layer; its eigenvectors are the left singular vectors of all columns side by side.
@@ -18,8 +20,12 @@ class Gram:
 
     def add(self, name: str, columns: Tensor) -> None:
         """Take columns (in, n) of the layer `name`."""
-        product = (columns @ columns.T).to(self.device)
-        self.sums[name] = self.sums[name].add_(product) if name in self.sums else product
+        if name not in self.sums:
+            self.sums[name] = columns.new_zeros(len(columns), len(columns), device=self.device)
+        for start in range(0, len(columns), ROWS):
+            rows = columns[start : start + ROWS]
+            lower = self.sums[name][start : start + ROWS, : start + ROWS]
+            lower += (rows @ columns[: start + ROWS].T).to(lower)
 
     def end_image(self) -> None:
         """An image is complete: nothing to do."""
@@ -29,7 +35,7 @@ class Gram:
         found = {}
         for name in list(self.sums):
             gram = self.sums.pop(name)
-            energies, vectors = torch.linalg.eigh(gram.double())  # ascending; in float32 it may not converge
+            energies, vectors = torch.linalg.eigh(gram.double(), UPLO="L")  # ascending; in float32 it may not converge
             found[name] = leading(vectors.flip(1).to(gram), energies.flip(0).to(gram), self.energy, _rounding(gram))
         return found
 

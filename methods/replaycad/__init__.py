@@ -64,7 +64,7 @@ class Config:
         """The project's own model, which knows 64 px."""
         return cls(
             model="procedural", words=4, first_word="product", row=128, features=32, steps=120, batch_size=16,
-            rate=2.5e-4, word_rate=30.0, templates=1, jitter="small:2:0.03", replays=24, guidance=4.0,
+            rate=2.5e-4, word_rate=30.0, templates=1, jitter="small:2:0.03", replays=24, guidance=2.0,
             checkpointing=False,
         )  # fmt: skip
 

@@ -37,9 +37,10 @@ def manifest(folder: Path, classes: int) -> Path:
 
 def measure(classes: int, every: int, detector: str) -> dict[str, float]:
     """Costs of one stream."""
-    from bench import cost, results, runner, show
+    from bench import results, runner, show
     from bench.plan import plan
     from bench.request import Request
+    from bench.runner import cost
     from bench.runner.environment import make_deterministic
 
     make_deterministic(1)

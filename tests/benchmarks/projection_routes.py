@@ -4,8 +4,9 @@
 
 The layer is a 3 x 3 convolution of `channels` maps (2,304 inputs at 256, side² columns per image: Stable Diffusion's
 latents at 256 px), fed with mixtures of few smooth fields, rectified, with noise. Each route runs in a process of its
-own, one after the other, on one thread. With `--timed` below `--images` the SVD route stops after so many images, and
-its time for all is scaled up. `held` is the share of the energy of all images' columns inside the span.
+own, one after the other, on one thread. Seconds are the processor's, so that other work does not count; on a GPU they
+are the wall clock's. With `--timed` below `--images` the SVD route stops after so many images, and its time for all is
+scaled up. `held` is the share of the energy of all images' columns inside the span.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.cost import peak_rss_bytes
+from bench.runner.cost import peak_rss_bytes
 from methods.gradient_projection.columns import Recording
 from methods.gradient_projection.routes import ROUTES
 
@@ -41,13 +42,14 @@ def measure(name: str, count: int, options, connection) -> None:
     route = ROUTES[name](options.energy, options.device)
     inputs = [maps(i, options) for i in range(count)]
     torch.linalg.eigh(torch.eye(8, device=options.device))  # the library's own start
-    before, start = _memory(options.device), time.perf_counter()
+    clock = time.process_time if options.device == "cpu" else time.perf_counter
+    before, start = _memory(options.device), clock()
     with Recording(layer, route.add):
         for image in inputs:
             layer(image)
             route.end_image()
     vectors = route.spans()["weight"].vectors.cpu()
-    connection.send((time.perf_counter() - start, (_memory(options.device) - before) / 1e6, vectors.numpy()))
+    connection.send((clock() - start, (_memory(options.device) - before) / 1e6, vectors.numpy()))
 
 
 def _memory(device: str) -> int:

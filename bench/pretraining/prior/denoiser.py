@@ -10,21 +10,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.pretraining.prior.corpus import Corpus, scaled
-from bench.pretraining.prior.model import ANY, BEFORE, FACES, LENGTH, ROW, SIZE, TEMPLATE, WIDTH, WORDS, Namer, name
+from bench.pretraining.prior.model import (
+    ANY,
+    BEFORE,
+    FACES,
+    LENGTH,
+    ROW,
+    SIZE,
+    TEMPLATE,
+    WIDTH,
+    WORDS,
+    Namer,
+    Parts,
+    name,
+)
 
 BATCH, RATE = 16, 2e-3
 BLIND, GENERIC = 0.1, 0.05  # shares of pictures without name and mask, for guidance, and named `product`
 SPREAD = 0.2  # deviation of noise on names, so that nearby words mean the same
 
 
-def train_denoiser(pipeline, corpus: Corpus, steps: int, log) -> tuple[nn.Linear, float]:
+def train_denoiser(made: Parts, corpus: Corpus, steps: int, log) -> tuple[nn.Linear, float]:
     """Learn to name the noise in encoded pictures. A product is named by what `Namer` sees in another picture of it.
 
     Returns the layer of mask tokens, and the mean of the last 100 losses.
     """
-    latents, masks = _encoded(pipeline.vae, corpus)
-    reader, namer, masker = Reader(pipeline), Namer(), nn.Linear(ROW, FACES)
-    parts = nn.ModuleList([pipeline.unet, reader.encoder, masker, namer])
+    latents, masks = _encoded(made.vae, corpus)
+    reader, namer, masker = Reader(made), Namer(), nn.Linear(ROW, FACES)
+    parts = nn.ModuleList([made.unet, reader.encoder, masker, namer])
     optimizer = torch.optim.AdamW(parts.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, max(steps, 2), pct_start=0.1)
     started, recent = time.perf_counter(), []
@@ -35,8 +48,9 @@ def train_denoiser(pipeline, corpus: Corpus, steps: int, log) -> tuple[nn.Linear
         places = F.relu(masker(masks[chosen].reshape(BATCH, -1, ROW))).reshape(BATCH, -1, WIDTH)
         context = torch.cat([torch.where(blind, reader.blank(), words), places * ~blind], 1)
         noise, t = torch.randn_like(latents[chosen]), torch.randint(1000, (BATCH,))
-        noised = pipeline.scheduler.add_noise(latents[chosen], noise, t)
-        loss = F.mse_loss(pipeline.unet(noised, t, encoder_hidden_states=context).sample, noise)
+        noised = made.scheduler.add_noise(latents[chosen], noise, t)
+        target = made.scheduler.get_velocity(latents[chosen], noise, t)
+        loss = F.mse_loss(made.unet(noised, t, encoder_hidden_states=context).sample, target)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
@@ -52,8 +66,8 @@ def train_denoiser(pipeline, corpus: Corpus, steps: int, log) -> tuple[nn.Linear
 class Reader:
     """The text encoder, asked with vectors in the place of the name."""
 
-    def __init__(self, pipeline):
-        self.encoder, self.tokenizer = pipeline.text_encoder, pipeline.tokenizer
+    def __init__(self, made: Parts):
+        self.encoder, self.tokenizer = made.text_encoder, made.tokenizer
         self.template, self.empty = self._tokens(TEMPLATE), self._tokens("")
         self.any = self.tokenizer.convert_tokens_to_ids(ANY)
 
@@ -98,9 +112,9 @@ def _other_view(chosen: Tensor, views: int) -> Tensor:
 @torch.no_grad()
 def _encoded(vae: nn.Module, corpus: Corpus) -> tuple[Tensor, Tensor]:
     """Latents of pictures and masks, all brought to deviation 1 by the factor that the autoencoder then declares."""
-    images = torch.cat([vae.encode(scaled(part)).latent_dist.sample() for part in corpus.images.split(64)])
+    images = torch.cat([vae.encode(scaled(part)).latent for part in corpus.images.split(64)])
     unlike, which = corpus.masks[:, 0].flatten(1).unique(dim=0, return_inverse=True)
     shapes = unlike.reshape(-1, 1, SIZE, SIZE).expand(-1, 3, -1, -1)
-    masks = torch.cat([vae.encode(scaled(part)).latent_dist.sample() for part in shapes.split(64)])
+    masks = torch.cat([vae.encode(scaled(part)).latent for part in shapes.split(64)])
     vae.register_to_config(scaling_factor=1 / images.std().item())
     return images * vae.config.scaling_factor, masks[which] * vae.config.scaling_factor

@@ -1,5 +1,7 @@
 """The parts of the small prior before training, in the layout of Stable Diffusion."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,19 +23,30 @@ def name(product: int) -> list[str]:
     return [f"n{product}{letter}" for letter in "abcd"[:WORDS]]
 
 
-def pipeline(known: int):
-    """A StableDiffusionPipeline with random weights and the names of `known` products in its vocabulary."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
+class Parts(NamedTuple):
+    """Under the names that diffusers gives their folders."""
+
+    vae: nn.Module
+    unet: nn.Module
+    text_encoder: nn.Module
+    tokenizer: object
+    scheduler: object
+
+
+def parts(known: int) -> Parts:
+    """With random weights and the names of `known` products in the vocabulary.
+
+    The U-Net predicts velocities, and the last time is noise alone (Lin et al., arXiv:2305.08891): otherwise the mean
+    of a picture shows through to the end, and replays take their colours from the noise that they start with.
+    """
+    from diffusers import DDIMScheduler
 
     tokenizer, text_encoder = _text(known)
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1,
+        steps_offset=1, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
     )  # fmt: skip
-    return StableDiffusionPipeline(
-        vae=_vae(), unet=_unet(), tokenizer=tokenizer, text_encoder=text_encoder, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+    return Parts(_vae(), _unet(), text_encoder, tokenizer, scheduler)
 
 
 def _text(known: int):
@@ -49,12 +62,14 @@ def _text(known: int):
 
 
 def _vae():
-    from diffusers import AutoencoderKL
+    """Its shortcuts of shuffled pixels (Chen et al., arXiv:2410.10733) let it learn fine textures soon."""
+    from diffusers import AutoencoderDC
 
-    return AutoencoderKL(
-        block_out_channels=(16, 32, 48), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=CHANNELS,
-        up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1, norm_num_groups=1, sample_size=SIZE,
-        mid_block_add_attention=False,
+    widths, layers, none = (32, 32, 64), (0, 2, 2), ((),) * 3
+    return AutoencoderDC(
+        latent_channels=CHANNELS, encoder_block_out_channels=widths, decoder_block_out_channels=widths,
+        encoder_layers_per_block=layers, decoder_layers_per_block=layers, encoder_qkv_multiscales=none,
+        decoder_qkv_multiscales=none,
     )  # fmt: skip
 
 
@@ -63,8 +78,8 @@ def _unet():
 
     return UNet2DConditionModel(
         sample_size=PLACES, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(32, 64, 96),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         layers_per_block=1, cross_attention_dim=WIDTH, norm_num_groups=8, attention_head_dim=4,
     )  # fmt: skip
 

@@ -21,6 +21,7 @@ class Shelf:
 
     def __init__(self, folder: Path, limit: float):
         self.folder, self.limit = folder, limit
+        self._notes: dict[str, str] = {}  # for a disk that takes none
         self._unmeasured = limit  # bytes that may have been written since the folder was measured
 
     def read(self, name: str) -> dict[str, Tensor] | None:
@@ -43,20 +44,23 @@ class Shelf:
 
     def write(self, name: str, tensors: dict[str, Tensor]) -> None:
         """Put a group of contiguous tensors there, in one move; a full or read-only disk is no error."""
-        path = self._path(name)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         content = save(tensors, {"crc32": _checksum(tensors)})
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
+        if not _put(self._path(name), content):
             return
         self._unmeasured += len(content)
         if self._unmeasured * SLACK >= self.limit:
             self._evict()
+
+    def note(self, name: str, text: str) -> None:
+        """Write a word to remember; it is never evicted."""
+        self._notes[name] = text
+        _put(self.folder / f"{name}.txt", text.encode())
+
+    def told(self, name: str) -> str:
+        """The word noted last under a name, by any process; "" if there is none."""
+        with suppress(OSError, UnicodeDecodeError):
+            return (self.folder / f"{name}.txt").read_text()
+        return self._notes.get(name, "")
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
@@ -75,6 +79,20 @@ class Shelf:
             with suppress(OSError):
                 path.unlink()
             excess -= size
+
+
+def _put(path: Path, content: bytes) -> bool:
+    """Write a file in one move; returns whether the disk took it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        return False
+    return True
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:
