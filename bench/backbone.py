@@ -1,5 +1,6 @@
 """Frozen timm networks as feature extractors, with weights that are named, checked and never silently random."""
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ Maps = dict[str, Tensor]
 Recall = Callable[["Backbone", Tensor], Maps]  # finds or computes what the network makes of a batch
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """A frozen network behind its input normalisation; can stand in for anomalib's `TimmFeatureExtractor`.
 
     `layers` names what it gives out; `compute` makes it. Where there is a `recall`, that is asked instead.
@@ -40,9 +41,9 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True):
         return self
 
+    @abstractmethod
     def compute(self, image: Tensor) -> Maps:
         """Send a batch (B, 3, H, W) in 0..1 through the network."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Maps:
