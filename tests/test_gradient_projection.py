@@ -151,7 +151,8 @@ def test_at_full_energy_each_route_spans_what_one_svd_of_everything_spans(route,
     found = span_by(ROUTES[route], [scale * columns for columns in data()])
     U = torch.linalg.svd(torch.cat(data(), 1))[0][:, :20]
     assert found.vectors.shape == (60, 20)
-    assert torch.allclose(projector(found), U @ U.T, atol=1e-4)
+    # Beside columns `scale` times as long, float32 leaves the unit vectors kept so far off by so much more.
+    assert torch.allclose(projector(found), U @ U.T, atol=1e-5 + 1e-6 * scale)
     assert error_of(found) < 1e-5
     assert found.shares.sum() == pytest.approx(1, abs=1e-5)
 

@@ -20,7 +20,8 @@ def leading(vectors: Tensor, energies: Tensor, threshold: float, rounding: float
 
     Those of less than `rounding` times the largest energy are taken for rounding errors.
     """
-    share = energies.double().clamp_min(0) / energies.sum().clamp_min(torch.finfo(energies.dtype).tiny)
+    energies = energies.double().clamp_min(0)  # a float32 sum can fall short of it and end a full span early
+    share = energies / energies.sum().clamp_min(torch.finfo(torch.float32).tiny)
     real = int((energies > rounding * energies.max()).sum())
     count = min(int((share.cumsum(0) < threshold).sum()) + 1, real)
     return Span(vectors[:, :count].contiguous(), share[:count].float())
