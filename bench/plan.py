@@ -7,7 +7,16 @@ from pathlib import Path
 from bench import config, data, registry, stream
 from bench.errors import BadInput
 from bench.measures.metrics import METRIC_VERSION
-from bench.request import IMAGENET_MEAN, PROCEDURAL, TINY_BACKBONE, BackboneSpec, Cell, Request, Weights
+from bench.request import (
+    IMAGENET_MEAN,
+    PROCEDURAL,
+    TINY_BACKBONE,
+    BackboneSpec,
+    Cell,
+    Request,
+    Weights,
+    prior_digest,
+)
 from bench.tokens import check
 
 
@@ -85,6 +94,8 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     }
     if rarely := _evaluated(chosen, request):
         spec["eval_every"] = rarely[0]
+    if "procedural" in (spec[part].get("model") for part in ("method_config", "detector_config")):
+        spec["prior"] = prior_digest()
     if request.precision != "float32":
         spec["precision"] = request.precision
     if request.auto_batch:

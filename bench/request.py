@@ -1,5 +1,6 @@
 """What a run is asked for, and the cells that come of it: plain values that travel between processes, free of torch."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,12 @@ TINY_BACKBONE = "test_resnet"  # timm's name
 PROCEDURAL = Path(__file__).parent / "weights" / "procedural_features.safetensors"  # its weights, the project's own
 PROCEDURAL_PRIOR = Path(__file__).parent / "weights" / "prior"  # the small latent diffusion model, likewise
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def prior_digest(folder: Path = PROCEDURAL_PRIOR) -> str:
+    """SHA-256 of the files of the small latent diffusion model, one after another in the order of their names."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from bench.api import PROCEDURAL_PRIOR
+from bench.plan import plan
 from bench.pretraining import prior
 from bench.pretraining.prior import model
 from bench.pretraining.prior.corpus import Corpus
 from bench.pretraining.products import products
+from bench.request import Request, prior_digest
 from methods._latent_diffusion import load
 
 
@@ -28,6 +30,22 @@ def test_the_shipped_model_is_small_and_says_how_it_came_about(shipped):
     assert (shipped.size, shipped.length, shipped.width) == (model.SIZE, model.LENGTH, model.WIDTH)
     assert (shipped.masker.in_features, shipped.masker.out_features) == (model.ROW, model.FACES)
     assert shipped.grid(50).tolist() == list(range(999, 0, -20))
+
+
+def test_a_cell_says_which_of_them_it_had(monkeypatch, tmp_path):
+    """Another model is another key: what an earlier one gave is not taken for finished."""
+
+    def keys(methods, detector):
+        request = Request(methods=methods, detectors=(detector,), cache=tmp_path)
+        return {cell.spec["method"]: (cell.key, cell.spec.get("prior")) for cell in plan(request)}
+
+    before = keys(("replaycad", "finetune"), "padim")
+    monkeypatch.setattr("bench.plan.prior_digest", lambda: "another")
+    after = keys(("replaycad", "finetune"), "padim")
+    assert before["replaycad"][1] == prior_digest() and after["replaycad"][1] == "another"
+    assert before["replaycad"][0] != after["replaycad"][0]
+    assert before["finetune"] == after["finetune"] and before["finetune"][1] is None
+    assert keys(("finetune",), "amn_diffusion")["finetune"][1] == "another"
 
 
 def test_its_autoencoder_restores_products_that_it_has_not_seen(shipped):

@@ -7,7 +7,6 @@ encoded mask): one this small does not follow a mask otherwise.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from bench.pretraining.prior.autoencoder import train_autoencoder
 from bench.pretraining.prior.corpus import Corpus
 from bench.pretraining.prior.denoiser import train_denoiser
 from bench.pretraining.prior.model import Parts, parts
-from bench.request import PROCEDURAL_PRIOR
+from bench.request import PROCEDURAL_PRIOR, prior_digest
 
 HALF = "autoencoder.pt"  # what the first stage leaves for the second
 
@@ -48,9 +47,8 @@ def prior(out: Path | None = None, seed: int = 0, size: Size | None = None, log=
             losses = _train(out, seed, size, log)
     finally:
         torch.set_num_threads(threads)
-    files = sorted(path for path in out.rglob("*") if path.is_file())
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-    log(f"wrote {out}: {sum(path.stat().st_size for path in files) / 1e6:.2f} MB, sha256 {digest[:16]}")
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    log(f"wrote {out}: {written / 1e6:.2f} MB, sha256 {prior_digest(out)[:16]}")
     return losses
 
 
