@@ -156,14 +156,14 @@ def test_commands_that_run_nothing_import_no_torch_and_start_fast(command):
         f"print('SECONDS', time.process_time(), 'HEAVY', sorted(set(sys.modules) & set({sorted(HEAVY)})))"
     )
     seconds = []
-    for _ in range(3):  # the least of three: what the command needs, not what the machine was doing
+    for _ in range(3):  # the least of three, and a wide limit: what imports one heavy library takes several seconds
         done = subprocess.run(
             [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=True
         )
         line = done.stdout.splitlines()[-1].split(maxsplit=3)
         assert line[3] == "[]"
         seconds.append(float(line[1]))
-        if seconds[-1] < 0.5:
+        if seconds[-1] < 2:
             return
         time.sleep(0.2)
     pytest.fail(f"{command} took {min(seconds):.2f} s of CPU")

