@@ -15,6 +15,7 @@ from scipy.stats import t
 from bench import leaderboard, results
 from bench.leaderboard.compare import compare
 from bench.leaderboard.groups import sections
+from bench.leaderboard.identity import surroundings
 from bench.leaderboard.orders import across_orders
 from bench.leaderboard.summary import figures, stat, t95
 from bench.measures.statistics import interval
@@ -253,6 +254,13 @@ def test_joint_minus_replay_is_taken_from_the_joint_run_beside_a_run(tmp_path):
     assert by_hand == pytest.approx(0.15)
     assert tuple(map(float, found.pop(("replay", "0")))) == pytest.approx((0.15, 0))
     assert len(found) == 5 and set(found.values()) == {("", "")}, "another seed, setting, size or order is no reference"
+
+
+def test_a_text_to_image_model_is_the_method_s_own_unless_the_detector_has_it():
+    spec = cell(0.8)["spec"]
+    shared = {**spec, "detector_config": {"model": "procedural"}}
+    assert surroundings({**spec, "prior": "ab"}) == surroundings(spec)
+    assert surroundings({**shared, "prior": "ab"}) != surroundings({**shared, "prior": "cd"})
 
 
 def test_joint_minus_replay_stands_among_the_other_metrics(tmp_path):

@@ -27,5 +27,6 @@ def configuration(spec: Spec) -> str:
 
 def surroundings(spec: Spec) -> str:
     """Canonical text of all that decides the numbers but the method: data, order, detector, its start, seed."""
-    rest = {name: value for name, value in spec.items() if name not in OF_THE_METHOD}
+    own = OF_THE_METHOD if spec["detector_config"].get("model") == "procedural" else (*OF_THE_METHOD, "prior")
+    rest = {name: value for name, value in spec.items() if name not in own}
     return json.dumps(rest | {"weights": weights_key(spec)}, sort_keys=True)
