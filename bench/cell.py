@@ -53,7 +53,8 @@ class Spec(TypedDict):
     external: NotRequired[External]  # of a submission
     # Evaluated after every so many steps and after the last; 0: after the last only; absent: after each.
     eval_every: NotRequired[int]
-    prior: NotRequired[str]  # sha256 of the project's own text-to-image model, where method or detector has it
+    method_prior: NotRequired[str]  # sha256 of the project's own text-to-image model, where the method has it
+    detector_prior: NotRequired[str]  # likewise, where the detector has it
     precision: NotRequired[Literal["bfloat16"]]  # inside the detector's networks; absent: float32
     # A batch that does not fit the memory is taken in parts (`Cost.micro_batch`), which may change the numbers.
     auto_batch: NotRequired[bool]

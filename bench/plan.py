@@ -94,8 +94,9 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     }
     if rarely := _evaluated(chosen, request):
         spec["eval_every"] = rarely[0]
-    if "procedural" in (spec[part].get("model") for part in ("method_config", "detector_config")):
-        spec["prior"] = prior_digest()
+    for part in ("method", "detector"):
+        if spec[f"{part}_config"].get("model") == "procedural":
+            spec[f"{part}_prior"] = prior_digest()
     if request.precision != "float32":
         spec["precision"] = request.precision
     if request.auto_batch:

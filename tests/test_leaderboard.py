@@ -258,9 +258,8 @@ def test_joint_minus_replay_is_taken_from_the_joint_run_beside_a_run(tmp_path):
 
 def test_a_text_to_image_model_is_the_method_s_own_unless_the_detector_has_it():
     spec = cell(0.8)["spec"]
-    shared = {**spec, "detector_config": {"model": "procedural"}}
-    assert surroundings({**spec, "prior": "ab"}) == surroundings(spec)
-    assert surroundings({**shared, "prior": "ab"}) != surroundings({**shared, "prior": "cd"})
+    assert surroundings({**spec, "method_prior": "ab"}) == surroundings(spec)
+    assert surroundings({**spec, "detector_prior": "ab"}) != surroundings({**spec, "detector_prior": "cd"})
 
 
 def test_joint_minus_replay_stands_among_the_other_metrics(tmp_path):

@@ -35,9 +35,9 @@ def test_the_shipped_model_is_small_and_says_how_it_came_about(shipped):
 def test_a_cell_says_which_of_them_it_had(monkeypatch, tmp_path):
     """Another model is another key: what an earlier one gave is not taken for finished."""
 
-    def keys(methods, detector):
+    def keys(methods, detector, part="method"):
         request = Request(methods=methods, detectors=(detector,), cache=tmp_path)
-        return {cell.spec["method"]: (cell.key, cell.spec.get("prior")) for cell in plan(request)}
+        return {cell.spec["method"]: (cell.key, cell.spec.get(f"{part}_prior")) for cell in plan(request)}
 
     before = keys(("replaycad", "finetune"), "padim")
     monkeypatch.setattr("bench.plan.prior_digest", lambda: "another")
@@ -45,7 +45,7 @@ def test_a_cell_says_which_of_them_it_had(monkeypatch, tmp_path):
     assert before["replaycad"][1] == prior_digest() and after["replaycad"][1] == "another"
     assert before["replaycad"][0] != after["replaycad"][0]
     assert before["finetune"] == after["finetune"] and before["finetune"][1] is None
-    assert keys(("finetune",), "amn_diffusion")["finetune"][1] == "another"
+    assert keys(("finetune",), "amn_diffusion", "detector")["finetune"][1] == "another"
 
 
 def test_its_autoencoder_restores_products_that_it_has_not_seen(shipped):

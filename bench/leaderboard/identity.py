@@ -4,7 +4,7 @@ import json
 
 from bench.cell import Spec
 
-OF_THE_METHOD = ("method", "method_config", "variant", "eval_every")
+OF_THE_METHOD = ("method", "method_config", "method_prior", "variant", "eval_every")
 
 
 def weights_key(spec: Spec) -> tuple[str, str, str]:
@@ -27,6 +27,5 @@ def configuration(spec: Spec) -> str:
 
 def surroundings(spec: Spec) -> str:
     """Canonical text of all that decides the numbers but the method: data, order, detector, its start, seed."""
-    own = OF_THE_METHOD if spec["detector_config"].get("model") == "procedural" else (*OF_THE_METHOD, "prior")
-    rest = {name: value for name, value in spec.items() if name not in own}
+    rest = {name: value for name, value in spec.items() if name not in OF_THE_METHOD}
     return json.dumps(rest | {"weights": weights_key(spec)}, sort_keys=True)
