@@ -7,14 +7,14 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from bench.backbone import Features, Recall, Student
-from bench.benchmark import as_float, normal_images
-from bench.detector import Detector, clip, freeze, trainable
 from bench.errors import BadInput
-from bench.request import PROCEDURAL_PRIOR, BackboneSpec
-from bench.strategy import Images, Strategy
-from bench.tokens import MapTokens, Tokens, tokens
-from bench.types import Batch, Prediction
+from bench.schema.request import PROCEDURAL_PRIOR, BackboneSpec
+from bench.training.backbone import Features, Recall, Student
+from bench.training.batch import Batch, Prediction
+from bench.training.detector import Detector, clip, freeze, trainable
+from bench.training.experiences import as_float, normal_images
+from bench.training.strategy import Images, Strategy
+from bench.training.tokens import MapTokens, Tokens, tokens
 
 __all__ = [
     "PROCEDURAL_PRIOR",

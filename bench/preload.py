@@ -8,6 +8,6 @@ with warnings.catch_warnings():  # what third-party packages warn of while they 
     import anomalib.models.image.patchcore.torch_model
     import anomalib.models.image.reverse_distillation.torch_model  # noqa: F401
 
-    import bench.plan
     import bench.runner
-    import bench.runner.loggers  # noqa: F401
+    import bench.runner.loggers
+    import bench.runner.plan  # noqa: F401

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from bench import backends, config, leaderboard, results
+from bench import backends, results
 from bench.backends import pool
 from bench.errors import BadInput
+from bench.render import leaderboard
 from bench.results import stored
+from bench.schema import config
 
 
 def run(options) -> int:
@@ -38,8 +40,8 @@ def run(options) -> int:
 
 
 def _plan(options) -> list:
-    from bench.plan import plan
-    from bench.request import Request
+    from bench.runner.plan import plan
+    from bench.schema.request import Request
 
     return plan(
         Request(
@@ -105,7 +107,7 @@ def _saved(old, cell, path: Path) -> bool:
 
 
 def _run(backend, todo: list, options) -> list:
-    from bench.progress import Watch
+    from bench.runner.progress import Watch
 
     if not todo:
         return []

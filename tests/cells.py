@@ -4,9 +4,9 @@ import copy
 
 import numpy as np
 
-from bench.cell import SCHEMA, Cell
-from bench.leaderboard.summary import FINAL
+from bench.analysis.summary import FINAL
 from bench.results import key_of
+from bench.schema.cell import SCHEMA, Cell
 
 CLASSES = ("bottle", "cable", "capsule")
 

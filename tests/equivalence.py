@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.api import Plugin, Setup
-from bench.benchmark import benchmark
 from bench.data import Arrays
-from bench.detector import Detector
-from bench.request import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Weights
+from bench.data.stream import Stream
 from bench.runner.environment import seed_everything
-from bench.stream import Stream
+from bench.schema.request import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Weights
+from bench.training.detector import Detector
+from bench.training.experiences import benchmark
 from methods import joint
 
 Reference = Callable[["Training"], tuple[list[float], dict[str, Tensor]]]

@@ -6,7 +6,7 @@ import numpy as np
 import yaml
 
 from bench import data
-from bench import stream as streams
+from bench.data import stream as streams
 from bench.results import stored
 
 CLASSES, COUNT, SIDE = ("gear", "wood"), 8, 64

@@ -7,10 +7,10 @@ import torch
 
 from bench import registry, results
 from bench.api import Setup
-from bench.benchmark import benchmark
-from bench.config import resolve
-from bench.request import BackboneSpec, Cell, Request, Weights
 from bench.runner.environment import seed_everything, seed_for, untouched_draws
+from bench.schema.config import resolve
+from bench.schema.request import BackboneSpec, Cell, Request, Weights
+from bench.training.experiences import benchmark
 
 RANDOM = BackboneSpec("test_resnet", Weights("random", "seed 0"))
 QUICK = {"epochs": 2, "steps": 5, "replays": 4, "every": 12}  # as little as still runs every stage

@@ -8,8 +8,8 @@ from mini import build
 from torch import Tensor, nn
 
 from bench import results
-from bench.accumulation import AutoBatch, in_parts
 from bench.api import Detector, Prediction
+from bench.training.auto_batch import AutoBatch, in_parts
 from methods import agem, ewc, finetune, lwf, replay
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. (as a test has it)")

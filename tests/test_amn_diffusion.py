@@ -12,8 +12,8 @@ from priors import FACTOR, SIZE, stable_diffusion
 from torch import nn
 from trees import tree, visa_tree
 
-from bench import stream as streams
 from bench.api import BadInput, Setup
+from bench.data import stream as streams
 from bench.runner import run
 from methods.detectors import amn_diffusion
 from methods.detectors.amn_diffusion.corruption import corrupted, paste_patches

@@ -8,9 +8,10 @@ from cells import CLASSES, cell
 from scipy import stats
 
 from bench import cli, results
-from bench.comparison import paired, pairing, ranking
+from bench.analysis import paired, pairing
+from bench.analysis import ranks as ranking
 from bench.errors import BadInput
-from bench.measures.statistics import cliques, interval, rank, signed_rank
+from bench.metrics.statistics import cliques, interval, rank, signed_rank
 
 # Demšar, JMLR 7 (2006), table 6: AUC of four decision trees on 14 data sets. Where two are printed alike but ranked
 # apart there, the last digit is added.

@@ -8,8 +8,8 @@ from avalanche.core import BaseSGDPlugin
 from mini import build, cell, pairs, quick, read, scores, train
 
 from bench import registry
-from bench.benchmark import LeakError, rows_of
 from bench.runner import run
+from bench.training.experiences import LeakError, rows_of
 
 PAIRS = pairs()
 

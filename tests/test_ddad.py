@@ -9,10 +9,11 @@ from authors import Network
 from mini import RANDOM, cell, read
 from torch import nn
 
-from bench import config, show
 from bench.api import BadInput, Setup, smooth
+from bench.render import show
 from bench.results import path_of
 from bench.runner import run
+from bench.schema import config
 from methods import ddad as method
 from methods.detectors import ddad, ddad_s
 from methods.detectors.ddad import adaptation, checkpoint

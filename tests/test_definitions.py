@@ -8,8 +8,8 @@ import pytest
 from cells import cell
 
 from bench import results
-from bench.measures import definitions
-from bench.show import show
+from bench.metrics import definitions
+from bench.render.show import show
 
 PAGE = (Path(__file__).parents[1] / "docs" / "definitions.md").read_text(encoding="utf-8")
 ARITHMETIC = re.compile(r"(max|[\d.,+*/() -])+")

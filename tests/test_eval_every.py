@@ -10,7 +10,7 @@ from mini import cell, read
 from bench import results
 from bench.results import segments, stored
 from bench.runner import run
-from bench.runner.pace import Pace
+from bench.runner.throttle import Pace
 
 
 def rarely(stream, cache, every: int):

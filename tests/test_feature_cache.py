@@ -10,12 +10,12 @@ import torch
 from mini import RANDOM
 
 from bench.api import Student
-from bench.backbone import Features
-from bench.benchmark import LeakError, as_float
 from bench.runner import sentry
+from bench.runner.disk_cache import Shelf
 from bench.runner.feature_cache import FOLDER, FeatureCache
-from bench.runner.shelf import Shelf
-from bench.tokens import MapTokens, Tokens
+from bench.training.backbone import Features
+from bench.training.experiences import LeakError, as_float
+from bench.training.tokens import MapTokens, Tokens
 
 GB = 1e9
 PLENTY = 1.0  # GB

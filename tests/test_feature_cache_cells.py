@@ -10,8 +10,8 @@ from cells import cell as made
 from mini import cell, read
 
 from bench import results
+from bench.analysis.summary import figures
 from bench.audit import difference
-from bench.leaderboard.summary import figures
 from bench.results import path_of, stored
 from bench.runner import run
 from bench.runner.feature_cache import FOLDER

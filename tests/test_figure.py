@@ -24,7 +24,8 @@ def test_a_kept_run_draws_input_reconstruction_map_and_mask_of_every_class(bench
 
 def test_the_pictures_are_those_of_the_run(bench, tmp_path, monkeypatch):
     """The revived detector gives the scores that the run itself gave."""
-    from bench import evaluation, figure
+    from bench import evaluation
+    from bench.render import figure
 
     seen = {}
     original = evaluation.Evaluation.enter
@@ -43,7 +44,7 @@ def test_the_pictures_are_those_of_the_run(bench, tmp_path, monkeypatch):
 
 
 def test_a_method_that_is_told_the_class_shows_the_detector_of_that_class(bench, monkeypatch):
-    from bench import figure
+    from bench.render import figure
 
     bench(*KEPT, "--methods", "single")
     drawn = {}
@@ -58,7 +59,7 @@ def test_what_the_memory_holds_is_drawn_step_after_step(bench, tmp_path, monkeyp
     (tmp_path / "halves.py").write_text(MEMORY)
     run = [part if part != "finetune" else "halves" for part in KEPT]
     assert bench(*run, "--plugin", "halves.py")[0] == 0
-    from bench import figure
+    from bench.render import figure
 
     drawn = {}
     monkeypatch.setattr(figure.sheet, "write", lambda path, title, rows, columns: drawn.update({path.name: columns}))

@@ -9,9 +9,9 @@ from command import MINI
 from PIL import Image
 
 from bench import data, results
-from bench import stream as streams
-from bench.measures.metrics import image_metrics
-from bench.report.gallery import GAP, SIDE, _chosen, _standing
+from bench.data import stream as streams
+from bench.metrics.ranking import image_metrics
+from bench.render.report.gallery import GAP, SIDE, _chosen, _standing
 from bench.results import stored
 
 

@@ -11,8 +11,8 @@ from mini import cell, read
 
 from bench import audit
 from bench.backends import pool
-from bench.benchmark import LeakError
 from bench.runner import run, sentry
+from bench.training.experiences import LeakError
 
 HEAD = '''"""A cheat, written to be caught."""
 import torch
@@ -343,7 +343,7 @@ def test_closed_folders_are_closed_whatever_the_way(tmp_path):
 
 
 def test_test_images_come_without_their_truth(stream, arrays):
-    from bench.benchmark import benchmark
+    from bench.training.experiences import benchmark
 
     bench, gate = benchmark(stream, arrays)
     gate.testing = True
@@ -354,7 +354,7 @@ def test_test_images_come_without_their_truth(stream, arrays):
 
 
 def test_class_labels_reach_training_only_if_declared(stream, arrays):
-    from bench.benchmark import benchmark
+    from bench.training.experiences import benchmark
 
     for labels, wanted in ((False, -1), (True, 1)):
         bench, gate = benchmark(stream, arrays, labels=labels)

@@ -12,14 +12,15 @@ import pytest
 from cells import cell
 from scipy.stats import t
 
-from bench import leaderboard, results
-from bench.leaderboard.compare import compare
-from bench.leaderboard.groups import sections
-from bench.leaderboard.identity import surroundings
-from bench.leaderboard.orders import across_orders
-from bench.leaderboard.summary import figures, stat, t95
-from bench.measures.statistics import interval
+from bench import results
+from bench.analysis.groups import sections
+from bench.analysis.identity import surroundings
+from bench.analysis.orders import across_orders
+from bench.analysis.summary import figures, stat, t95
+from bench.metrics.statistics import interval
 from bench.published import load
+from bench.render import leaderboard
+from bench.render.leaderboard.compare import compare
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
 PAPER = {

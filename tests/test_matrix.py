@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.measures import definitions, matrix
+from bench.metrics import definitions, matrix
 
 NAN = float("nan")
 # class 0 improves, then drops; class 1 ends above where it was learned, below its score before that; class 2 is new

@@ -9,10 +9,10 @@ from mini import scores
 from mini import train as train_cell
 from toy import IMAGES, SIZE, Linear, Noisy, images, strategy, train
 
-from bench.benchmark import rows_of
+from bench.data.stream import Stream
 from bench.errors import BadInput
 from bench.runner.cost import carried_bytes
-from bench.stream import Stream
+from bench.training.experiences import rows_of
 from methods import cl_cfa, cl_padim, cumulative, finetune, single
 
 BYTES = 3 * SIZE * SIZE  # of an image

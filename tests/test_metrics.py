@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, recall_score, roc_auc_score
 
-from bench.measures import metrics
+from bench.metrics import ranking as metrics
 
 NAN = float("nan")
 PIXEL = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
@@ -322,6 +322,6 @@ def test_names():
 
 
 def test_torch_is_not_imported():
-    code = "import sys; from bench.measures import matrix, metrics; metrics.image_metrics([0.0, 1.0], [0, 1]); "
+    code = "import sys; from bench.metrics import matrix, metrics; metrics.image_metrics([0.0, 1.0], [0, 1]); "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.api import BadInput, Setup
-from bench.request import BackboneSpec, Weights
+from bench.schema.request import BackboneSpec, Weights
 from methods.detectors import invad, vae
 from methods.detectors._similarity import dissimilarity
 from methods.detectors.invad.generator import Fuser

@@ -9,7 +9,8 @@ import pytest
 from cells import cell
 from command import ROOT
 
-from bench import leaderboard, results
+from bench import results
+from bench.render import leaderboard
 
 ROWS = [line.split(" | ") for line in (ROOT / "docs" / "pitfalls.md").read_text().splitlines() if line.startswith("| ")]
 TESTS = sorted({name for row in ROWS for name in re.findall(r"`(test_\w+\.py::[^`]+)`", row[-1])})

@@ -10,11 +10,12 @@ from command import BASE, MINI
 from mini import build, scores, train
 from torch import nn
 
-from bench import data, precision, registry, results
-from bench.benchmark import as_float
-from bench.measures.metrics import image_metrics
-from bench.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Weights
-from bench.stream import Stream
+from bench import data, registry, results
+from bench.data.stream import Stream
+from bench.metrics.ranking import image_metrics
+from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Weights
+from bench.training import precision
+from bench.training.experiences import as_float
 
 ABLE = [name for name, entry in registry.found("detector").items() if "bfloat16" in entry.declared["TRAITS"]]
 TOLERANCE = 0.002

@@ -5,8 +5,8 @@ import timm
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from bench.pretraining import features
-from bench.pretraining.procedural import marked, material, mosaic, palettes
+from pretraining import features
+from pretraining.procedural import marked, material, mosaic, palettes
 
 
 def test_the_shipped_weights_fit_the_architecture_and_say_how_they_came_about():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BadInput
-from bench.measures.definitions import DEFINITIONS, DEFINITIONS_OF_TWO_RUNS
+from bench.metrics.definitions import DEFINITIONS, DEFINITIONS_OF_TWO_RUNS
 from bench.published import FOLDER, FORGETTING, PRINTED_AS, Published, contradictions, lint, load, select, table
 
 

@@ -15,14 +15,15 @@ from bs4 import BeautifulSoup
 from cells import cell
 from scipy import stats
 
-from bench import cli, leaderboard, report, results
-from bench.comparison import ranking
+from bench import cli, results
+from bench.analysis import ranks as ranking
+from bench.analysis.summary import FINAL, figures, learned_at, stat
 from bench.errors import BadInput
-from bench.leaderboard.summary import FINAL, figures, learned_at, stat
-from bench.leaderboard.tables import score
-from bench.measures import definitions
-from bench.measures.statistics import interval
-from bench.report.charts import LEFT, RIGHT, WIDTH
+from bench.metrics import definitions
+from bench.metrics.statistics import interval
+from bench.render import leaderboard, report
+from bench.render.leaderboard.tables import score
+from bench.render.report.charts import LEFT, RIGHT, WIDTH
 
 ROOT = Path(__file__).parents[1]
 EVIL = 'Traceback (most recent call last):\n  <module>\nRuntimeError: </pre></script><script>alert("1")</script> & <b>'

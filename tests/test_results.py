@@ -14,7 +14,7 @@ from cells import cell
 
 from bench import results
 from bench.errors import BadInput
-from bench.show import show
+from bench.render.show import show
 
 
 def test_a_cell_comes_back_with_its_gaps(tmp_path):

@@ -14,15 +14,16 @@ from torch.nn import functional as F
 from toy import IMAGES, SIZE, STREAM, Linear, arrays, images, strategy, train
 from trees import tree
 
-from bench import registry, results, stream
+from bench import registry, results
 from bench.api import BadInput, Setup
-from bench.config import parse
-from bench.evaluation.quality import Quality, frechet, psnr
-from bench.plan import plan
-from bench.request import Request
+from bench.data import stream
+from bench.evaluation.replay_fidelity import Quality, frechet, psnr
+from bench.render.show import text
 from bench.runner import run
 from bench.runner.cost import carried_bytes
-from bench.show import text
+from bench.runner.plan import plan
+from bench.schema.config import parse
+from bench.schema.request import Request
 from methods import compressed_degenerative, generative_replay, latent_replay, lwf, scale
 from methods._pix2pix import Pix2Pix, UNet, pixel_discriminator, side_for
 from methods._quota import Quota, as_bytes
@@ -504,7 +505,7 @@ def test_a_memory_is_measured_against_the_images_it_stands_for(monkeypatch):
     quality = Quality(STREAM, arrays())
     monkeypatch.setattr(quality, "ffd", lambda made, real: 0.0)
     monkeypatch.setattr(
-        "bench.evaluation.quality.structural_similarity_index_measure", lambda *_, **__: torch.tensor(1.0)
+        "bench.evaluation.replay_fidelity.structural_similarity_index_measure", lambda *_, **__: torch.tensor(1.0)
     )
     near, far = (quality.measure(Recaller(shift), 1) for shift in (1, 16))
     assert near["memory_psnr"] == near["memory_psnr/b"] > far["memory_psnr"]

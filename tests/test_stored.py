@@ -8,11 +8,13 @@ import pytest
 from command import MINI
 from mini import cell, read
 
-from bench import rescore, results
+from bench import results
+from bench.analysis.summary import figures
 from bench.errors import BadInput
-from bench.leaderboard.summary import figures
-from bench.measures import metrics, scoring
-from bench.measures.scoring import Judged, Rows, Truth
+from bench.exchange import rescore
+from bench.metrics import ranking as metrics
+from bench.metrics import scoring
+from bench.metrics.scoring import Judged, Rows, Truth
 from bench.results import segments, stored
 from bench.runner import run
 

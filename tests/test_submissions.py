@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from handed_in import COUNT, SIDE, arrays, form, write
 
-from bench import leaderboard, results
-from bench.measures.metrics import image_metrics
+from bench import results
+from bench.metrics.ranking import image_metrics
+from bench.render import leaderboard
 from bench.results import stored
 
 SUBMIT = ("submit", "given", "--scenario", "mini.yaml")
@@ -87,7 +88,7 @@ def test_one_altered_score_changes_the_table_accordingly(bench, given, tmp_path)
 
 def _labels(tmp_path):
     from bench import data
-    from bench import stream as streams
+    from bench.data import stream as streams
 
     found, _ = data.load(streams.load(str(tmp_path / "mini.yaml")), None, SIDE, tmp_path / ".cache")
     return found.labels[data.rows_of(found, [1], train=False)]

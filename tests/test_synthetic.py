@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bench import stream
+from bench.data import stream
 from bench.errors import BadInput
 from scenarios import synthetic
 from scenarios.synthetic._defects import KINDS

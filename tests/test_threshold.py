@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.measures.scoring import AT_THRESHOLD, CALIBRATION_QUANTILE, Judged, Rows, Truth
+from bench.metrics.scoring import AT_THRESHOLD, CALIBRATION_QUANTILE, Judged, Rows, Truth
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from mini import build, train
 
 from bench import registry
 from bench.api import Images, Plugin, normal_images
-from bench.benchmark import benchmark
+from bench.training.experiences import benchmark
 
 # What brings a number of a tensor to Python, and so waits for a GPU.
 WAITING = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__")

@@ -12,7 +12,7 @@ from command import ROOT
 from handed_in import COUNT, SIDE
 
 from bench import data, results
-from bench import stream as streams
+from bench.data import stream as streams
 from bench.results import stored
 
 EXAMPLE = ROOT / "docs" / "worker_example.py"
@@ -93,7 +93,7 @@ def test_nothing_but_images_is_given(folder, tmp_path):
 
 
 def test_the_order_is_another_at_every_step_and_for_every_export(bench, folder, tmp_path):
-    from bench.worker import key as keys
+    from bench.exchange.worker import key as keys
 
     bench(*EXPORT[:-1], "again")
     one, other = keys.read(folder), keys.read(tmp_path / "again")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Detector, Prediction, Setup, freeze, trainable
-from bench.benchmark import benchmark
 from bench.data import Arrays
+from bench.data.stream import Stream
 from bench.runner.environment import seed_everything, seed_for, untouched_draws
-from bench.stream import Stream
+from bench.training.experiences import benchmark
 
 SIZE = 8  # px
 IMAGES = 12  # per class and split

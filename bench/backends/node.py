@@ -23,7 +23,7 @@ from filelock import FileLock
 from bench import data, results
 from bench.backends import pool
 from bench.errors import BadInput
-from bench.request import Cell
+from bench.schema.request import Cell
 
 Files = dict[str, bytes]  # by path below the results folder; empty where they are in place
 

@@ -48,5 +48,4 @@ def parser() -> argparse.ArgumentParser:
     scores.add_score(commands)
     scores.add_submit(commands)
     scores.add_worker(commands)
-    running.add_pretrain(commands)
     return top

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import registry, stream
+from bench import registry
+from bench.data import stream
 
 
 def listing(kind: str | None, plugins: Iterable[Path] = ()) -> str:

@@ -28,7 +28,7 @@ def add_leaderboard(commands) -> None:
 
 
 def _do_leaderboard(options) -> int:
-    from bench import leaderboard
+    from bench.render import leaderboard
 
     if options.check:
         stale = leaderboard.check(options.results, options.out)
@@ -68,7 +68,7 @@ def add_show(commands) -> None:
 
 
 def _do_show(options) -> None:
-    from bench.show import show
+    from bench.render.show import show
 
     print(show(options.cell, options.results))
 
@@ -92,7 +92,8 @@ def add_compare(commands) -> None:
 
 
 def _do_compare(options) -> None:
-    from bench.comparison import paired, ranking
+    from bench.analysis import paired
+    from bench.analysis import ranks as ranking
 
     if options.cd:
         print(ranking.compare(options.systems, options.results, options.metric, options.scenario), end="")
@@ -113,6 +114,6 @@ def add_report(commands) -> None:
 
 
 def _do_report(options) -> None:
-    from bench import report
+    from bench.render import report
 
     print(f"wrote {report.write(options.results, options.out, options if options.gallery else None)}")

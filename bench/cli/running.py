@@ -129,21 +129,7 @@ def add_figure(commands) -> None:
 
 
 def _do_figure(options) -> None:
-    from bench.figure import figure
+    from bench.render.figure import figure
 
     for path in figure(options):
         print(f"wrote {path}")
-
-
-def add_pretrain(commands) -> None:
-    command = new_command(commands, "pretrain", _do_pretrain, "train the small networks of the embedded stream anew")
-    command.add_argument("what", choices=("features", "prior"), help="a backbone, or a text-to-image diffusion model")
-    command.add_argument("--out", type=Path, help="file or folder to write; default: the committed one")
-    command.add_argument("--seed", type=int, default=0)
-
-
-def _do_pretrain(options) -> None:
-    from bench.pretraining import features, prior
-
-    train = {"features": features.features, "prior": prior.prior}[options.what]
-    print(train(out=options.out, seed=options.seed))

@@ -28,7 +28,7 @@ def _do_data(options) -> None:
 
     if options.action == "order":
         from bench.data.order import order
-        from bench.stream import load
+        from bench.data.stream import load
 
         for line in order(load(options.stream), options.data and Path(options.data), options.plugin):
             print(line)
@@ -49,7 +49,7 @@ def add_score(commands) -> None:
 
 
 def _do_score(options) -> None:
-    from bench.rescore import score
+    from bench.exchange.rescore import score
 
     for line in score(options):
         print(line)
@@ -68,7 +68,7 @@ def add_submit(commands) -> None:
 
 
 def _do_submit(options) -> None:
-    from bench.submission import submit
+    from bench.exchange.submission import submit
 
     for line in submit(options):
         print(line)
@@ -95,7 +95,7 @@ def add_worker(commands) -> None:
 def _capabilities(text: str) -> tuple[str, ...]:
     from typing import get_args
 
-    from bench.cell import Capability
+    from bench.schema.cell import Capability
 
     unknown = [name for name in names(text) if name not in get_args(Capability)]
     if unknown:
@@ -104,7 +104,7 @@ def _capabilities(text: str) -> tuple[str, ...]:
 
 
 def _do_worker(options) -> None:
-    from bench import worker
+    from bench.exchange import worker
 
     for line in (worker.export if options.action == "export" else worker.collect)(options):
         print(line)

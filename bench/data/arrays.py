@@ -16,8 +16,8 @@ from bench.data import pixels
 from bench.data.fingerprint import fingerprint, workers, write_json
 from bench.data.listing import Item, listing, refuse
 from bench.data.pixels import decode
+from bench.data.stream import Stream
 from bench.errors import BadInput
-from bench.stream import Stream
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
 
@@ -67,6 +67,22 @@ def load(
         train=np.array([sample.split == "train" for sample in samples]),
         notes=tuple(json.loads((place / "complete.json").read_text(encoding="utf-8"))["notes"]),
     ), identity
+
+
+def load_known(stream: Stream, size: int, fingerprint: str, options) -> tuple[Arrays, str]:
+    """The data with this fingerprint, or with one that begins so, and the whole of it.
+
+    Raises:
+        BadInput: if those that the command line gives are others.
+    """
+    root = options.data and Path(options.data)
+    arrays, here = load(stream, root, size, options.cache, plugins=options.plugin)
+    if not here.startswith(fingerprint):
+        raise BadInput(
+            f"the scores are of data with the fingerprint {fingerprint[:16]}, and those here have {here[:16]}: "
+            "give the same data with --data."
+        )
+    return arrays, here
 
 
 def rows_of(arrays: Arrays, columns: list[int], *, train: bool) -> np.ndarray:

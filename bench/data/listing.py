@@ -15,7 +15,7 @@ from bench.errors import BadInput
 
 if TYPE_CHECKING:
     from bench.data.sample import Sample
-    from bench.stream import Stream
+    from bench.data.stream import Stream
 
 
 class Item(NamedTuple):

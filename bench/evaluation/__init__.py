@@ -8,12 +8,12 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.benchmark import as_float
 from bench.data import Arrays, rows_of
-from bench.measures.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
+from bench.data.stream import Stream
+from bench.metrics.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
 from bench.results.stored import quantise, restore
-from bench.stream import Stream
-from bench.types import Prediction
+from bench.training.batch import Prediction
+from bench.training.experiences import as_float
 
 CANARY_IMAGES = 8
 CANARY_TOLERANCE = 1e-3  # of the spread of the scores: batch size changes the last bits of a convolution, not more

@@ -19,7 +19,7 @@ TRUST = {
     "secondary": "from a review note or aggregator, not checked against the paper",
 }
 
-# id of bench.measures.definitions.DEFINITIONS and DEFINITIONS_OF_TWO_RUNS -> what it means
+# id of bench.metrics.definitions.DEFINITIONS and DEFINITIONS_OF_TWO_RUNS -> what it means
 FORGETTING = {
     "forgetting": "best earlier value minus final value, mean over old classes (Chaudhry)",
     "forgetting_per_step": "'average decrease' over steps, no formula or code published",

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from bench.cell import PER_STEP, SCHEMA, Cell, Spec, Status
 from bench.errors import BadInput
-from bench.results import notation
+from bench.results import cell_json as notation
+from bench.results.cell_json import plain
 from bench.results.disk import check, lock, replace
-from bench.results.notation import plain
-from bench.results.places import kept, key_of, path_of
+from bench.results.paths import kept, path_of
+from bench.schema.cell import PER_STEP, SCHEMA, Cell, Spec, Status, key_of
 
 __all__ = ["blank", "check", "kept", "key_of", "lock", "path_of", "plain"]
 __all__ += ["read", "replace", "rewrite", "scan", "write"]

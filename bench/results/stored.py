@@ -25,7 +25,7 @@ import numpy as np
 
 from bench import results
 from bench.errors import BadInput
-from bench.measures.scoring import Judged
+from bench.metrics.scoring import Judged
 from bench.results.archive import Archive
 
 LEVELS = 2**16 - 1

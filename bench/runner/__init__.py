@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench import results
 from bench.errors import BadInput
-from bench.request import Cell
 from bench.runner.environment import make_deterministic
 from bench.runner.steps import Emit, Run
+from bench.schema.request import Cell
 
 
 def run(

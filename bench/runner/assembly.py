@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
-from bench import config, precision, registry
+from bench import registry
 from bench.api import Detector, Setup, Strategy
-from bench.backbone import Recall
-from bench.request import Cell
 from bench.runner.environment import seed_everything, seed_for, untouched_draws
+from bench.schema import config
+from bench.schema.request import Cell
+from bench.training import precision
+from bench.training.backbone import Recall
 
 
 def build(cell: Cell, recall: Recall | None = None) -> Strategy:

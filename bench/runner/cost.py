@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from avalanche.core import BaseSGDPlugin
 
-from bench.types import Prediction
+from bench.training.batch import Prediction
 
 LATENCY_BATCHES = (1, 32)
 

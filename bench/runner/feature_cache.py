@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.backbone import Backbone, Maps, Recall
 from bench.runner import sentry
+from bench.runner.disk_cache import Shelf
 from bench.runner.feature_names import Names, picture, pixels_of
-from bench.runner.shelf import Shelf
+from bench.training.backbone import Backbone, Maps, Recall
 
 FOLDER = "features"  # in the folder of decoded images
 REFERENCE = 8  # images

@@ -7,9 +7,9 @@ import timm
 import torch
 from torch import Tensor
 
-from bench.backbone import Backbone
-from bench.benchmark import as_float
 from bench.runner.environment import processor
+from bench.training.backbone import Backbone
+from bench.training.experiences import as_float
 
 VERSION = 1  # raise it whenever the same network and image would give other features
 

@@ -7,7 +7,7 @@ from avalanche.logging import BaseLogger, TensorboardLogger, WandBLogger
 
 from bench import results
 from bench.errors import BadInput
-from bench.request import Cell
+from bench.schema.request import Cell
 
 NAMES = ("csv", "tensorboard", "wandb")
 

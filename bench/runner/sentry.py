@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import bench
-from bench.benchmark import LeakError
+from bench.training.experiences import LeakError
 
 # event -> how many of its first arguments are paths
 WATCHED = {

@@ -11,19 +11,19 @@ from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_results import MetricValue
 
 from bench import data, results
-from bench.accumulation import AutoBatch
-from bench.benchmark import benchmark, mixed
-from bench.cell import SCHEMA
 from bench.evaluation import Evaluation
-from bench.evaluation.quality import Quality
-from bench.request import Cell
+from bench.evaluation.replay_fidelity import Quality
 from bench.results import segments, stored
 from bench.runner import checkpoint, cost, sentry
 from bench.runner.assembly import build
+from bench.runner.cost_log import Ledger
 from bench.runner.environment import environment, seed_everything, seed_for
 from bench.runner.feature_cache import FOLDER, FeatureCache
-from bench.runner.ledger import Ledger
-from bench.runner.pace import Pace
+from bench.runner.throttle import Pace
+from bench.schema.cell import SCHEMA
+from bench.schema.request import Cell
+from bench.training.auto_batch import AutoBatch
+from bench.training.experiences import benchmark, mixed
 
 Emit = Callable[[dict], None]
 

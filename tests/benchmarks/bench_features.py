@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from bench import stream
-from bench.pretraining.features import ARCHITECTURE, WEIGHTS
+from bench.data import stream
+from pretraining.features import ARCHITECTURE, WEIGHTS
 
 TRAIN, BANK = 100, 2000
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import results
-from bench.leaderboard.summary import FINAL
+from bench.analysis.summary import FINAL
 
 ROOT = Path(__file__).parents[2]
 SEEDS, METHODS, DETECTORS = 5, 20, 10

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from bench.measures import metrics
+from bench.metrics import ranking as metrics
 
 
 def images(share, count=60, size=256, seed=0):

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from cells import cell
 
-from bench import leaderboard, report, results
+from bench import results
+from bench.render import leaderboard, report
 
 METHODS = ("finetune", "joint", "replay", "cl_patchcore", "ewc", "lwf", "mas", "si", "der", "agem", "cumulative")
 STREAMS = {"mvtec/1x15": 15, "synthetic/1x6": 6}

@@ -15,7 +15,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from bench.api import Setup
-from bench.request import BackboneSpec, Weights
+from bench.schema.request import BackboneSpec, Weights
 from methods.detectors import ddad
 from methods.detectors.ddad.diffusion import unet
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.backbone import Features
-from bench.benchmark import as_float
-from bench.request import BackboneSpec, Weights
 from bench.runner.feature_cache import FeatureCache
+from bench.schema.request import BackboneSpec, Weights
+from bench.training.backbone import Features
+from bench.training.experiences import as_float
 from scenarios import synthetic
 
 STRIDES = (4, 8, 16)

@@ -37,11 +37,12 @@ def manifest(folder: Path, classes: int) -> Path:
 
 def measure(classes: int, every: int, detector: str) -> dict[str, float]:
     """Costs of one stream."""
-    from bench import results, runner, show
-    from bench.plan import plan
-    from bench.request import Request
+    from bench import results, runner
+    from bench.render import show
     from bench.runner import cost
     from bench.runner.environment import make_deterministic
+    from bench.runner.plan import plan
+    from bench.schema.request import Request
 
     make_deterministic(1)
     with tempfile.TemporaryDirectory() as name:

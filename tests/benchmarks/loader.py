@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
 from bench import data
-from bench.benchmark import benchmark
 from bench.data.pixels import decode
-from bench.stream import Stream
+from bench.data.stream import Stream
+from bench.training.experiences import benchmark
 from scenarios import synthetic
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
-from bench import data, results, stream
-from bench.backbone import Features
-from bench.benchmark import as_float, rows_of
-from bench.measures.metrics import image_metrics
-from bench.request import BackboneSpec, Weights
+from bench import data, results
+from bench.data import stream
+from bench.metrics.ranking import image_metrics
+from bench.schema.request import BackboneSpec, Weights
+from bench.training.backbone import Features
+from bench.training.experiences import as_float, rows_of
 
 
 def batches(arrays, rows, size=32):

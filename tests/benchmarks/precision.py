@@ -18,11 +18,12 @@ import time
 
 import torch
 
-from bench import precision, registry
+from bench import registry
 from bench.api import Setup
-from bench.detector import Detector
-from bench.request import BackboneSpec, Weights
 from bench.runner.environment import make_deterministic, seed_everything
+from bench.schema.request import BackboneSpec, Weights
+from bench.training import precision
+from bench.training.detector import Detector
 
 
 def detector(name: str, options) -> Detector:

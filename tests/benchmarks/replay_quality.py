@@ -19,8 +19,10 @@ from tabulate import tabulate
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from bench import config, data, stream
-from bench.evaluation.quality import Quality, psnr
+from bench import data
+from bench.data import stream
+from bench.evaluation.replay_fidelity import Quality, psnr
+from bench.schema import config
 from methods import replaycad
 from methods._latent_diffusion import load
 from methods.replaycad.code import learn, recall

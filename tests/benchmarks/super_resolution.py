@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench import data, stream
-from bench.benchmark import rows_of
-from bench.evaluation.quality import psnr
+from bench import data
+from bench.data import stream
+from bench.evaluation.replay_fidelity import psnr
+from bench.training.experiences import rows_of
 from methods._superresolution import Options, SuperResolution, lanczos
 
 # Images per step, learning rate, share of the epochs; the paper's first.

@@ -1,0 +1,58 @@
+"""How far below joint training a run ends: what ReplayCAD's authors print as their forgetting measure.
+
+Theirs is joint training on real images minus joint training on replayed ones. Here it is joint training minus the end
+of the stream, on the same data, detector, settings, weights and seed; so also for methods that replay nothing.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from bench.analysis.identity import surroundings
+from bench.analysis.summary import FINAL, final_scores, learned_at
+from bench.metrics import definitions, matrix
+from bench.schema.cell import Cell
+
+JOINT = "joint"
+ID = "joint_minus_replay"  # of bench.metrics.definitions
+
+
+def references(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """The finished joint cells among `cells`."""
+    return tuple(cell for cell in cells if cell["spec"]["method"] == JOINT and cell["status"] == "ok")
+
+
+def joint_beside(cell: Cell, joint: Iterable[Cell]) -> Cell | None:
+    """The one of `joint` that differs from `cell` in the method only; the better one where joint has several settings.
+
+    None where there is none, and for joint training itself.
+    """
+    if cell["spec"]["method"] == JOINT:
+        return None
+    own, seed = surroundings(cell["spec"]), cell["spec"]["seed"]
+    same = [other for other in joint if other["spec"]["seed"] == seed and surroundings(other["spec"]) == own]
+    return max(same, key=lambda other: _mean(other, "image_auroc"), default=None)
+
+
+def figures(cell: Cell, joint: Iterable[Cell]) -> dict[str, float]:
+    """{"joint_minus_replay_METRIC": mean over classes of joint minus this}; NaN where either was not measured."""
+    beside = joint_beside(cell, joint)
+    return {f"{ID}_{metric}": _minus(cell, beside, metric) for metric in FINAL}
+
+
+def definitions_of(cell: Cell, metric: str, joint: Iterable[Cell] = ()) -> dict[str, float]:
+    """{id: value} of every definition, from R of `metric` and the joint cell beside it."""
+    values = definitions.values(np.array(cell["matrices"][metric]), learned_at(cell))
+    return values | {ID: _minus(cell, joint_beside(cell, joint), metric)}
+
+
+def _minus(cell: Cell, joint: Cell | None, metric: str) -> float:
+    if joint is None:
+        return math.nan
+    classes = cell["spec"]["classes"]
+    return matrix.joint_minus_replay(final_scores(joint, metric, classes), final_scores(cell, metric, classes))
+
+
+def _mean(cell: Cell, metric: str) -> float:
+    return matrix.final_average(np.array(cell["matrices"][metric]), learned_at(cell))

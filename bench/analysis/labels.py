@@ -1,0 +1,49 @@
+"""What rows are called: method, options and marks, and whatever else tells two of them apart."""
+
+from collections.abc import Iterable
+
+from bench.schema.cell import Cell, Spec
+
+MARKS = {"reads_ahead": "†", "task_oracle": "‡", "labels": "§"}
+EXTERNAL = "¶"
+
+
+def labels(cells: list[Cell]) -> list[str]:
+    """Method, options and marks; where two configurations would read alike, also what differs between them."""
+    found, shared = [], shared_options(cells)
+    names = [_name(cell, shared) for cell in cells]
+    for cell, name in zip(cells, names, strict=True):
+        alike = [_flat(other["spec"]) for other, same in zip(cells, names, strict=True) if same == name]
+        own = _flat(cell["spec"])
+        differs = [key for key in own if any(other.get(key, "default") != own[key] for other in alike)]
+        told = f" ({', '.join(f'{key}={own[key]}' for key in differs)})" if differs else ""
+        found.append(name + told)
+    return found
+
+
+def shared_options(cells: Iterable[Cell]) -> list[str]:
+    """Options that all cells of a block were run with: told once, in its heading."""
+    options = [cell["spec"]["variant"].split(",") for cell in cells]
+    return [part for part in dict.fromkeys(options[0]) if part and all(part in other for other in options)]
+
+
+def _name(cell: Cell, shared: list[str]) -> str:
+    spec = cell["spec"]
+    own = [part for part in dict.fromkeys(spec["variant"].split(",")) if part and part not in shared]
+    options = f" ({', '.join(own)})" if own else ""
+    marks = [mark for name, mark in MARKS.items() if name in cell["capabilities"]]
+    marks += [EXTERNAL] if "external" in spec else []
+    return spec["method"] + options + "".join(marks)
+
+
+def _flat(spec: Spec) -> dict[str, str]:
+    """What may differ within a block, one value per name."""
+    flat = {f"{spec['method']}.{name}": str(value) for name, value in spec["method_config"].items()}
+    flat |= {f"{spec['detector']}.{name}": str(value) for name, value in spec["detector_config"].items()}
+    return flat | {"backbone_arguments": str(spec["backbone_arguments"])} | spec.get("external", {})
+
+
+def last_line(text: str) -> str:
+    """Of a traceback: the exception, shortened to fit a table."""
+    line = text.strip().splitlines()[-1].strip() if text.strip() else "no reason given"
+    return line if len(line) <= 120 else f"{line[:117]}..."

@@ -1,0 +1,124 @@
+"""The runs that two systems share, aligned by setting, order, seed and class."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.analysis.summary import FINAL, final_scores
+from bench.errors import BadInput
+from bench.metrics.statistics import Interval, SignedRank, interval, signed_rank
+from bench.schema.cell import Cell
+
+# Cells that differ in one of these were measured on something else: never paired.
+SETTING = ("scenario", "scenario_version", "fingerprint", "image_size", "size", "metric_version")
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Final scores of two systems in one setting; runs and classes aligned."""
+
+    setting: dict
+    names: tuple[str, str]
+    runs: list[tuple[str, int]]  # (order, seed)
+    classes: list[str]  # sorted by name, because orders differ
+    scores: np.ndarray  # (2, runs, classes)
+    weights: tuple[str, str]
+
+    @property
+    def differences(self) -> np.ndarray:
+        """First minus second, (runs, classes)."""
+        return self.scores[0] - self.scores[1]
+
+    @property
+    def orders(self) -> list[str]:
+        """The class order of each run."""
+        return [order for order, _ in self.runs]
+
+    def interval(self) -> Interval:
+        """Mean difference with its hierarchical bootstrap interval."""
+        return interval(self.differences, self.orders)
+
+    def over_blocks(self) -> SignedRank:
+        """Signed-rank test over (order, seed, class)."""
+        return signed_rank(self.differences)
+
+    def over_classes(self) -> SignedRank:
+        """The same over classes, each the mean of its runs: fewer blocks, but no class counts twice."""
+        return signed_rank(self.differences.mean(axis=0))
+
+
+def system_name(spec: dict) -> str:
+    """`method+detector[,options]`, as the folders of results are named."""
+    return ",".join([f"{spec['method']}+{spec['detector']}", *_options(spec)])
+
+
+def _options(spec: dict) -> list[str]:
+    author = [f"external={spec['external']['author']}"] if "external" in spec else []
+    return [option for option in spec["variant"].split(",") if option] + author
+
+
+def pair(first: str, second: str, cells: Iterable[Cell], metric: str = "image_auroc", scenario: str = ""):
+    """A `Pairing` per setting in which both systems have complete runs of the same (order, seed).
+
+    Raises BadInput where a name fits nothing or several things, or where the two share no run.
+    """
+    if metric not in FINAL:
+        raise BadInput(f"no metric {metric!r}: choose one of {', '.join(FINAL)}")
+    cells = [cell for cell in cells if cell["status"] == "ok" and scenario in ("", cell["spec"]["scenario"])]
+    both = [_named(name, cells, scenario) for name in (first, second)]
+    tables = [_by_run(chosen) for chosen in both]
+    shared = [key for key in tables[0] if key in tables[1]]
+    if not shared:
+        raise BadInput(
+            f"{first} and {second} share no finished run: "
+            "run both with the same --scenario, --seeds, --order and --size"
+        )
+    settings = dict.fromkeys(key[0] for key in shared)
+    return [_pairing(setting, [key for key in shared if key[0] == setting], tables, metric) for setting in settings]
+
+
+def _named(name: str, cells: Sequence[Cell], scenario: str) -> list[Cell]:
+    """The cells of one system; options may be left out where only one set of them was run."""
+    system, *options = name.split(",")
+    same = [c for c in cells if f"{c['spec']['method']}+{c['spec']['detector']}" == system]
+    found = [cell for cell in same if set(options) <= set(map(_path_safe, _options(cell["spec"])))]
+    exact = [cell for cell in found if _path_safe(system_name(cell["spec"])) == name]
+    variants = sorted({system_name(cell["spec"]) for cell in found})
+    if exact or len(variants) == 1:
+        return exact or found
+    where = f" on {scenario}" if scenario else ""
+    if variants:
+        raise BadInput(f"{name!r} fits several systems{where}: name one of {'; '.join(variants)}")
+    known = "; ".join(sorted({system_name(cell["spec"]) for cell in same or cells})) or "nothing"
+    raise BadInput(f"no finished result of {name!r}{where} (method+detector[,options]); there are {known}")
+
+
+def _path_safe(text: str) -> str:
+    """As in the names of result folders, so that these can be pasted."""
+    return re.sub(r"[^\w.,=+-]", "-", text)
+
+
+def _by_run(cells: Iterable[Cell]) -> dict[tuple, Cell]:
+    """(setting, order, seed) -> cell."""
+    return {(*_setting(cell), cell["spec"]["order"], cell["spec"]["seed"]): cell for cell in cells}
+
+
+def _setting(cell: Cell) -> tuple[tuple]:
+    return (tuple(cell["spec"][name] for name in SETTING),)
+
+
+def _pairing(setting: tuple, keys: list[tuple], tables: Sequence[dict], metric: str) -> Pairing:
+    keys = sorted(keys, key=lambda key: key[1:])
+    cells = [[table[key] for key in keys] for table in tables]
+    classes = sorted(cells[0][0]["spec"]["classes"])
+    scores = [[final_scores(cell, metric, classes) for cell in side] for side in cells]
+    names = tuple(system_name(side[0]["spec"]) for side in cells)
+    weights = tuple(" ".join(filter(None, _start(side[0]))) for side in cells)
+    runs = [key[1:] for key in keys]
+    return Pairing(dict(zip(SETTING, setting, strict=True)), names, runs, classes, np.array(scores), weights)
+
+
+def _start(cell: Cell) -> tuple[str, str]:
+    return cell["spec"]["weights"]["kind"], cell["spec"]["backbone"] or ""

@@ -1,0 +1,67 @@
+"""A row of a table: one configuration, its cells by seed, and what they say together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from bench.analysis import gap_to_joint as distance
+from bench.analysis.summary import Stat, figures, interval_of, stat
+from bench.metrics.statistics import Interval
+from bench.schema.cell import Cell, Spec
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration: its complete cells (one per seed) as numbers, or its unfinished ones as a status."""
+
+    label: str  # method, options, marks
+    cells: tuple[Cell, ...]  # by seed
+    status: str = ""  # "" for complete cells, which alone have numbers
+    joint: tuple[Cell, ...] = ()  # joint training on the same detector, to measure the distance to
+
+    @property
+    def spec(self) -> Spec:
+        """Of the first seed; the others differ in the seed only."""
+        return self.cells[0]["spec"]
+
+    @cached_property
+    def figures(self) -> list[dict[str, float]]:
+        """Those of `summary` and of `gap_to_joint` for each cell; empty where there are no complete cells."""
+        return [] if self.status else [figures(cell) | distance.figures(cell, self.joint) for cell in self.cells]
+
+    def stat(self, name: str) -> Stat:
+        """Of one of the figures over the seeds; missing for unfinished cells."""
+        return stat(found[name] for found in self.figures)
+
+    def interval(self, metric: str = "image_auroc") -> Interval:
+        """The final average with its bootstrap interval over seeds and classes; missing for unfinished cells."""
+        return interval_of([] if self.status else self.cells, metric)
+
+    def on(self, device: str) -> "Row":
+        """The same row, from the cells that ran on one device only."""
+        cells = tuple(cell for cell in self.cells if cell["environment"].get("device", "") == device)
+        return self if len(cells) == len(self.cells) else replace(self, cells=cells)
+
+    @property
+    def devices(self) -> list[str]:
+        """Where the cells ran, sorted."""
+        return sorted({cell["environment"].get("device", "") for cell in self.cells})
+
+    @property
+    def tuned_on(self) -> list[str]:
+        """On what settings in use were tuned, where that is known."""
+        return tuned_on(self.cells)
+
+    @property
+    def external(self) -> bool:
+        """Whether somebody else's system gave the scores."""
+        return "external" in self.spec
+
+    def may(self, capability: str) -> bool:
+        """Whether the method declares it."""
+        return capability in self.cells[0]["capabilities"]
+
+
+def tuned_on(cells: Iterable[Cell]) -> list[str]:
+    """What any of the cells tells of it, once each."""
+    return list(dict.fromkeys(text for cell in cells for text in cell.get("tuned_on", ())))

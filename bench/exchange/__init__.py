@@ -1,0 +1,1 @@
+"""Scores from elsewhere: submissions, workers in another environment, scoring anew what was stored."""

@@ -1,0 +1,103 @@
+"""`bench score`: every metric of a finished cell anew, from its stored scores and maps; nothing is run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bench import data, results
+from bench.data import stream as streams
+from bench.data.stream import Stream
+from bench.errors import BadInput
+from bench.metrics.ranking import METRIC_VERSION
+from bench.metrics.scoring import Rows, Truth
+from bench.render import leaderboard
+from bench.render.show import find
+from bench.results import stored
+from bench.schema.cell import RAW_ERROR, Cell
+
+PIXELS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")  # what needs maps
+
+
+def score(options) -> Iterator[str]:
+    """Re-score the cells that the parsed command line names; yields a line for each, then the tables written.
+
+    Raises:
+        BadInput: for a cell without stored scores, other data than it was run on, or pixel metrics of another version
+            without maps to make them anew.
+    """
+    known: dict[tuple, tuple[Stream, Truth]] = {}
+    with results.lock(options.results):
+        for path in find(options.cell, options.results):
+            cell = results.read(path)
+            if cell["status"] != "ok":
+                yield f"{path}: {cell['status']}, so left as it is"
+                continue
+            identity = tuple(cell["spec"][key] for key in ("scenario", "order", "image_size", "fingerprint"))
+            if identity not in known:
+                known[identity] = _truth_of(cell["spec"], options)
+            new = rescored(path, cell, *known[identity], images_only=options.images_only)
+            results.rewrite(path, new)
+            yield f"{path}: metrics version {METRIC_VERSION}, {_moved(cell, new)}"
+        for path in leaderboard.write(options.results):
+            yield f"wrote {path}"
+
+
+def _truth_of(spec: dict, options) -> tuple[Stream, Truth]:
+    stream = streams.reorder(streams.load(options.scenario or spec["scenario"]), spec["order"])
+    if stream.version != spec["scenario_version"] or list(stream.classes) != spec["classes"]:
+        raise BadInput(
+            f"the cell was run on {spec['scenario']}@{spec['scenario_version']}, which is at version {stream.version} "
+            "here or has other classes: run it again."
+        )
+    arrays, _ = data.load_known(stream, spec["image_size"], spec["fingerprint"], options)
+    return stream, Truth(arrays, len(stream.classes))
+
+
+def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_only: bool = False) -> Cell:
+    """The cell with every metric made anew; cost and environment stay, and so do pixel metrics of this version
+    where there are no maps to make them from.
+
+    Raises:
+        BadInput: if its scores are absent, incomplete or another run's.
+    """
+    if not stored.path_of(path).is_file():
+        raise BadInput(f"there are no scores beside {path}: run the cell again with --redo all, which stores them.")
+    held = stored.read(stored.path_of(path))
+    if held.run != stored.run_of(cell["spec"]) or held.steps != len(stream.steps):
+        raise BadInput(f"{held.path} is of another run or of fewer steps: run the cell again with --redo all.")
+    old = cell["spec"]["metric_version"]
+    if not (held.scales or images_only or old == METRIC_VERSION):
+        raise BadInput(
+            f"{path} has no maps, so its pixel metrics of version {old} cannot become version {METRIC_VERSION}: "
+            "run it again with --save-maps, or leave them empty with --images-only."
+        )
+    rows = tabulate(held, stream, truth)
+    if not held.scales and old == METRIC_VERSION:
+        for name in PIXELS:
+            rows.matrices[name] = np.array(cell["matrices"][name], float)
+        rows.pooled["pixel_auroc"] = np.array(cell["pooled"]["pixel_auroc"], float)
+    if RAW_ERROR in cell["matrices"]:  # no metric: the detector told it
+        rows.matrices[RAW_ERROR] = np.array(cell["matrices"][RAW_ERROR], float)
+    spec = cell["spec"] | {"metric_version": METRIC_VERSION}
+    return cell | results.plain(rows.record()) | {"spec": spec, "key": results.key_of(spec)}
+
+
+def tabulate(held: stored.Stored, stream: Stream, truth: Truth) -> Rows:
+    """All rows from all that was stored."""
+    rows = Rows(stream, truth)
+    for step in range(held.steps):
+        if judged := held.judged(step, stream.classes):
+            rows.enter(step, judged, held.calibration.get(step))
+    return rows
+
+
+def _moved(old: Cell, new: Cell) -> str:
+    """How far the numbers are from what they were, in words."""
+    most = {}
+    for name, matrix in new["matrices"].items():
+        before = np.array(old["matrices"].get(name, np.full(np.shape(matrix), np.nan)), float)
+        distance = np.abs(np.array(matrix, float) - before)
+        most[name] = 0.0 if np.isnan(distance).all() else float(np.nanmax(distance))
+    name = max(most, key=most.get)
+    return f"numbers moved by {most[name]:.2g} at most ({name})" if most[name] else "no number moved"

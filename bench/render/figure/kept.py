@@ -1,0 +1,103 @@
+"""Brings a finished cell back to life as it was after one of its steps, from what `bench run --keep` left."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import data, results
+from bench.data import Arrays
+from bench.errors import BadInput
+from bench.runner import checkpoint
+from bench.runner.assembly import build
+from bench.runner.plan import plan
+from bench.schema.request import Cell, Request
+from bench.training.experiences import benchmark
+from bench.training.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A cell file and what is needed to run on from it."""
+
+    path: Path
+    cell: Cell
+    arrays: Arrays
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps (0-based) whose state lies beside the cell file."""
+        return [step for step in range(len(self.cell.stream.steps)) if results.kept(self.path, step).is_file()]
+
+    def after(self, step: int) -> Strategy:
+        """Return the strategy as it was after `step`.
+
+        Raises:
+            BadInput: if nothing was kept of it, or what was kept is of another run.
+        """
+        path = results.kept(self.path, step)
+        if not path.is_file():
+            raise BadInput(
+                f"nothing was kept of step {step + 1} of {self.path}: run the cell again with the same command and "
+                "--keep --redo all."
+            )
+        strategy = build(self.cell)
+        if checkpoint.load(path, self.cell.key, strategy)[1] is None:
+            raise BadInput(f"{path} is broken or of another run: run the cell again with --keep --redo all.")
+        strategy.model.eval()
+        return strategy
+
+    def show(self, strategy: Strategy, column: int) -> None:
+        """Let a method that is told the class at test put its detector in place."""
+        made, _ = benchmark(self.cell.stream, self.arrays)
+        strategy.experience = made.test_stream[column]
+        for plugin in strategy.methods:
+            plugin.before_eval_exp(strategy)
+
+
+def revive(path: Path, options) -> Kept:
+    """Plan the cell of the file `path` again, with the options of `bench figure` for what a file does not hold.
+
+    Raises:
+        BadInput: if its data, weights or scenario are not given, or are not those that it was run with.
+    """
+    spec = results.read(path)["spec"]
+    planned = plan(_request(spec, options))[0]
+    cell = replace(planned, spec=spec)
+    odd = [key for key in spec if key != "variant" and spec[key] != results.plain(planned.spec)[key]]
+    if odd:
+        raise BadInput(
+            f"{path} was run with another {odd[0]} ({spec[odd[0]]!r}, here {planned.spec[odd[0]]!r}): "
+            "give the --data, --weights and --plugin of that run, or run it again."
+        )
+    request = cell.request
+    arrays, _ = data.load(cell.stream, request.data, spec["image_size"], request.cache, plugins=request.plugins)
+    return Kept(path, cell, arrays)
+
+
+def _request(spec: dict, options) -> Request:
+    weights = options.weights or spec["weights"]["kind"]
+    if weights == "path":
+        raise BadInput(f"the cell was run with the weights {spec['weights']['source']}: give that file with --weights.")
+    return Request(
+        methods=(spec["method"],),
+        detectors=(spec["detector"],),
+        scenarios=(options.scenario or spec["scenario"],),
+        seeds=(spec["seed"],),
+        order=spec["order"],
+        size=spec["size"],
+        data=options.data and Path(options.data),
+        backbone=_backbone(spec),
+        weights=weights if spec["backbone"] else None,
+        image_size=spec["image_size"],
+        device=options.device,
+        overrides={spec["method"]: spec["method_config"]} | {spec["detector"]: spec["detector_config"]},
+        plugins=tuple(options.plugin),
+        cache=options.cache,
+        eval_every=spec.get("eval_every", 1),
+        precision=spec.get("precision", "float32"),
+        auto_batch=spec.get("auto_batch", False),
+    )
+
+
+def _backbone(spec: dict) -> str | None:
+    arguments = ",".join(f"{name}={value}" for name, value in spec["backbone_arguments"].items())
+    return spec["backbone"] and f"{spec['backbone']}:{arguments}"

@@ -1,0 +1,76 @@
+"""Published numbers beside measured ones, each with a verdict: within tolerance, off by x, or not comparable."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from bench.analysis.groups import Section
+from bench.analysis.rows import Row
+from bench.analysis.summary import FINAL, Stat, stat
+from bench.published import PRINTED_AS, TOLERANCE, Published
+from bench.schema.cell import Spec
+
+IN_ROWS = ("forgetting", "joint_minus_replay")  # definitions that rows have a figure of
+WHOLE = {"mvtec": 15, "visa": 12}  # classes; joint and one-model-per-class numbers are averages over all of them
+
+
+class Comparison(NamedTuple):
+    """One published average beside one measured row."""
+
+    row: Row
+    published: Published
+    measured: Stat
+    verdict: str
+
+    @property
+    def lost(self) -> Stat:
+        """The row's forgetting as the paper defines its own; missing where the row has none by that definition."""
+        printed = self.published
+        return self.row.stat(f"{printed.fm_def}_{printed.metric}") if printed.fm_def in IN_ROWS else stat(())
+
+
+def compare(section: Section, published: Iterable[Published]) -> list[Comparison]:
+    """Pairs of one section: same stream (or one where order plays no part), same system, same metric; rows' order."""
+    here = [row for row in published if not row.of_class and row.metric in FINAL and _same_stream(section.spec, row)]
+    return [pair for row in section.rows if not row.status for pair in _pairs(row, here)]
+
+
+def _pairs(row: Row, published: list[Published]) -> Iterator[Comparison]:
+    names = PRINTED_AS.get((row.spec["method"], row.spec["detector"]), ())
+    for printed in published:
+        if printed.method in names:
+            measured = row.stat(f"final_{printed.metric}")
+            yield Comparison(row, printed, measured, verdict(row.spec, printed, measured))
+
+
+def _same_stream(spec: Spec, row: Published) -> bool:
+    return row.scenario in (spec["scenario"], f"{spec['scenario'].partition('/')[0]}/*")
+
+
+def verdict(spec: Spec, printed: Published, measured: Stat) -> str:
+    """`within 0.02`, `off by +0.031` (measured minus printed; told where seeds may explain it) or `not comparable`."""
+    reasons = list(_obstacles(spec, printed))
+    if math.isnan(measured.mean):
+        reasons.append("not measured")
+    if reasons:
+        return f"not comparable: {', '.join(reasons)}"
+    gap = measured.mean - printed.value
+    text = f"within {TOLERANCE}" if abs(gap) <= TOLERANCE else f"off by {gap:+.3f}"
+    if TOLERANCE < abs(gap) <= measured.half:  # never of a single seed, whose half width is NaN
+        text += f", inside the ± {measured.half:.3f} of {measured.n} seeds"
+    same_size = printed.resolution.partition(",")[0] in ("", str(spec["image_size"]))
+    return text if same_size else f"{text}, at {printed.resolution} px there"
+
+
+def _obstacles(spec: Spec, printed: Published) -> Iterator[str]:
+    dataset, any_order = printed.dataset, printed.scenario.endswith("/*")
+    if spec["weights"]["kind"] not in ("imagenet", "none"):  # none: a detector without a pretrained part
+        yield f"{spec['weights']['kind']} weights instead of ImageNet's"
+    if spec["size"] != "paper":
+        yield f"size {spec['size']}"
+    if any_order and len(spec["classes"]) != WHOLE.get(dataset, len(spec["classes"])):
+        yield f"{len(spec['classes'])} classes instead of {WHOLE[dataset]}"
+    if spec["order"] != "published" and not any_order:
+        yield f"class order {spec['order']}"
+    if spec["variant"]:
+        yield f"options {spec['variant']}"

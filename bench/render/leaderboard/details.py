@@ -1,0 +1,90 @@
+"""The folded parts of a section: every metric, one threshold, costs, published numbers, skipped pairs."""
+
+import html
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from bench.analysis.groups import Section
+from bench.analysis.labels import last_line
+from bench.analysis.rows import Row
+from bench.published import TOLERANCE
+from bench.render.leaderboard import tables
+from bench.render.leaderboard.compare import Comparison
+from bench.render.leaderboard.tables import MISSING, Column, compact, score
+
+
+def fold(summary: str, body: str) -> str:
+    """A folded block; the empty lines make a forge render the Markdown inside."""
+    return f"<details><summary>{html.escape(summary, quote=False)}</summary>\n\n{body}\n\n</details>"
+
+
+def details(section: Section) -> Iterator[str]:
+    """Tables of all detectors together, per set of weights; "" where there is nothing to show."""
+    yield _per_weights(section, "Every other metric", tables.OTHER_METRICS)
+    summary = "One threshold for the whole line: pooled ranking, precision, recall, false alarms, drift, routing"
+    yield _per_weights(section, summary, tables.ONE_LINE)
+    for device in device_names(section.rows):
+        yield _per_weights(section, f"Cost on {device}", tables.COST, device)
+
+
+def device_names(rows: Iterable[Row]) -> list[str]:
+    return sorted({device for row in rows if not row.status for device in row.devices if device})
+
+
+def _per_weights(section: Section, summary: str, columns: Sequence[Column], device: str | None = None) -> str:
+    """One folded block with a table per set of weights, rows of all detectors."""
+    parts = []
+    for weights, rows in section.by_weights().items():
+        rows = [row for row in rows if not row.status]
+        if device is not None:
+            rows = [row.on(device) for row in rows if device in row.devices]
+        if rows:
+            named = " ".join(word for word in (weights[0], weights[1], weights[2][:8]) if word)
+            parts.append(f"**weights: {named}**\n\n{tables.table(columns, rows, compact)}")
+    return fold(summary, "\n\n".join(parts)) if parts else ""
+
+
+def published(pairs: Sequence[Comparison]) -> str:
+    if not pairs:
+        return "No published number fits these rows; `python -m bench published` lists what papers print."
+    head = (
+        "system",
+        "printed as",
+        "metric",
+        "measured",
+        "published",
+        "verdict",
+        "FM there",
+        "FM here",
+        "FM definition",
+    )
+    lines = []
+    for pair in pairs:
+        row, printed, measured, verdict = pair
+        system = f"{row.label} + {row.spec['detector']}"
+        there = MISSING if printed.fm is None else f"{printed.fm:.3f}"
+        line = (system, printed.method, printed.metric, score(measured), f"{printed.value:.3f}", verdict, there)
+        line += (score(pair.lost), printed.fm_def or MISSING)
+        lines.append((*line, printed.protocol, printed.source, printed.trust))
+    text = compact((*head, "protocol", "source", "trust"), lines)
+    return fold(f"Published beside measured: {tally(pairs)}", text)
+
+
+def tally(pairs: Iterable[Comparison]) -> str:
+    """How many verdicts of each kind; "" without any."""
+    verdicts = [pair.verdict for pair in pairs]
+    kinds = {f"within {TOLERANCE}": "within", "off": "off", "not comparable": "not"}
+    counts = {name: sum(verdict.startswith(start) for verdict in verdicts) for name, start in kinds.items()}
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) if verdicts else ""
+
+
+def skipped(section: Section) -> str:
+    """Pairs that make no sense, by method and reason."""
+    reasons = defaultdict(set)
+    for cell in section.skipped:
+        reasons[cell["spec"]["method"], last_line(cell["reason"])].add(cell["spec"]["detector"])
+    if not reasons:
+        return ""
+    lines = [(method, ", ".join(sorted(found)), reason) for (method, reason), found in sorted(reasons.items())]
+    total = sum(map(len, reasons.values()))
+    return fold(f"Skipped pairs and why: {total}", compact(("method", "detectors", "reason"), lines))

@@ -1,0 +1,52 @@
+"""What the columns of leaderboard.md mean, and the two methods that a continual one stands between."""
+
+from bench.analysis.gap_to_joint import JOINT
+from bench.analysis.labels import EXTERNAL
+from bench.render.leaderboard.tables import INTERVAL, MISSING
+
+LOWER, UPPER = "finetune", JOINT
+
+LEGEND = (
+    (
+        "image AUROC",
+        "detection: ranking of normal and anomalous images of a class; mean over classes after the last step",
+    ),
+    (
+        INTERVAL,
+        "of the image AUROC, 95 %: bootstrap over orders, seeds and classes. Wide, for classes differ; to tell two "
+        "methods apart on the same classes: `python -m bench compare`",
+    ),
+    ("pixel AUPRO, AP", "localisation: per-region overlap up to 30 % false positives; average precision of pixels"),
+    (
+        "forgetting",
+        "image AUROC: best earlier value minus final value, mean over old classes (Chaudhry); lower is better",
+    ),
+    (
+        "plasticity",
+        "image AUROC of each class just after it was learned, mean; low forgetting is worth little without it",
+    ),
+    ("carried MB", "what the method keeps from step to step beyond the detector's own weights"),
+    (
+        "train s",
+        "seconds of training: wall on a GPU; on a CPU those that the processor spent, in older cells wall",
+    ),
+    ("ms/image", "inference at batch 1 after warm-up"),
+    ("peak MB", "GPU memory allocated at the peak; on a CPU, resident memory of the process"),
+    (
+        "weights",
+        "what the detector starts from; rows that start from other weights, data or metrics have another table",
+    ),
+    (
+        "joint minus it",
+        "in the other metrics: joint training minus this row, same detector, settings, data, seeds; where the method "
+        "replays, ReplayCAD's FM (`joint_minus_replay`)",
+    ),
+    ("seeds", "runs behind the row: ± is Student's t, half width of the 95 % interval; one seed has none"),
+    (f"† ‡ § {MISSING}", "reads ahead; is told the task at test; uses labels in training; not measured or undefined"),
+)
+
+OUTSIDE = (
+    EXTERNAL,
+    "external: scores handed in by their author and scored here; nobody here saw the system train, so it counts "
+    f"neither as best method nor as `{LOWER}` or `{UPPER}`",
+)

@@ -1,0 +1,52 @@
+"""The results as a static HTML site: opens from a file, without a network; every number comes from the cell files."""
+
+from pathlib import Path, PurePath
+
+from bench import results
+from bench.analysis import gap_to_joint as distance
+from bench.analysis.groups import sections
+from bench.errors import BadInput
+from bench.render.leaderboard import load_published
+from bench.render.report import boards, charts, systems
+from bench.render.report import failures as faults
+from bench.render.report.site import Site
+from bench.schema.cell import Cell
+
+
+def write(root: Path, out: Path, pictures=None) -> Path:
+    """Writes the site of all cells under `root` into `out`, over pages of the same name; returns its first page.
+
+    With `pictures` (data, scenario, plugin and cache, as `bench score` has them) also test images with their maps.
+    Raises BadInput where there is nothing to report or nowhere to write.
+    """
+    found = list(results.scan(root))
+    if not found:
+        raise BadInput(f"no results in {root}: run `python -m bench run`, or name the folder with --results")
+    cells = {path.relative_to(root): cell for path, cell in found if not isinstance(cell, BadInput)}
+    broken = [str(fault).replace(f"{root}/", "") for _, fault in found if isinstance(fault, BadInput)]
+    grouped, folders = sections(cells.values()), systems.by_folder(cells)
+    pages = {cell["key"]: systems.address(path.parent) for path, cell in cells.items()}
+    site = Site(out)
+    site.assets()
+    site.page("index.html", **boards.leaderboard(grouped, pages), overview=boards.overview(cells.values(), broken))
+    site.page("compare.html", contests=charts.contests(cells.values()), fields=charts.fields(grouped, pages))
+    site.page("published.html", published=boards.published(grouped, load_published(root), pages))
+    site.page("faults.html", **faults.faults(cells, broken, pages))
+    site.page("definitions.html", **systems.definitions())
+    joint = distance.references(cells.values())
+    for folder, members in folders.items():
+        galleries = _galleries(root, folder, members, pictures, site) if pictures else []
+        shown = systems.system(folder, members, joint)
+        site.page("system.html", systems.address(folder), **shown, galleries=galleries)
+    return site.folder / "index.html"
+
+
+def _galleries(root: Path, folder: PurePath, members: list[Cell], pictures, site: Site) -> list[dict]:
+    """Of each run that has maps, or that should and says why not."""
+    from bench.render.report import gallery
+
+    found = []
+    for cell in members:
+        name = folder / f"seed-{cell['spec']['seed']}"
+        found.append(gallery.of_run(root / f"{name}.json", cell, pictures, site.folder, f"systems/{name.as_posix()}"))
+    return [one for one in found if one["classes"] or one["note"]]

@@ -1,0 +1,38 @@
+"""What did not run to its end, with the reason in full: failures, partial cells, unreadable files, skipped pairs."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+from bench.analysis.labels import last_line
+from bench.analysis.summary import steps_done
+from bench.schema.cell import Cell
+
+
+def faults(cells: Mapping[PurePath, Cell], broken: Sequence[str], pages: Mapping[str, str]) -> dict:
+    """Values of the template."""
+    return {
+        "failed": [_line(path, cell, pages) for path, cell in cells.items() if cell["status"] == "failed"],
+        "partial": [_line(path, cell, pages) for path, cell in cells.items() if cell["status"] == "partial"],
+        "broken": broken,
+        "skipped": _skipped(cells),
+    }
+
+
+def _line(path: PurePath, cell: Cell, pages: Mapping[str, str]) -> dict:
+    return {
+        "name": path.with_suffix("").as_posix(),
+        "href": pages[cell["key"]],
+        "error": last_line(cell["reason"]) if cell["reason"] else "",
+        "reason": cell["reason"],
+        "steps": f"{steps_done(cell)} of {len(cell['spec']['steps'])} steps",
+    }
+
+
+def _skipped(cells: Mapping[PurePath, Cell]) -> list[tuple[str, str, list[str]]]:
+    """(method, reason, detectors)."""
+    found = defaultdict(set)
+    for cell in cells.values():
+        if cell["status"] == "skipped":
+            found[cell["spec"]["method"], last_line(cell["reason"])].add(cell["spec"]["detector"])
+    return [(*key, sorted(detectors)) for key, detectors in sorted(found.items())]

@@ -1,0 +1,84 @@
+"""One page per results folder: R, curves, definitions, costs and provenance of its runs."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+from bench import results
+from bench.analysis import gap_to_joint as distance
+from bench.analysis.labels import last_line
+from bench.analysis.pairing import system_name
+from bench.analysis.rows import tuned_on
+from bench.analysis.summary import Stat, figures, learned_at, own_times, stat
+from bench.metrics.definitions import ALL, Definition
+from bench.render.report.boards import METRICS
+from bench.schema.cell import PER_STEP, Cell
+
+EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them
+
+
+def address(folder: PurePath) -> str:
+    """Where the page of a results folder lies in the site."""
+    return f"systems/{folder.as_posix()}.html"
+
+
+def by_folder(cells: Mapping[PurePath, Cell]) -> dict[PurePath, list[Cell]]:
+    """The cells of each folder by seed, skipped pairs left out."""
+    folders = defaultdict(list)
+    for path, cell in cells.items():
+        if cell["status"] != "skipped":
+            folders[path.parent].append(cell)
+    return {folder: sorted(found, key=lambda cell: cell["spec"]["seed"]) for folder, found in folders.items()}
+
+
+def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) -> dict:
+    """What the template shows of the runs in one folder; `joint`: finished joint cells, their references among them."""
+    whole = [cell for cell in cells if cell["status"] == "ok"]
+    numbers = [figures(cell) | distance.figures(cell, joint) for cell in whole]
+    return {
+        "name": system_name(cells[0]["spec"]),
+        "folder": folder.as_posix(),
+        "spec": cells[0]["spec"],
+        "capabilities": cells[0]["capabilities"],
+        "tuned_on": tuned_on(cells),
+        "runs": [_run(cell) for cell in cells],
+        "measured": any(cell["matrices"] for cell in cells),
+        "metrics": METRICS,
+        "figures": {name: stat(found[name] for found in numbers) for name in numbers[0]} if numbers else {},
+        "definitions": _definitions(whole, joint),
+        "data": {"classes": cells[0]["spec"]["classes"], "metrics": METRICS, "runs": [_embedded(c) for c in cells]},
+    }
+
+
+def _run(cell: Cell) -> dict:
+    return {
+        "seed": cell["spec"]["seed"],
+        "status": cell["status"],
+        "reason": cell["reason"],
+        "last_line": last_line(cell["reason"]) if cell["reason"] else "",
+        "environment": cell["environment"],
+        "key": cell["key"],
+    }
+
+
+def _embedded(cell: Cell) -> dict:
+    """The measured lists of one cell, untouched, for the plots."""
+    cost = own_times(cell["cost"])
+    parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
+    about = {"seed": cell["spec"]["seed"], "whole": cell["status"] == "ok", "learned_at": learned_at(cell)}
+    return results.plain(parts | about)
+
+
+def _definitions(cells: Sequence[Cell], joint: Sequence[Cell]) -> list[tuple[str, Definition, dict[str, Stat]]]:
+    """(id, definition, {metric: mean over seeds}) of every definition, from R of complete cells."""
+    found = defaultdict(dict)
+    for metric in ("image_auroc", "aupro"):
+        of_runs = [distance.definitions_of(cell, metric, joint) for cell in cells if cell["matrices"].get(metric)]
+        for name in ALL:
+            found[name][metric] = stat(run[name] for run in of_runs)
+    return [(name, definition, found[name]) for name, definition in ALL.items()]
+
+
+def definitions() -> dict:
+    """Formula, source and needs of every definition."""
+    return {"definitions": ALL}

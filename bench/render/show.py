@@ -1,0 +1,192 @@
+"""One result in full: R per metric, every definition of forgetting, cost per step, where and from what it ran."""
+
+import fnmatch
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from bench import results
+from bench.analysis import gap_to_joint as distance
+from bench.analysis.summary import figures, learned_at
+from bench.errors import BadInput
+from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
+
+MISSING = "—"
+WIDE = 30  # classes; more columns than that are no table any more
+EVERY_ROW = "the scores after every step"
+
+
+def show(cell: str, root: Path = Path("results")) -> str:
+    """Text for `bench show CELL`: a path, or `scenario/method+detector[,options][/seed]`, with * and ? as wildcards.
+
+    Raises BadInput where nothing fits; several cells follow one another.
+    """
+    return "\n\n".join(_page(path) for path in find(cell, root)) + "\n"
+
+
+def _page(path: Path) -> str:
+    cell = results.read(path)
+    return text(path, cell, distance.references(_of_joint(path, cell)))
+
+
+def _of_joint(path: Path, cell: Cell) -> Iterator[Cell]:
+    """Cells of joint training with the same detector and seed, in the folders beside that of the file `path`."""
+    for file in sorted(path.parent.parent.glob(f"{distance.JOINT}+{cell['spec']['detector']}*/{path.name}")):
+        with suppress(BadInput):
+            yield results.read(file)
+
+
+def find(cell: str, root: Path) -> list[Path]:
+    """Files that `cell` names, sorted. Raises BadInput with the nearest names where there is none."""
+    if Path(cell).is_file():
+        return [Path(cell)]
+    paths = sorted(Path(root).rglob("seed-*.json"))
+    names = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    wanted = {cell, f"{cell}/seed-*", "/seed-".join(cell.rsplit("/", 1))}
+    found = [path for path, name in zip(paths, names, strict=True) if any(fnmatch.fnmatchcase(name, w) for w in wanted)]
+    if not found:
+        from difflib import get_close_matches
+
+        near = ", ".join(get_close_matches(cell, names, 3, 0.3)) or "nothing"
+        raise BadInput(f"no result {cell!r} in {root}: give a path or scenario/method+detector/seed; nearest: {near}")
+    return found
+
+
+def text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
+    """The page of one cell; `joint`: finished joint cells, of which one may be its reference."""
+    spec = cell["spec"]
+    system = f"{spec['method']}+{spec['detector']}" + (f",{spec['variant']}" if spec["variant"] else "")
+    head = [f"{spec['scenario']}@{spec['scenario_version']} {system} seed {spec['seed']}: {cell['status']}", f"{path}"]
+    if cell["capabilities"]:
+        head.append(f"declares: {', '.join(cell['capabilities'])}")
+    if cell.get("tuned_on"):
+        head.append(f"tuned on: {'; '.join(cell['tuned_on'])}")
+    if cell.get("audited"):
+        head.append("audited: the same scores with every step in a process of its own")
+    if "external" in spec:
+        head.append("external: scores by {author}, {reference}".format(**spec["external"]))
+    parts = ["\n".join(head)]
+    if cell["reason"]:
+        parts.append(cell["reason"].rstrip())
+    parts += _matrices(cell)
+    if cell["status"] == "ok":
+        parts += [_forgetting(cell, joint), _figures(cell, joint)]
+    if any(cell["matrices"].values()):
+        parts.append(_steps(cell))
+    parts += _notes(cell)
+    parts += [_pairs("spec", spec), _pairs("environment", cell["environment"])]
+    return "\n\n".join(parts)
+
+
+def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    from tabulate import tabulate
+
+    align = ["left"] + ["right"] * (len(head) - 1)
+    return tabulate(lines, head, tablefmt="simple", disable_numparse=True, colalign=align)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _matrices(cell: Cell) -> Iterator[str]:
+    """R of each metric: rows = after step, columns = classes; the last column is the mean of the classes seen.
+
+    Steps after which nothing was evaluated have no line. Of more than `WIDE` classes there is a line for each instead.
+    """
+    classes, learned = cell["spec"]["classes"], learned_at(cell)
+    for metric, matrix in cell["matrices"].items():
+        rows = [(step, row) for step, row in enumerate(matrix) if any(map(math.isfinite, row))]
+        if rows:
+            layout = _tall if len(classes) > WIDE else _square
+            yield f"{metric}{_raw(metric, matrix, learned)}\n{layout(classes, rows, learned)}"
+
+
+def _square(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int]) -> str:
+    lines = []
+    for step, row in rows:
+        seen = [value for value, since in zip(row, learned, strict=True) if since <= step]
+        lines.append([f"after step {step}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
+    return _grid(["", *classes, "seen so far"], lines)
+
+
+def _tall(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int]) -> str:
+    by_step, (last, final) = dict(rows), rows[-1]
+    lines = []
+    for column, (name, since) in enumerate(zip(classes, learned, strict=True)):
+        just_learned = by_step[since][column] if since in by_step else None
+        lines.append([name, str(since), _number(just_learned), _number(final[column])])
+    return _grid(["class", "learned in step", "just learned", f"after step {last}"], lines)
+
+
+def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
+    """What must be said of the one matrix in which lower is better, with its own forgetting."""
+    if metric != RAW_ERROR:
+        return ""
+    import numpy as np
+
+    from bench.metrics.matrix import forgetting
+
+    rise = _number(forgetting(-np.array(matrix), learned), 4)
+    return f" (normal test images, unguided; lower is better); forgetting, final - lowest earlier: {rise}"
+
+
+def _forgetting(cell: Cell, joint: Sequence[Cell]) -> str:
+    """Every definition, from the image AUROC and AUPRO matrices; a value that cannot be had says what it needs."""
+    from tabulate import tabulate
+
+    from bench.metrics import definitions
+
+    shown = [metric for metric in ("image_auroc", "aupro") if cell["matrices"].get(metric)]
+    found = [distance.definitions_of(cell, metric, joint) for metric in shown]
+    lines = []
+    for name, definition in definitions.ALL.items():
+        numbers = [values[name] for values in found]
+        needs = definition.needs or (EVERY_ROW if "eval_every" in cell["spec"] else "")
+        lacks = f"not defined: needs {needs}; " if needs and all(map(math.isnan, numbers)) else ""
+        lines.append([name, *map(_number, numbers), definition.formula, lacks + definition.source])
+    text = tabulate(lines, ["", *shown, "formula", "source"], tablefmt="simple", disable_numparse=True)
+    return f"From R; worked by hand in docs/definitions.md\n{text}"
+
+
+def _figures(cell: Cell, joint: Sequence[Cell]) -> str:
+    found = figures(cell) | distance.figures(cell, joint)
+    lines = [[name, _amount(value)] for name, value in found.items()]
+    return f"Figures\n{_grid(['', 'value'], lines)}"
+
+
+def _steps(cell: Cell) -> str:
+    cost = {name: cell["cost"].get(name) or [] for name in (*PER_STEP, *FEATURES, MICRO_BATCH)}
+    pooled = {f"pooled {name}": values for name, values in cell["pooled"].items()}
+    threshold = {f"threshold {name}": values for name, values in cell["threshold"].items()}
+    routing = {"routing accuracy": cell["routing_accuracy"]} if cell["routing_accuracy"] else {}
+    return f"Per step\n{_columns(cost | pooled | threshold | routing)}"
+
+
+def _notes(cell: Cell) -> Iterator[str]:
+    """What the method reports of itself, and how true its memory is."""
+    if cell.get("notes"):
+        yield f"Notes\n{_columns(cell['notes'])}"
+
+
+def _columns(values: dict[str, Sequence[float]]) -> str:
+    """One line per step, one column per name."""
+    columns = {name: numbers for name, numbers in values.items() if numbers}
+    count = max(map(len, columns.values()), default=0)
+    lines = [[str(step), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
+    return _grid(["step", *columns], lines)
+
+
+def _at(values: Sequence[float], step: int) -> str:
+    return _amount(values[step] if step < len(values) else math.nan)
+
+
+def _amount(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _pairs(title: str, values: dict) -> str:
+    lines = [f"  {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    return "\n".join([title, *lines])

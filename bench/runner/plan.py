@@ -1,0 +1,181 @@
+"""Turns what the user asked for into cells: resolved, checked and keyed before any training is spent."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from bench import data, registry
+from bench.data import stream
+from bench.errors import BadInput
+from bench.metrics.ranking import METRIC_VERSION
+from bench.schema import config
+from bench.schema.request import (
+    IMAGENET_MEAN,
+    PROCEDURAL,
+    TINY_BACKBONE,
+    BackboneSpec,
+    Cell,
+    Request,
+    Weights,
+    prior_digest,
+)
+from bench.training.tokens import check
+
+
+def plan(request: Request) -> list[Cell]:
+    """Resolve a request.
+
+    Raises:
+        BadInput: for the first thing that could not be run: a name, an option, the data, the weights.
+    """
+    methods = _entries("method", request.methods, request)
+    pairs = [(method, detector) for method in methods for detector in _detectors(method, request)]
+    _check_owners(request, pairs)
+    cells = []
+    for name in request.scenarios:
+        chosen = stream.reorder(stream.load(name), request.order)
+        size = request.size or _default_size(chosen, request)
+        pixels = request.image_size or chosen.image_size
+        fingerprint = _fingerprint(chosen, pixels, request)
+        for method, detector in pairs:
+            backbone = _backbone(detector, size, request)
+            for seed in request.seeds:
+                cells.append(_cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request))
+    _check_backbones(cells)
+    return cells
+
+
+def _entries(kind: str, names: tuple[str, ...], request: Request) -> list[registry.Entry]:
+    entries = registry.found(kind, request.plugins)
+    if "all" in names:
+        return list(entries.values())
+    return [registry.find(kind, name, request.plugins) for name in dict.fromkeys(names)]
+
+
+def _detectors(method: registry.Entry, request: Request) -> list[registry.Entry]:
+    return _entries("detector", request.detectors or (method.declared["DEFAULT_DETECTOR"],), request)
+
+
+def _check_owners(request: Request, pairs) -> None:
+    running = {entry.name for pair in pairs for entry in pair}
+    for owner in request.overrides:
+        if owner not in running:
+            raise BadInput(f"--set {owner}...: {registry.unknown('method or detector in this run', owner, running)}")
+
+
+def _default_size(chosen: stream.Stream, request: Request) -> str:
+    return registry.default_size(chosen.reader, request.plugins)
+
+
+def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
+    return data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)[1]
+
+
+def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
+    parts = [(entry.name, entry.load()) for entry in (method, detector)]
+    method_config, detector_config = config.pair(*parts, size, request.overrides)
+    spec = {
+        "scenario": chosen.name,
+        "scenario_version": chosen.version,
+        "fingerprint": fingerprint,
+        "order": chosen.order,
+        "classes": list(chosen.classes),
+        "steps": [list(step) for step in chosen.steps],
+        "image_size": pixels,
+        "method": method.name,
+        "method_config": dataclasses.asdict(method_config),
+        "detector": detector.name,
+        "detector_config": dataclasses.asdict(detector_config),
+        "backbone": backbone and backbone.name,
+        "backbone_arguments": _construction(backbone) if backbone else {},
+        "weights": _public(backbone.weights if backbone else Weights("none")),
+        "size": size,
+        "seed": seed,
+        "metric_version": METRIC_VERSION,
+        "variant": _variant(method, detector, chosen, request),
+    }
+    if rarely := _evaluated(chosen, request):
+        spec["eval_every"] = rarely[0]
+    for part in ("method", "detector"):
+        if spec[f"{part}_config"].get("model") == "procedural":
+            spec[f"{part}_prior"] = prior_digest()
+    if request.precision != "float32":
+        spec["precision"] = request.precision
+    if request.auto_batch:
+        spec["auto_batch"] = True
+    tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
+    skip = _skip(method, detector, request.precision)
+    return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
+
+
+def _construction(backbone: BackboneSpec) -> dict:
+    """Arguments of a backbone, and its input normalisation where it is not ImageNet's."""
+    own = {"mean": backbone.mean[0], "std": backbone.std[0]} if backbone.mean != IMAGENET_MEAN else {}
+    return backbone.arguments | own
+
+
+def _public(weights: Weights) -> dict:
+    return {"kind": weights.kind, "source": weights.source, "sha256": weights.sha256}
+
+
+def _variant(method, detector, chosen, request: Request) -> str:
+    """What the user changed from the scenario's defaults, readable: it names the result folder."""
+    parts = [config.variant(request.overrides, dict.fromkeys((method.name, detector.name)))]
+    parts += [f"image_size={request.image_size}"] if request.image_size not in (None, chosen.image_size) else []
+    parts += [f"eval={every or 'final'}" for every in _evaluated(chosen, request)]
+    parts += [f"precision={request.precision}"] if request.precision != "float32" else []
+    parts += ["auto_batch"] if request.auto_batch else []
+    parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
+    if detector.declared["BACKBONE"]:
+        parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []
+        parts += [f"weights={Path(request.weights).stem}"] if request.weights else []
+    return ",".join(part for part in parts if part)
+
+
+def _evaluated(chosen, request: Request) -> tuple[int, ...]:
+    """(how many steps lie between two evaluations,), 0 where only the last step has one; () where every step has."""
+    every, steps = request.eval_every, len(chosen.steps)
+    if steps == 1 or every == 1:
+        return ()
+    return (every if every < steps else 0,)
+
+
+def _skip(method: registry.Entry, detector: registry.Entry, precision: str) -> str:
+    wanted, traits = method.declared["REQUIRES"], detector.declared["TRAITS"]
+    if wanted is not None and wanted not in traits:
+        has = ", ".join(traits) or "none of the traits"
+        return f"{method.name} needs a detector with {wanted}; {detector.name} has {has}"
+    if precision != "float32" and precision not in traits:
+        return (
+            f"--precision {precision}: {detector.name} computes in float32 only; "
+            f"`bench list detectors` names those that have {precision}"
+        )
+    return ""
+
+
+def _backbone(detector: registry.Entry, size: str, request: Request) -> BackboneSpec | None:
+    preferred = detector.declared["BACKBONE"]
+    if preferred is None:
+        return None
+    text = request.backbone or (TINY_BACKBONE if size == "tiny" else preferred)
+    name, _, tail = text.partition(":")
+    arguments = config.parse(f"backbone.{part}" for part in tail.split(",") if part).get("backbone", {})
+    normal = {key: (float(arguments.pop(key)),) * 3 for key in ("mean", "std") if key in arguments}
+    weights = _weights(request.weights or ("procedural" if size == "tiny" else "imagenet"), name)
+    return BackboneSpec(name, weights, arguments, **normal)
+
+
+def _weights(text: str, backbone: str) -> Weights:
+    if text in ("imagenet", "random"):
+        return Weights(text, backbone if text == "imagenet" else "seed 0")
+    file = PROCEDURAL if text == "procedural" else Path(text)
+    if not file.is_file():
+        raise BadInput(f"no weights {text!r}: give imagenet, procedural, random or the path of a .safetensors file.")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Weights("procedural" if file == PROCEDURAL else "path", file.name, digest, str(file.resolve()))
+
+
+def _check_backbones(cells: list[Cell]) -> None:
+    """Build each backbone once, so that absent or unfitting weights are told before anything is trained."""
+    for spec in {repr(cell.backbone): cell.backbone for cell in cells if cell.backbone and not cell.skip}.values():
+        check(spec)

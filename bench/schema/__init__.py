@@ -1,0 +1,1 @@
+"""What every part agrees on: options, configurations, the cell file."""

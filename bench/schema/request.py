@@ -1,0 +1,94 @@
+"""What a run is asked for, and the cells that come of it: plain values that travel between processes, free of torch."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.data.stream import Stream
+from bench.schema.cell import key_of
+
+TINY_BACKBONE = "test_resnet"  # timm's name
+PROCEDURAL = Path(__file__).parents[1] / "weights" / "procedural_features.safetensors"  # its weights, the project's own
+PROCEDURAL_PRIOR = Path(__file__).parents[1] / "weights" / "prior"  # the small latent diffusion model, likewise
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def prior_digest(folder: Path = PROCEDURAL_PRIOR) -> str:
+    """SHA-256 of the files of the small latent diffusion model, one after another in the order of their names."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a backbone really has: this goes into every cell file."""
+
+    kind: str  # imagenet | procedural | random | path | none
+    source: str = ""  # timm tag, or file name
+    sha256: str = ""  # of the file, where there is one
+    file: str = ""  # where to read it; not part of a result
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A timm architecture, its construction arguments, and its weights."""
+
+    name: str
+    weights: Weights
+    arguments: dict = field(default_factory=dict)  # e.g. pad_type="same"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    seed: int = 0  # of random weights, so that they are the same for every detector of a run
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `bench run`, as given."""
+
+    methods: tuple[str, ...]
+    detectors: tuple[str, ...] = ()  # empty: each method's default; ("all",): every one
+    scenarios: tuple[str, ...] = ("synthetic/1x6",)
+    seeds: tuple[int, ...] = (0,)
+    order: str = "published"
+    size: str | None = None  # None: tiny where no data set is needed, paper elsewhere
+    data: Path | None = None
+    backbone: str | None = None  # NAME[:argument=value,...]
+    weights: str | None = None  # imagenet | procedural | random | a safetensors file
+    image_size: int | None = None
+    device: str = "cpu"
+    overrides: dict = field(default_factory=dict)
+    plugins: tuple[Path, ...] = ()
+    cache: Path = Path(".cache")
+    keep: bool = False  # the state after every step, for `bench figure`
+    save_maps: bool = False  # anomaly maps beside the scores, for `bench score`
+    feature_cache: float = 0.0  # GB of frozen networks' features that may be kept in `cache`; 0: none
+    eval_every: int = 1  # evaluate after every so many steps and after the last; 0: after the last only
+    precision: str = "float32"  # of detectors' networks; or bfloat16
+    auto_batch: bool = False  # smaller parts of a batch, gradients added up, where it does not fit the memory
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: method × detector × scenario × seed. `spec` decides the numbers; the rest says where things are."""
+
+    spec: dict
+    capabilities: tuple[str, ...]
+    stream: Stream
+    backbone: BackboneSpec | None
+    request: Request
+    skip: str = ""  # why this pair makes no sense; empty if it does
+    tuned_on: tuple[str, ...] = ()  # what `TUNED_ON` of method and detector says of the configuration
+
+    @property
+    def key(self) -> str:
+        return key_of(self.spec)
+
+    def evaluated_after(self, step: int) -> bool:
+        """Whether the test images are shown after `step` (from 0)."""
+        every, done = self.spec.get("eval_every", 1), step + 1
+        return done == len(self.stream.steps) or (every > 0 and done % every == 0)
+
+    @property
+    def name(self) -> str:
+        spec = self.spec
+        return f"{spec['scenario']} {spec['method']}+{spec['detector']} seed {spec['seed']}"

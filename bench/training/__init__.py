@@ -1,0 +1,1 @@
+"""What a method trains and how: the detector contract, the Avalanche adapter, backbones, precision."""

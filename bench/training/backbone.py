@@ -1,0 +1,153 @@
+"""Frozen timm networks as feature extractors, with weights that are named, checked and never silently random."""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bench.errors import BadInput
+from bench.schema.request import BackboneSpec, Weights
+from bench.training.detector import freeze
+
+Maps = dict[str, Tensor]
+Recall = Callable[["Backbone", Tensor], Maps]  # finds or computes what the network makes of a batch
+
+
+class Backbone(nn.Module, ABC):
+    """A frozen network behind its input normalisation; can stand in for anomalib's `TimmFeatureExtractor`.
+
+    `layers` names what it gives out; `compute` makes it. Where there is a `recall`, that is asked instead.
+    """
+
+    layers: list[str]
+
+    def __init__(self, spec: BackboneSpec, net: nn.Module, recall: Recall | None = None):
+        super().__init__()
+        self.spec, self.net, self.recall = spec, self._prepared(net), recall
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def _prepared(self, net: nn.Module) -> nn.Module:
+        return freeze(net)
+
+    def train(self, mode: bool = True):
+        return self
+
+    @abstractmethod
+    def compute(self, image: Tensor) -> Maps:
+        """Send a batch (B, 3, H, W) in 0..1 through the network."""
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Maps:
+        return self.recall(self, image) if self.recall else self.compute(image)
+
+    @contextmanager
+    def inside(self, module: str):
+        """Let the anomalib model of `module`, built within, use these features instead of downloading its own."""
+        with mock.patch(f"{module}.TimmFeatureExtractor", lambda *_, **__: self):
+            yield
+
+
+class Features(Backbone):
+    """Maps images (B, 3, H, W) in 0..1 to the backbone's feature maps at the strides asked for, frozen.
+
+    `layers` names them, `channels` and `strides` describe them in the same order; `forward` returns an ordered dict,
+    and `out_dims` and `layers` are as in anomalib.
+    """
+
+    def __init__(self, spec: BackboneSpec, strides: Sequence[int], recall: Recall | None = None):
+        super().__init__(spec, _create(spec, tuple(strides)), recall)
+        self.strides = tuple(strides)
+        self.channels = self.out_dims = list(self.net.feature_info.channels())
+        self.layers = [f"stride{stride}" for stride in self.strides]
+
+    def compute(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        maps = self.net((image - self.mean) / self.std)
+        return OrderedDict(zip(self.layers, maps, strict=True))
+
+
+class Student(Features):
+    """The architecture of `teacher`, to be trained from random weights of its own (drawn from the run's seed)."""
+
+    def __init__(self, teacher: Features):
+        own = replace(teacher.spec, weights=Weights("random"), seed=int(torch.randint(2**31, ())))
+        super().__init__(own, teacher.strides)
+
+    def _prepared(self, net: nn.Module) -> nn.Module:
+        return net
+
+    def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
+        return self.compute(image)
+
+    def train(self, mode: bool = True):
+        return nn.Module.train(self, mode)
+
+
+def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
+    offered = _reductions(spec)
+    missing = [stride for stride in strides if stride not in offered]
+    if missing:
+        raise BadInput(f"backbone {spec.name!r} has no features at stride {missing[0]}; it offers {offered}.")
+    return create(spec, features_only=True, out_indices=[offered.index(stride) for stride in strides])
+
+
+def create(spec: BackboneSpec, **kwargs) -> nn.Module:
+    """Return the timm network with the weights that `spec` names; `kwargs` are timm's.
+
+    Raises:
+        BadInput: for a name, arguments or weights that do not exist or do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)  # random weights must not depend on what was drawn before
+        net = _timm(spec, pretrained=spec.weights.kind == "imagenet", **kwargs)
+    if spec.weights.file:
+        _load(net, spec)
+    return net
+
+
+def _reductions(spec: BackboneSpec) -> list[int]:
+    with torch.device("meta"):
+        return _timm(spec, features_only=True).feature_info.reduction()
+
+
+def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:
+    if spec.name.partition(".")[0] not in timm.list_models():
+        raise BadInput(
+            f"no timm backbone {spec.name!r}; `python -c 'import timm; print(timm.list_models())'` lists them."
+        )
+    try:
+        return timm.create_model(spec.name, **spec.arguments, **kwargs)
+    except TypeError as error:
+        raise BadInput(f"backbone {spec.name!r} does not take {spec.arguments}: {error}.") from error
+    except (OSError, RuntimeError) as error:  # what timm and the hub raise when weights cannot be fetched
+        raise BadInput(
+            f"the pretrained weights of {spec.name!r} are not at hand ({type(error).__name__}): fetch them once with "
+            f"network by `python -c \"import timm; timm.create_model('{spec.name}', pretrained=True)\"`, "
+            f"or give a local file with --weights FILE.safetensors."
+        ) from error
+
+
+def _load(net: nn.Module, spec: BackboneSpec) -> None:
+    state = load_file(spec.weights.file)
+    wanted = net.state_dict()
+    absent = [name for name in wanted if name not in state]
+    if absent:
+        raise BadInput(
+            f"weights {Path(spec.weights.file).name!r} do not fit backbone {spec.name!r}: "
+            f"{len(absent)} of {len(wanted)} tensors are absent, the first is {absent[0]!r}; name the right --backbone."
+        )
+    wrong = [name for name in wanted if state[name].shape != wanted[name].shape]
+    if wrong:
+        raise BadInput(
+            f"weights {Path(spec.weights.file).name!r} do not fit backbone {spec.name!r}: {wrong[0]!r} is "
+            f"{tuple(state[wrong[0]].shape)}, not {tuple(wanted[wrong[0]].shape)}; name the right --backbone."
+        )
+    net.load_state_dict({name: state[name].float() for name in wanted})

@@ -1,0 +1,88 @@
+"""Frozen timm networks as sequences of tokens: a transformer's own, or the places of a convolutional network's maps."""
+
+import timm
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.schema.request import BackboneSpec
+from bench.training.backbone import Backbone, Features, Maps, Recall, create
+
+
+class Tokens(Backbone):
+    """Maps images (B, 3, H, W) in 0..1 to what blocks in the middle of a vision transformer give out, frozen.
+
+    `forward` returns {"blocks.<i>": (B, prefix + h * w, width)} for i in `blocks`: class and register tokens first,
+    without the final norm. H and W must be multiples of `patch_size`. The names are those of anomalib's extractor.
+    """
+
+    def __init__(self, spec: BackboneSpec, count: int, recall: Recall | None = None):
+        super().__init__(spec, create(spec, num_classes=0, dynamic_img_size=True), recall)
+        self.blocks = _middle(len(self.net.blocks), count)
+        self.layers = [f"blocks.{i}" for i in self.blocks]
+        self.patch_size = self.net.patch_embed.patch_size[0]
+        self.num_register_tokens = self.net.num_prefix_tokens - 1
+        self.width = self.net.num_features
+
+    def compute(self, image: Tensor) -> Maps:
+        normalised = (image - self.mean) / self.std
+        found = self.net.forward_intermediates(
+            normalised, self.blocks, return_prefix_tokens=True, norm=False, output_fmt="NLC", intermediates_only=True
+        )
+        return {
+            layer: torch.cat([prefix, patches], 1) for layer, (patches, prefix) in zip(self.layers, found, strict=True)
+        }
+
+
+class MapTokens(Features):
+    """Stands in for `Tokens` with a convolutional backbone: one layer of h * w tokens, none of them a class token.
+
+    A token holds the features of all strides at its place, on the grid of the middle stride, each stride normalised.
+    """
+
+    STRIDES = (4, 8, 16)
+    num_register_tokens = -1  # with the class token's place, which anomalib adds, no prefix at all
+
+    def __init__(self, spec: BackboneSpec, recall: Recall | None = None):
+        super().__init__(spec, self.STRIDES, recall)
+        self.blocks, self.patch_size, self.width = [0], self.STRIDES[1], sum(self.channels)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        maps = list(super().forward(image).values())
+        grid = tuple(side // self.patch_size for side in image.shape[-2:])
+        parts = [F.interpolate(m, grid, mode="area" if m.shape[-1] > grid[1] else "bilinear") for m in maps]
+        tokens = [part.flatten(2).transpose(1, 2) for part in parts]
+        return {"blocks.0": torch.cat([F.layer_norm(token, token.shape[2:]) for token in tokens], 2)}
+
+
+def tokens(spec: BackboneSpec, count: int, recall: Recall | None = None) -> Tokens | MapTokens:
+    """Return `count` layers of tokens from a transformer, one from any other backbone."""
+    return Tokens(spec, count, recall) if is_transformer(spec) else MapTokens(spec, recall)
+
+
+def is_transformer(spec: BackboneSpec) -> bool:
+    """Tell whether a timm architecture is a plain vision transformer, whose blocks all have one grid."""
+    if spec.name.partition(".")[0] not in timm.list_models():
+        return False
+    with torch.device("meta"):
+        return hasattr(timm.create_model(spec.name.partition(".")[0]), "num_prefix_tokens")
+
+
+def check(spec: BackboneSpec) -> None:
+    """Build a backbone once.
+
+    Raises:
+        BadInput: for a name, arguments or weights that do not exist or do not fit.
+    """
+    if is_transformer(spec):
+        Tokens(spec, 1)
+    else:
+        Features(spec, (8, 16))
+
+
+def _middle(depth: int, count: int) -> list[int]:
+    """`count` blocks spread over the middle two thirds: 2 to 9 of 12, every second from 4 to 18 of 24."""
+    span = max(1, depth * 2 // 3)
+    count = min(count, span)
+    return [depth // 6 + i * (span // count) for i in range(count)]
