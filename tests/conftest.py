@@ -10,7 +10,7 @@ import pytest
 
 import bench.preload  # noqa: F401 - imports all third-party packages, their warnings silenced
 from bench import data
-from bench.data.stream import Stream
+from bench.schema.stream import Stream
 
 pytest_plugins = ["command"]  # the fixture `bench`
 

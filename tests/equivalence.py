@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from bench import registry
 from bench.api import Plugin, Setup
 from bench.data import Arrays
-from bench.data.stream import Stream
 from bench.runner.environment import seed_everything
 from bench.schema.request import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Weights
+from bench.schema.stream import Stream
 from bench.training.detector import Detector
 from bench.training.experiences import benchmark
 from methods import joint

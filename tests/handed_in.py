@@ -6,8 +6,8 @@ import numpy as np
 import yaml
 
 from bench import data
-from bench.data import stream as streams
 from bench.results import stored
+from bench.schema import stream as streams
 
 CLASSES, COUNT, SIDE = ("gear", "wood"), 8, 64
 

@@ -13,8 +13,8 @@ from torch import nn
 from trees import tree, visa_tree
 
 from bench.api import BadInput, Setup
-from bench.data import stream as streams
 from bench.runner import run
+from bench.schema import stream as streams
 from methods.detectors import amn_diffusion
 from methods.detectors.amn_diffusion.corruption import corrupted, paste_patches
 from methods.detectors.amn_diffusion.masked import AnomalyMasked, Layer, position_code, visible

@@ -13,8 +13,8 @@ from PIL import Image
 from trees import picture, stream, touch_byte, tree
 
 from bench.data import Sample, load
-from bench.data.stream import reorder
 from bench.errors import BadInput
+from bench.schema.stream import reorder
 
 LOADER = """
 import sys

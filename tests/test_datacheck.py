@@ -16,8 +16,8 @@ from trees import mask, tree, visa_tree
 from bench.data import download as downloads
 from bench.data import load
 from bench.data.check import check
-from bench.data.stream import load as stream_named
 from bench.errors import BadInput
+from bench.schema.stream import load as stream_named
 from scenarios import mvtec
 
 

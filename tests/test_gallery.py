@@ -9,10 +9,10 @@ from command import MINI
 from PIL import Image
 
 from bench import data, results
-from bench.data import stream as streams
 from bench.metrics.ranking import image_metrics
 from bench.render.report.gallery import GAP, SIDE, _chosen, _standing
 from bench.results import stored
+from bench.schema import stream as streams
 
 
 def test_the_standing_of_the_anomalous_images_averages_to_the_auroc():

@@ -9,9 +9,9 @@ from mini import scores
 from mini import train as train_cell
 from toy import IMAGES, SIZE, Linear, Noisy, images, strategy, train
 
-from bench.data.stream import Stream
 from bench.errors import BadInput
 from bench.runner.cost import carried_bytes
+from bench.schema.stream import Stream
 from bench.training.experiences import rows_of
 from methods import cl_cfa, cl_padim, cumulative, finetune, single
 

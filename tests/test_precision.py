@@ -11,9 +11,9 @@ from mini import build, scores, train
 from torch import nn
 
 from bench import data, registry, results
-from bench.data.stream import Stream
 from bench.metrics.ranking import image_metrics
 from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Weights
+from bench.schema.stream import Stream
 from bench.training import precision
 from bench.training.experiences import as_float
 

@@ -6,8 +6,8 @@ from PIL import Image
 from trees import stream, tree, visa_tree
 
 from bench.data import load
-from bench.data.stream import reorder
 from bench.errors import BadInput
+from bench.schema.stream import reorder
 
 
 @pytest.fixture

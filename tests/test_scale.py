@@ -16,12 +16,12 @@ from trees import tree
 
 from bench import registry, results
 from bench.api import BadInput, Setup
-from bench.data import stream
 from bench.evaluation.replay_fidelity import Quality, frechet, psnr
 from bench.render.show import text
 from bench.runner import run
 from bench.runner.cost import carried_bytes
 from bench.runner.plan import plan
+from bench.schema import stream
 from bench.schema.config import parse
 from bench.schema.request import Request
 from methods import compressed_degenerative, generative_replay, latent_replay, lwf, scale

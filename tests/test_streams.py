@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from bench.data import stream as streams
 from bench.errors import BadInput
+from bench.schema import stream as streams
 from scenarios import mvtec, visa
 
 STEP_SIZES = {
@@ -178,7 +178,7 @@ def test_a_manifest_that_is_no_manifest(tmp_path):
 
 def test_streams_and_readers_pull_in_no_torch():
     code = (
-        "import sys, bench.data.stream, bench.data.check, bench.data.download, scenarios.mvtec, scenarios.visa\n"
+        "import sys, bench.schema.stream, bench.data.check, bench.data.download, scenarios.mvtec, scenarios.visa\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'avalanche', 'anomalib')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

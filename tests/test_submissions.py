@@ -88,7 +88,7 @@ def test_one_altered_score_changes_the_table_accordingly(bench, given, tmp_path)
 
 def _labels(tmp_path):
     from bench import data
-    from bench.data import stream as streams
+    from bench.schema import stream as streams
 
     found, _ = data.load(streams.load(str(tmp_path / "mini.yaml")), None, SIDE, tmp_path / ".cache")
     return found.labels[data.rows_of(found, [1], train=False)]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bench.data import stream
 from bench.errors import BadInput
+from bench.schema import stream
 from scenarios import synthetic
 from scenarios.synthetic._defects import KINDS
 from scenarios.synthetic._render import CLASSES, Key, render

@@ -12,8 +12,8 @@ from command import ROOT
 from handed_in import COUNT, SIDE
 
 from bench import data, results
-from bench.data import stream as streams
 from bench.results import stored
+from bench.schema import stream as streams
 
 EXAMPLE = ROOT / "docs" / "worker_example.py"
 EXPORT = ("worker", "export", "mini.yaml", "--to", "out")

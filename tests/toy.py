@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from bench.api import Detector, Prediction, Setup, freeze, trainable
 from bench.data import Arrays
-from bench.data.stream import Stream
 from bench.runner.environment import seed_everything, seed_for, untouched_draws
+from bench.schema.stream import Stream
 from bench.training.experiences import benchmark
 
 SIZE = 8  # px

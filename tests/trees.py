@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.stream import Stream
+from bench.schema.stream import Stream
 
 # A stream that needs no data: two rendered classes, few images.
 MANIFEST = """

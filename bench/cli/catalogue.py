@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import registry
-from bench.data import stream
+from bench.schema import stream
 
 
 def listing(kind: str | None, plugins: Iterable[Path] = ()) -> str:

@@ -28,7 +28,7 @@ def _do_data(options) -> None:
 
     if options.action == "order":
         from bench.data.order import order
-        from bench.data.stream import load
+        from bench.schema.stream import load
 
         for line in order(load(options.stream), options.data and Path(options.data), options.plugin):
             print(line)

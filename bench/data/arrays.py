@@ -16,8 +16,8 @@ from bench.data import pixels
 from bench.data.fingerprint import fingerprint, workers, write_json
 from bench.data.listing import Item, listing, refuse
 from bench.data.pixels import decode
-from bench.data.stream import Stream
 from bench.errors import BadInput
+from bench.schema.stream import Stream
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
 

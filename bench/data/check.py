@@ -13,13 +13,13 @@ from types import ModuleType
 import numpy as np
 
 from bench import registry
-from bench.data import stream as streams
 from bench.data.arrays import Progress, pixels_of, writable
 from bench.data.download import download
 from bench.data.fingerprint import contents, fingerprint, workers
 from bench.data.listing import Item, gaps, item
 from bench.data.near_duplicates import SIDE, twins
 from bench.errors import BadInput
+from bench.schema import stream as streams
 
 __all__ = ["check", "download"]
 

@@ -15,7 +15,7 @@ from bench.errors import BadInput
 
 if TYPE_CHECKING:
     from bench.data.sample import Sample
-    from bench.data.stream import Stream
+    from bench.schema.stream import Stream
 
 
 class Item(NamedTuple):

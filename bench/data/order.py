@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.data.listing import listing
-from bench.data.stream import Stream
+from bench.schema.stream import Stream
 
 
 def order(stream: Stream, root: Path | None, plugins: Iterable[Path] = ()) -> Iterator[str]:

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.data import Arrays, rows_of
-from bench.data.stream import Stream
 from bench.metrics.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
 from bench.results.stored import quantise, restore
+from bench.schema.stream import Stream
 from bench.training.batch import Prediction
 from bench.training.experiences import as_float
 

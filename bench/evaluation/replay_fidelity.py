@@ -6,8 +6,8 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from bench.data import Arrays, rows_of
-from bench.data.stream import Stream
 from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Weights
+from bench.schema.stream import Stream
 from bench.training.backbone import Features
 from bench.training.experiences import as_float
 

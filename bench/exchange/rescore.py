@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from bench import data, results
-from bench.data import stream as streams
-from bench.data.stream import Stream
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
 from bench.metrics.scoring import Rows, Truth
 from bench.render import leaderboard
 from bench.render.show import find
 from bench.results import stored
+from bench.schema import stream as streams
 from bench.schema.cell import RAW_ERROR, Cell
+from bench.schema.stream import Stream
 
 PIXELS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")  # what needs maps
 

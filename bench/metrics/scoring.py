@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.data import Arrays, rows_of
-from bench.data.stream import Stream
 from bench.metrics.ranking import METRICS, image_metrics, pixel_metrics, regions, threshold_metrics
 from bench.schema.cell import MAP_MAX, RAW_ERROR
+from bench.schema.stream import Stream
 
 CALIBRATION_IMAGES = 64  # normal training images per step that set the threshold
 CALIBRATION_QUANTILE = 0.95  # i.e. 5 % false alarms on them, by construction

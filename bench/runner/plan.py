@@ -5,10 +5,9 @@ import hashlib
 from pathlib import Path
 
 from bench import data, registry
-from bench.data import stream
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
-from bench.schema import config
+from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
     PROCEDURAL,

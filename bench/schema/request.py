@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.data.stream import Stream
 from bench.schema.cell import key_of
+from bench.schema.stream import Stream
 
 TINY_BACKBONE = "test_resnet"  # timm's name
 PROCEDURAL = Path(__file__).parents[1] / "weights" / "procedural_features.safetensors"  # its weights, the project's own

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bench.data import Arrays, rows_of
-from bench.data.stream import Stream
+from bench.schema.stream import Stream
 
 
 class LeakError(RuntimeError):

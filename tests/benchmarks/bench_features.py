@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from bench.data import stream
+from bench.schema import stream
 from pretraining.features import ARCHITECTURE, WEIGHTS
 
 TRAIN, BANK = 100, 2000

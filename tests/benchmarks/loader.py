@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import Resize
 
 from bench import data
 from bench.data.pixels import decode
-from bench.data.stream import Stream
+from bench.schema.stream import Stream
 from bench.training.experiences import benchmark
 from scenarios import synthetic
 

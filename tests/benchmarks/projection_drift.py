@@ -21,8 +21,8 @@ from tabulate import tabulate
 
 from bench import data
 from bench.api import Setup
-from bench.data.stream import Stream
 from bench.runner.environment import make_deterministic, seed_everything, seed_for
+from bench.schema.stream import Stream
 from bench.training.experiences import as_float, benchmark, rows_of
 from methods.detectors import autoencoder
 from methods.gradient_projection import Config, GradientProjection

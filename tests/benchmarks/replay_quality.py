@@ -20,9 +20,8 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from bench import data
-from bench.data import stream
 from bench.evaluation.replay_fidelity import Quality, psnr
-from bench.schema import config
+from bench.schema import config, stream
 from methods import replaycad
 from methods._latent_diffusion import load
 from methods.replaycad.code import learn, recall

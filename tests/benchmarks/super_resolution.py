@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from bench import data
-from bench.data import stream
 from bench.evaluation.replay_fidelity import psnr
+from bench.schema import stream
 from bench.training.experiences import rows_of
 from methods._superresolution import Options, SuperResolution, lanczos
 

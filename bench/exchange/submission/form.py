@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import get_args
 
 from bench import registry
-from bench.data import stream as streams
-from bench.data.stream import Stream
 from bench.errors import BadInput
 from bench.exchange.submission import reading
 from bench.exchange.submission.reading import FORM, SCORES
 from bench.metrics.ranking import METRIC_VERSION, METRICS
+from bench.schema import stream as streams
 from bench.schema.cell import Capability
+from bench.schema.stream import Stream
 
 REQUIRED = {
     **dict.fromkeys(("method", "detector", "author", "reference", "scenario", "order", "fingerprint"), str),

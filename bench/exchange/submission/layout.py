@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import Arrays, rows_of
-from bench.data.stream import Stream
 from bench.errors import BadInput
 from bench.metrics.scoring import Truth
 from bench.results.archive import Archive
 from bench.results.stored import KNOTS, TYPES, split
+from bench.schema.stream import Stream
 
 HEAD = 512  # bytes that an array takes beyond its numbers, in the archive's directory and its own header
 ALONE = ("scores", "maps", "scale", "routes")

@@ -10,13 +10,13 @@ import yaml
 
 from bench import data, results
 from bench.data import Arrays, rows_of
-from bench.data import stream as streams
-from bench.data.stream import Stream
 from bench.errors import BadInput
 from bench.exchange.submission.reading import FORM
 from bench.exchange.worker import key as keys
 from bench.exchange.worker.key import Key
 from bench.metrics.scoring import CALIBRATION_IMAGES
+from bench.schema import stream as streams
+from bench.schema.stream import Stream
 
 SPEC = "spec.json"
 

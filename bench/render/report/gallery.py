@@ -9,9 +9,9 @@ import numpy as np
 
 from bench.analysis.summary import learned_at
 from bench.data import Arrays, load_known, rows_of
-from bench.data import stream as streams
 from bench.errors import BadInput
 from bench.results import stored
+from bench.schema import stream as streams
 from bench.schema.cell import Cell
 
 SIDE = 112  # px of a picture
