@@ -1,9 +1,9 @@
 """LwF: on the new images, the detector's response must stay what it was before the step.
 
 Li and Hoiem, Learning without Forgetting, arXiv:1606.09282, with the mean squared error between feature maps relative
-to the old response, in place of the cross-entropy between softened class probabilities. Kept between steps: one number
-(methods/_relative_strength.py); the old detector is the one that the step begins with. Both respond with the batch norms' statistics of the batch at
-hand; the running ones are not protected.
+to the old response, in place of the cross-entropy between softened class probabilities. The old detector is the one
+that the step begins with, so only one number is kept between steps (methods/_relative_strength.py). Both respond with
+the batch norms' statistics of the batch at hand; the running ones are not protected.
 """
 
 import copy
