@@ -7,11 +7,12 @@ import numpy as np
 
 from bench.data import Arrays, rows_of
 from bench.metrics.aupimo import aupimo
-from bench.metrics.ranking import METRICS, image_metrics, pixel_metrics, pooled_pixel_auroc, regions
+from bench.metrics.ranking import AUPRO_BY_SIZE, METRICS, image_metrics, pixel_metrics, pooled_pixel_auroc, regions
 from bench.metrics.thresholds import AT_THRESHOLD, RECALL_AT, recall_at, threshold_metrics
 from bench.schema.cell import MAP_MAX, RAW_ERROR
 from bench.schema.stream import Stream
 
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", *AUPRO_BY_SIZE, "aupimo")  # what needs maps
 CALIBRATION_IMAGES = 64  # normal training images per step that set the threshold
 CALIBRATION_QUANTILE = 0.95  # i.e. 5 % false alarms on them, by construction
 

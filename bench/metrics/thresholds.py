@@ -13,10 +13,10 @@ def threshold_for(scores, rate: float = FALSE_ALARM_RATE) -> float:
     """The threshold above which a new normal image scores with probability `rate`, from normal `scores` (n,).
 
     A new score lies above the k-th lowest of n others of its kind with probability 1 - k / (n + 1), whatever their
-    distribution, so where rate * (n + 1) is a whole number (n = 19, 39, 59, ... at 5 %) the rate is met exactly. Between
-    two scores the threshold is interpolated (Weibull's plotting position), which errs to fewer alarms where the tail is
-    long. Below n = 1 / rate - 1 images it is their maximum, which a new score exceeds with probability 1 / (n + 1): more
-    than the rate. NaN without scores.
+    distribution, so where rate * (n + 1) is a whole number (n = 19, 39, 59, ... at 5 %) the rate is met exactly.
+    Between two scores the threshold is interpolated (Weibull's plotting position), which errs to fewer alarms where
+    the tail is long. Below n = 1 / rate - 1 images it is their maximum, which a new score exceeds with probability
+    1 / (n + 1): more than the rate. NaN without scores.
     """
     scores = np.asarray(scores, float)
     return float(np.quantile(scores, 1 - rate, method="weibull")) if scores.size else math.nan
