@@ -8,6 +8,8 @@ import torch
 from bench.api import Plugin, Setup, Strategy, normal_images
 from methods import finetune
 
+CAPABILITIES = ("unlimited_memory",)  # it keeps every image
+
 Config = finetune.Config
 
 

@@ -12,7 +12,7 @@ import pytest
 from cells import cell
 from scipy.stats import t
 
-from bench import results
+from bench import cli, results
 from bench.analysis.groups import sections
 from bench.analysis.identity import surroundings
 from bench.analysis.orders import across_orders
@@ -36,7 +36,16 @@ PAPER = {
 def page(tmp_path, *cells):
     for made in cells:
         results.write(tmp_path / "results", made)
-    return leaderboard.render(tmp_path / "results")[0]
+    return texts(tmp_path / "results")
+
+
+def texts(root):
+    """The front page and the pages of all sections, one after the other."""
+    return "\n".join(text for path, text in leaderboard.render(root).items() if path.suffix == ".md")
+
+
+def table_of(root):
+    return leaderboard.render(root)[root / "leaderboard.csv"]
 
 
 def row_of(text, start, table=0):
@@ -90,8 +99,8 @@ def test_seeds_of_one_configuration_are_one_row(tmp_path):
     text = page(tmp_path, *(cell(0.7 + 0.1 * seed, 0.95, seed=seed) for seed in range(3)))
     half = t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
     row = row_of(text, "replay")
-    assert row[1] == f"0.800 ± {half:.3f}" and row[5] == f"0.150 ± {half:.3f}"
-    assert row[6:] == ["0.900 ± 0.083", "3.00", "4.50", "8.00", "900", "procedural", "3"]
+    assert row[1:3] == ["3 runs", f"0.800 ± {half:.3f}"] and row[4] == f"0.150 ± {half:.3f}"
+    assert row[6:] == ["3.00", "3"]
 
 
 def test_rows_are_sorted_by_final_image_auroc(tmp_path):
@@ -131,7 +140,7 @@ def test_what_cannot_be_compared_shares_no_table(tmp_path, other):
 def test_random_weights_of_other_seeds_are_one_configuration(tmp_path):
     kinds = [{"kind": "random", "source": f"seed {seed}", "sha256": f"{seed}" * 64} for seed in range(2)]
     text = page(tmp_path, *(cell(seed=seed, weights=kind) for seed, kind in enumerate(kinds)))
-    assert row_of(text, "replay")[-2:] == ["random", "2"]
+    assert row_of(text, "replay")[-1] == "2"
 
 
 def test_rows_that_would_read_alike_say_what_differs(tmp_path):
@@ -153,8 +162,12 @@ def test_failures_are_rows(tmp_path):
     reason = "Traceback (most recent call last):\n  File\nRuntimeError: shapes <4> | `5`"
     text = page(tmp_path, cell(0.9, seed=0), cell(status="failed", reason=reason, seed=1))
     good, bad = row_of(text, "replay"), row_of(text, "replay", 1)
-    assert good[1] == "0.900" and good[-2:] == ["1", "ok"]
-    assert set(bad[1:11]) == {"—"} and bad[-2:] == ["seed 1", r"**failed** `RuntimeError: shapes <4> \| '5'`"]
+    assert good[1:3] == ["1 of 2 seeds", "0.900"] and good[-2:] == ["1", "ok"]
+    assert (
+        bad[1] == "failed"
+        and set(bad[2:7]) == {"—"}
+        and bad[-2:] == ["seed 1", r"**failed** `RuntimeError: shapes <4> \| '5'`"]
+    )
     assert "1 ok, 1 failed" in text
 
 
@@ -163,14 +176,14 @@ def test_incomplete_cells_get_no_mean(tmp_path):
     gap = cell(0.8, method="gap")
     gap["matrices"]["image_auroc"][2][0] = float("nan")
     text = page(tmp_path, partial, gap)
-    assert set(row_of(text, "replay")[1:11]) == {"—"} and row_of(text, "replay")[-1] == "**partial** 2 of 3 steps"
-    assert row_of(text, "gap")[1:4] == ["—", "—", "0.800"]
+    assert set(row_of(text, "replay")[2:7]) == {"—"} and row_of(text, "replay")[-1] == "**partial** 2 of 3 steps"
+    assert row_of(text, "gap")[1:6] == ["incomplete", "—", "—", "—", "0.800"]
     line = csv_of(tmp_path)["replay"]
     assert line["status"] == "partial" and line["final_image_auroc"] == line["train_s"] == ""
 
 
 def csv_of(tmp_path):
-    lines = csv.DictReader(io.StringIO(leaderboard.render(tmp_path / "results")[1]))
+    lines = csv.DictReader(io.StringIO(table_of(tmp_path / "results")))
     return {line["method"]: line for line in lines}
 
 
@@ -181,7 +194,7 @@ def test_skipped_pairs_have_their_reason(tmp_path):
     )
     assert "Skipped pairs and why: 2" in text
     assert row_of(text, "cl_patchcore") == ["cl_patchcore", "autoencoder, vae", "no memory bank"]
-    assert "### autoencoder" not in text and text.count("\n## ") == 1
+    assert "### autoencoder" not in text
     assert csv_of(tmp_path)["cl_patchcore"]["reason"] == "no memory bank"
 
 
@@ -190,18 +203,18 @@ def test_a_corrupt_file_is_reported_and_the_rest_shown(tmp_path):
     path.write_text("{")
     text = page(tmp_path, cell())
     assert "- toy/1x3/replay+patchcore/seed-1.json is not a cell file" in text and str(tmp_path) not in text
-    assert row_of(text, "replay")[1] == "0.900"
+    assert row_of(text, "replay")[2] == "0.900"
 
 
 def test_costs_have_a_table_per_device(tmp_path):
     made = [cell(seed=0), cell(seed=1, device="Some GPU"), cell(method="finetune")]
     text = page(tmp_path, *made)
-    assert row_of(text, "replay")[7:11] == ["3.00", "mixed", "mixed", "mixed"]
+    assert row_of(text, "replay")[6] == "3.00"
     assert "several devices (Some GPU, cpu)" in text
     gpu = text.split("<summary>Cost on Some GPU</summary>")[1].split("</details>")[0]
     cpu = text.split("<summary>Cost on cpu</summary>")[1].split("</details>")[0]
-    assert row_of(gpu, "patchcore")[7:10] == ["2.00", "3.00", "50.0 %"] and "finetune" not in gpu
-    assert row_of(cpu, "patchcore")[7:10] == ["—", "—", "—"] and cpu.count("| patchcore") == 2
+    assert row_of(gpu, "patchcore")[9:12] == ["2.00", "3.00", "50.0 %"] and "finetune" not in gpu
+    assert row_of(cpu, "patchcore")[9:12] == ["—", "—", "—"] and cpu.count("| patchcore") == 2
 
 
 def test_pooled_and_threshold_table(tmp_path):
@@ -210,28 +223,103 @@ def test_pooled_and_threshold_table(tmp_path):
     assert row[1:] == ["cl_patchcore", "0.800", "0.800", "0.700", "0.600", "0.840", "5.0 %", "+200.0 %", "80.0 %", "1"]
 
 
-def test_the_overview_names_the_best_method_between_its_bounds(tmp_path):
-    made = [cell(0.6, method="finetune"), cell(0.95, method="joint", capabilities=["reads_ahead"]), cell(0.8)]
-    row = row_of(page(tmp_path, *made), "[toy/1x3@1](#toy1x31)")
-    assert row[1:3] == ["procedural test_resnet", "replay + patchcore"]
-    assert row[3:] == ["0.800", "0.80 – 0.80", "0.000", "0.600", "0.950", "3 ok", "—"]
+def seven(method, scores, **given):
+    """Cells of seven classes, a seed per row of `scores` (runs, 7)."""
+    names = [str(i) for i in range(7)]
+    made = [cell(method=method, seed=k, classes=names, steps=[[n] for n in names], **given) for k in range(len(scores))]
+    for one, row in zip(made, scores, strict=True):
+        one["matrices"]["image_auroc"][-1] = list(row)
+    return made
 
 
-def test_a_method_above_joint_is_warned_of_beside_the_reference(tmp_path):
-    joint = {"method": "joint", "capabilities": ["reads_ahead"]}
-    made = [
-        cell(0.8, **joint),
-        cell(0.7),
-        cell(0.99, detector="cfa"),
-        cell(0.9, size="paper"),
-        cell(0.99, method="gap"),
-    ]
-    made[-1]["matrices"]["image_auroc"][-1][0] = float("nan")
-    assert "Above `joint`" not in page(tmp_path / "none", *made)
-    text = page(tmp_path, *made, cell(0.85, method="single"), cell(0.9, method="rare", status="partial"))
-    warning = text[text.index("**Above `joint`.** Joint training is a reference, not an upper bound") :].split("## ")[0]
-    assert "above joint in their own table: 1<" in warning
-    assert row_of(warning, "toy/1x3@1 · size tiny") == ["toy/1x3@1 · size tiny", "single + patchcore", "0.850", "0.800"]
+def around(mean, seed, runs=3):
+    rng = np.random.default_rng(seed)
+    return mean + rng.normal(0, 0.01, (runs, 7))
+
+
+def test_the_overview_shows_tiers_and_what_the_design_can_show(tmp_path):
+    made = seven("replay", around(0.8, 0)) + seven("ewc", around(0.799, 1)) + seven("finetune", around(0.5, 2))
+    made += seven("joint", around(0.95, 3), capabilities=["reads_ahead"])
+    made += seven("cumulative", around(0.9, 4), capabilities=["unlimited_memory"])
+    text = page(tmp_path, *made)
+    tiers = {name: row_of(text, name)[1] for name in ("replay", "ewc", "finetune", "joint†", "cumulative∞")}
+    best, other, last, *bounds = tiers.values()
+    assert (best, other, last, bounds) == ("1", "1", "2", ["reads ahead", "unlimited memory"])
+    front = row_of(text, "[toy/1x3@1](results/tables/toy-1x3-1.md)")
+    assert set(front[2].removesuffix(" on patchcore").split(", ")) == {"replay", "ewc"} and front[-1] == "3"
+    assert front[6].startswith("± 0.0") and "cannot be shown with these runs" in text
+
+
+def test_a_method_whose_third_seed_failed_is_not_ranked(tmp_path):
+    made = seven("replay", around(0.8, 0)) + seven("ewc", around(0.7, 1)) + seven("lucky", around(0.99, 2))
+    names = made[0]["spec"]["classes"]
+    steps = made[0]["spec"]["steps"]
+    made[-1] = cell(method="lucky", seed=2, classes=names, steps=steps, status="failed", reason="Oops")
+    text = page(tmp_path, *made)
+    assert row_of(text, "lucky")[1] == "2 of 3 seeds" and row_of(text, "[toy/1x3@1]")[2] == "replay on patchcore"
+
+
+def test_one_run_shows_nothing(tmp_path):
+    text = page(tmp_path, *seven("replay", around(0.9, 0, 1)), *seven("ewc", around(0.4, 1, 1)))
+    assert (
+        row_of(text, "ewc")[1] == "1 run" and "highest: replay (not shown)" in text and "No difference can be" in text
+    )
+
+
+def test_above_joint_only_where_it_is_shown(tmp_path):
+    joint = seven("joint", around(0.8, 0), capabilities=["reads_ahead"])
+    near = seven("replay", around(0.802, 1) + np.linspace(-0.1, 0.1, 7))
+    assert "shown above joint" not in page(tmp_path / "near", *joint, *near)
+    assert "shown above joint" not in page(tmp_path / "one", *joint[:1], *seven("replay", around(0.95, 1, 1)))
+    text = page(tmp_path / "far", *joint, *seven("replay", around(0.95, 1)))
+    assert "Methods shown above joint in their own table: 1<" in text
+
+
+def test_what_strangers_wrote_renders_as_itself(tmp_path):
+    evil = "<img src=x onerror=alert(1)>[x](javascript:alert(1))"
+    made = cell(method="replay", variant=evil)
+    other = cell(method="replay", variant="=cmd|' /C calc'!A0", method_config={"per_class": 2})
+    text = page(tmp_path, made, other)
+    assert "<img" not in text and "[x](javascript" not in text
+    variants = [line["variant"] for line in csv.DictReader(io.StringIO(table_of(tmp_path / "results")))]
+    assert "'=cmd|' /C calc'!A0" in variants
+
+
+def test_a_long_label_is_shortened_and_told_in_a_fold(tmp_path):
+    options = ",".join(f"option{i}=value{i}" for i in range(20))
+    text = page(tmp_path, cell(variant=options), cell(method_config={"per_class": 2}))
+    assert (
+        max(
+            len(part.strip())
+            for line in text.splitlines()
+            if line.startswith("| replay")
+            for part in line.split("|")[1:2]
+        )
+        <= 40
+    )
+    assert "Shortened options in full" in text and "option19=value19" in text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: c["matrices"].update(image_auroc="x"),
+        lambda c: c.update(cost=[]),
+        lambda c: c["cost"].update(carried_bytes="many"),
+        lambda c: c.update(capabilities=None),
+        lambda c: c.update(threshold={"value": 3}),
+    ],
+)
+def test_a_malformed_cell_is_named_and_left_out(tmp_path, damage):
+    good, bad = cell(0.9), cell(0.8, method="bad")
+    results.write(tmp_path / "results", good)
+    path = results.write(tmp_path / "results", bad)
+    made = json.loads(path.read_text())
+    damage(made)
+    path.write_text(json.dumps(made))
+    assert cli.main(["leaderboard", "--results", str(tmp_path / "results")]) == 1
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "left out: 1" in text and "bad+patchcore/seed-0.json" in text and "replay" in text
 
 
 def scored(values, order="published", **spec):
@@ -249,7 +337,7 @@ def test_joint_minus_replay_is_taken_from_the_joint_run_beside_a_run(tmp_path):
     page(tmp_path, *made)
     found = {
         (line["method"], line["seed"]): (line["joint_minus_replay_image_auroc"], line["joint_minus_replay_pixel_ap"])
-        for line in csv.DictReader(io.StringIO(leaderboard.render(tmp_path / "results")[1]))
+        for line in csv.DictReader(io.StringIO(table_of(tmp_path / "results")))
     }
     by_hand = (0.95 + 0.90 + 0.85) / 3 - (0.90 + 0.60 + 0.75) / 3
     assert by_hand == pytest.approx(0.15)
@@ -278,11 +366,11 @@ def test_of_several_joint_runs_the_better_one_is_the_reference():
     assert np.isnan(rows["joint"].stat("joint_minus_replay_image_auroc").mean)
 
 
-def test_the_interval_beside_the_mean_is_the_bootstrap_over_seeds_and_classes(tmp_path):
+def test_the_interval_beside_the_mean_is_over_seeds_and_classes(tmp_path):
     values = np.random.default_rng(0).uniform(0.5, 1, (3, 3))
     text = page(tmp_path, *(scored(list(row), seed=seed) for seed, row in enumerate(values)))
     _, low, high = interval(values)
-    assert row_of(text, "replay")[2] == f"{low:.2f} – {high:.2f}"
+    assert row_of(text, "replay")[3] == f"{low:.2f} – {high:.2f}"
 
 
 def test_several_orders_are_joined_by_class_name(tmp_path):
@@ -303,8 +391,8 @@ def test_many_detectors_are_folded_away_under_a_table_of_the_best(tmp_path):
         for method in ("finetune", "replay")
     ]
     text = page(tmp_path, *made)
-    assert [row_of(text, f"d{i}")[2] for i in range(12)] == ["replay"] * 12
-    best = [line.split()[1] for line in text.splitlines() if line.startswith("| d") and " replay " in line]
+    assert [row_of(text, f"d{i}")[2] for i in range(12)] == [f"highest: replay (not shown) on d{i}" for i in range(12)]
+    best = [line.split()[1] for line in text.splitlines() if line.startswith("| d") and "highest: replay " in line]
     assert best[:12] == [f"d{i}" for i in range(12)][::-1]
     assert "\n### " not in text and text.count("<details><summary>d") == 12
 
@@ -349,14 +437,14 @@ def test_the_overview_counts_the_verdicts(tmp_path):
     verdicts = [pair.verdict for pair in compare(sections(made)[0], load())]
     within = sum(verdict.startswith("within") for verdict in verdicts)
     assert 0 < within < len(verdicts)
-    told = row_of(page(tmp_path, *made), "[mvtec/1x15@1](#mvtec1x151)")[-1]
+    told = row_of(page(tmp_path, *made), "[mvtec/1x15@1](results/tables/mvtec-1x15-1.md)", 1)[-1]
     assert told == f"{within} within 0.02, {len(verdicts) - within} off, 0 not comparable"
 
 
 def test_other_data_has_no_published_numbers(tmp_path):
     text = page(tmp_path, cell(method="joint", scenario="factory7/1x7"))
     assert "No published number fits" in text and "python -m bench published" in text
-    assert row_of(text, "[factory7/1x7@1](#factory71x71)")[-1] == "—"
+    assert row_of(text, "[factory7/1x7@1](results/tables/factory7-1x7-1.md)", 1)[-1] == "—"
 
 
 def test_joint_numbers_are_for_all_classes():
@@ -395,7 +483,7 @@ def test_check_tells_a_stale_page(tmp_path):
 
 
 def test_no_results_yet(tmp_path):
-    assert "python -m bench run" in leaderboard.render(tmp_path)[0]
+    assert "python -m bench run" in texts(tmp_path)
 
 
 def test_it_is_light(tmp_path):
@@ -405,7 +493,8 @@ def test_it_is_light(tmp_path):
     code = """if True:
         import json, sys, time
         from pathlib import Path
-        from bench import leaderboard, published, results, show
+        from bench import published, results
+        from bench.render import leaderboard, show
         from bench.published import lint
         leaderboard.write(Path(sys.argv[1]))
         heavy = {"torch", "avalanche", "anomalib", "scipy", "pandas"} & sys.modules.keys()

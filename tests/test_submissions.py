@@ -46,10 +46,12 @@ def test_a_submission_is_scored_here_and_entered_as_external(bench, given, tmp_p
 def test_the_table_marks_it_and_says_what_the_mark_means(bench, given, tmp_path):
     bench("run", "--methods", "finetune", "--detectors", "autoencoder", "--scenario", "mini.yaml", "--size", "tiny",
           "--set", "autoencoder.epochs=1")  # fmt: skip
-    before = leaderboard.render(tmp_path / "results")[0]
+    before = "".join(leaderboard.render(tmp_path / "results").values())
     assert "¶" not in before
     bench(*SUBMIT)
-    text, table = leaderboard.render(tmp_path / "results")
+    rendered = leaderboard.render(tmp_path / "results")
+    table = rendered[tmp_path / "results" / "leaderboard.csv"]
+    text = "".join(part for path, part in rendered.items() if path.suffix == ".md")
     assert "| mine§¶ " in text and "external: scores handed in by their author" in text
     assert "finetune" in text.split("best method")[1].splitlines()[2], "an external row is never the best"
     assert "A. Body" in table and "Some GPU" in text
@@ -61,7 +63,9 @@ def test_what_its_settings_were_tuned_on_is_recorded_and_shown(bench, given, tmp
     bench(*SUBMIT)
     assert entered(tmp_path)["tuned_on"] == told
     assert f"tuned on: {'; '.join(told)}" in bench("show", CELL)[1]
-    lines = list(csv.DictReader(io.StringIO(leaderboard.render(tmp_path / "results")[1])))
+    lines = list(
+        csv.DictReader(io.StringIO(leaderboard.render(tmp_path / "results")[tmp_path / "results" / "leaderboard.csv"]))
+    )
     assert [line["tuned_on"] for line in lines] == ["; ".join(told)]
     write(given, form(given, tuned_on=[]), arrays())
     bench(*SUBMIT)

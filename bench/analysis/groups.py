@@ -1,6 +1,6 @@
 """Which cells may share a table: sections, detector blocks, rows (one configuration, its seeds)."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -86,9 +86,10 @@ def _rows(cells: list[Cell]) -> list[Row]:
         groups[configuration(cell["spec"]), _status(cell)].append(cell)
     names = labels([group[0] for group in groups.values()])
     joint = distance.references(cells)
+    unfinished = Counter(key for (key, status), group in groups.items() if status for _ in group)
     rows = [
-        Row(label, tuple(group), status, joint)
-        for label, ((_, status), group) in zip(names, groups.items(), strict=True)
+        Row(label, tuple(group), status, 0 if status else unfinished[key], joint)
+        for label, ((key, status), group) in zip(names, groups.items(), strict=True)
     ]
     return sorted(rows, key=_rank)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from bench.schema.cell import Cell, Spec
 
-MARKS = {"reads_ahead": "†", "task_oracle": "‡", "labels": "§"}
+MARKS = {"reads_ahead": "†", "task_oracle": "‡", "labels": "§", "unlimited_memory": "∞"}
 EXTERNAL = "¶"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from bench import results
 from bench.analysis.pairing import Pairing, pair
 from bench.errors import BadInput
-from bench.metrics.statistics import FEWEST_PAIRS, Interval, SignedRank
+from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_PAIRS, FEWEST_RUNS, CrossedMean, SignedRank
 
 
 def compare(first: str, second: str, root: Path, metric: str = "image_auroc", scenario: str = "") -> str:
@@ -30,7 +30,7 @@ def text(found: Pairing, metric: str) -> str:
         for name, row in zip(["mean", *found.classes], [means.mean(axis=1), *means.T], strict=True)
     ]
     grid = tabulate(lines, ["", "A", "B", "A - B"], disable_numparse=True, colalign=("left", *["right"] * 3))
-    difference, blocks, classes = found.interval(), found.over_blocks(), found.over_classes()
+    difference, interval, classes = found.crossed(), found.crossed().interval(), found.over_classes()
     return "\n".join(
         [
             head,
@@ -38,10 +38,10 @@ def text(found: Pairing, metric: str) -> str:
             "",
             grid,
             "",
-            f"A - B = {difference.mean:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f}",
-            f"Wilcoxon signed-rank over (order, seed, class): {_test(blocks)}",
+            f"A - B = {interval.mean:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f} "
+            "(other classes and other runs)",
             f"Wilcoxon signed-rank over classes, mean of runs: {_test(classes)}",
-            verdict(difference, blocks, classes),
+            verdict(difference, len(found.runs), len(found.classes)),
             *(f"warning: {line}" for line in warnings(found)),
         ]
     )
@@ -52,32 +52,32 @@ def _count(number: int, what: str) -> str:
 
 
 def _test(found: SignedRank) -> str:
-    return f"W = {found.statistic:g}, p = {found.p:.3g}, {found.pairs} pairs that differ"
+    if found.pairs < FEWEST_PAIRS:
+        return f"p < 0.05 cannot be shown with {_count(found.pairs, 'class')} that differ"
+    return f"W = {found.statistic:g}, p = {found.p:.3g}, {_count(found.pairs, 'class')} that differ"
 
 
-def verdict(difference: Interval, blocks: SignedRank, classes: SignedRank) -> str:
-    """A sentence: a difference is claimed where interval and test agree, and in full where both tests do."""
-    if not (difference.low * difference.high > 0 and blocks.p < 0.05):
-        return "No difference is shown: the interval includes 0, or p is 0.05 or more."
-    better = "A" if difference.mean > 0 else "B"
-    if classes.p < 0.05:
-        return f"{better} is better: the interval excludes 0, and p < 0.05 in both tests."
-    return f"{better} is better on these runs; over classes alone the test does not show it (p = {classes.p:.3g})."
+def verdict(difference: CrossedMean, runs: int, classes: int) -> str:
+    """A sentence: a difference is claimed where the design allows it and the crossed interval excludes 0."""
+    if runs < FEWEST_RUNS or classes < FEWEST_CLASSES:
+        needed = f"{FEWEST_RUNS} runs and {FEWEST_CLASSES} classes"
+        return (
+            f"A difference cannot be shown with {_count(runs, 'run')} and {_count(classes, 'class')}: {needed} needed."
+        )
+    if not difference.shown():
+        return f"Not shown to differ: differences below {difference.half():.3f} cannot be shown with this design."
+    return f"{'A' if difference.mean > 0 else 'B'} is better: the interval over classes and runs excludes 0."
 
 
 def warnings(found: Pairing) -> list[str]:
     """What the figures cannot carry."""
-    lines, blocks = [], found.over_blocks()
+    lines, classes = [], found.over_classes()
     if np.isnan(found.scores).any():
         lines.append("a score is missing in one of the runs, so there is no mean")
-    elif blocks.pairs < FEWEST_PAIRS:
-        lines.append(f"{_count(blocks.pairs, 'pair')} that differ: below {FEWEST_PAIRS} the test cannot reach p < 0.05")
     if len(found.runs) == 1:
-        lines.append("one run: neither the interval nor the test knows how much another seed would change")
-    elif (blocks.p < 0.05) != (found.over_classes().p < 0.05):
-        lines.append(
-            "the tests disagree: the first counts each class once per run, and these blocks are not independent"
-        )
+        lines.append("one run: the interval does not know how much another seed would change")
+    elif found.crossed().shown() and classes.pairs >= FEWEST_PAIRS and classes.p >= 0.05:
+        lines.append("ranks alone do not show it: the signed-rank test over classes has p of 0.05 or more")
     if len(set(found.orders)) == 1:
         lines.append("one class order: another order may give another result (--order random:0)")
     if len(set(found.weights)) > 1:

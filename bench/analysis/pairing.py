@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.analysis.summary import FINAL, final_scores
 from bench.errors import BadInput
-from bench.metrics.statistics import Interval, SignedRank, interval, signed_rank
+from bench.metrics.statistics import CrossedMean, SignedRank, crossed_mean, signed_rank
 from bench.schema.cell import Cell
 
 # Cells that differ in one of these were measured on something else: never paired.
@@ -36,16 +36,12 @@ class Pairing:
         """The class order of each run."""
         return [order for order, _ in self.runs]
 
-    def interval(self) -> Interval:
-        """Mean difference with its hierarchical bootstrap interval."""
-        return interval(self.differences, self.orders)
-
-    def over_blocks(self) -> SignedRank:
-        """Signed-rank test over (order, seed, class)."""
-        return signed_rank(self.differences)
+    def crossed(self) -> CrossedMean:
+        """Mean difference, classes and runs both random: what a claim rests on."""
+        return crossed_mean(self.differences, self.orders)
 
     def over_classes(self) -> SignedRank:
-        """The same over classes, each the mean of its runs: fewer blocks, but no class counts twice."""
+        """Signed-rank test over classes, each the mean of its runs: no class counts twice, and nothing is normal."""
         return signed_rank(self.differences.mean(axis=0))
 
 

@@ -17,13 +17,12 @@ import numpy as np
 from bench import results
 from bench.analysis.groups import Section, sections
 from bench.analysis.labels import MARKS, shared_options
+from bench.analysis.race import out_of_race
 from bench.analysis.rows import Row
 from bench.analysis.summary import FINAL
 from bench.errors import BadInput
 from bench.metrics.statistics import FEWEST_BLOCKS, Ranking, rank
 from bench.schema.cell import Cell
-
-OUT_OF_RACE = ("reads_ahead", "task_oracle")  # ranked only where they are named
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,11 @@ def _table(cells, figure: str, whole: bool, names: Sequence[str], scenario: str)
             continue
         for block, rows in (_whole(section) if whole else _by_detector(section)).items():
             rows = [row for row in rows if row.stat(figure).mean == row.stat(figure).mean]
-            found = {name: row.stat(figure).mean for name, row in _named(rows, whole) if name in names or _races(row)}
+            found = {
+                name: row.stat(figure).mean
+                for name, row in _named(rows, whole)
+                if name in names or not out_of_race(row)
+            }
             if found:
                 table[block], origin[block] = found, section.spec["scenario"].partition("/")[0]
     return table, origin
@@ -97,10 +100,6 @@ def _by_detector(section: Section) -> dict[str, list[Row]]:
     return named
 
 
-def _races(row: Row) -> bool:
-    return not (row.external or any(map(row.may, OUT_OF_RACE)))
-
-
 def _named(rows: Sequence[Row], whole: bool) -> Iterable[tuple[str, Row]]:
     """Method, or method+detector; with what tells two rows of one name apart."""
     plain = ["+".join([row.spec["method"], *([row.spec["detector"]] if whole else [])]) for row in rows]
@@ -120,7 +119,7 @@ def _widest(table: dict[str, dict], known: Sequence[str]) -> list[str]:
 
 
 def letters(found: Contest) -> list[str]:
-    """A letter per clique, for each treatment: those that share one do not differ."""
+    """A letter per clique, for each treatment: those that share one are not shown to differ."""
     marks = dict(enumerate(string.ascii_lowercase))
     return [
         "".join(marks.get(k, f"({k + 1})") for k, clique in enumerate(found.ranking.cliques) if place in clique)
@@ -139,7 +138,7 @@ def warnings(found: Contest) -> list[str]:
             "blocks that share images are not independent, so differences are overstated"
         )
     if found.ranking.p >= 0.05:
-        lines.append("Friedman's test shows no difference at all (p of 0.05 or more): read no order into the ranks")
+        lines.append("Friedman's test does not show any difference (p of 0.05 or more): read no order into the ranks")
     if found.absent:
         lines.append(f"left out, not run in every block: {', '.join(found.absent)}")
     return lines
@@ -162,7 +161,7 @@ def compare(names: Sequence[str], root: Path, metric: str, scenario: str) -> str
             tabulate(lines, head, disable_numparse=True, colalign=("left", "right", "right", "left")),
             "",
             summary(found),
-            "Methods that share a letter do not differ. Blocks:",
+            "Methods that share a letter are not shown to differ. Blocks:",
             *(f"  {block}" for block in found.blocks),
             *(f"warning: {line}" for line in warnings(found)),
             "",

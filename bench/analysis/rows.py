@@ -9,6 +9,8 @@ from bench.analysis.summary import Stat, figures, interval_of, stat
 from bench.metrics.statistics import Interval
 from bench.schema.cell import Cell, Spec
 
+LONGEST = 40  # characters of a label in a table
+
 
 @dataclass(frozen=True)
 class Row:
@@ -17,12 +19,20 @@ class Row:
     label: str  # method, options, marks
     cells: tuple[Cell, ...]  # by seed
     status: str = ""  # "" for complete cells, which alone have numbers
+    unfinished: int = 0  # seeds of the same configuration that failed or did not end
     joint: tuple[Cell, ...] = ()  # joint training on the same detector, to measure the distance to
 
     @property
     def spec(self) -> Spec:
         """Of the first seed; the others differ in the seed only."""
         return self.cells[0]["spec"]
+
+    @property
+    def short(self) -> str:
+        """The label where it is short enough for a table, else method and the start of the first run's key."""
+        if len(self.label) <= LONGEST:
+            return self.label
+        return f"{self.spec['method'][: LONGEST - 8]} (…{self.cells[0]['key'][:4]})"
 
     @cached_property
     def figures(self) -> list[dict[str, float]]:

@@ -117,6 +117,7 @@ def _cost(cell: Cell) -> dict[str, float]:
     ms = {batch: _number(cost.get("ms_per_image", {}).get(batch)) for batch in ("1", "32")}
     return {
         "train_s": train,
+        "images_seen": _sum(cost.get("train_images")),
         "training_s": train if math.isnan(processor) else processor,
         "eval_s": evaluation,
         "extra_s": _sum(cost.get("extra_s")),

@@ -36,7 +36,10 @@ def _do_leaderboard(options) -> int:
         return 1 if stale else 0
     for path in leaderboard.write(options.results, options.out):
         print(f"wrote {path}")
-    return 0
+    _, broken = leaderboard.read(options.results)
+    for line in broken:
+        print(f"left out: {line}")
+    return int(bool(broken))
 
 
 def add_published(commands) -> None:

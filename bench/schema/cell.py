@@ -13,7 +13,7 @@ MICRO_BATCH = "micro_batch"  # of `Cost`, with --auto-batch
 
 Numbers = list[float]  # one per step; null in the file, NaN in memory, `—` in tables: not measured, never 0
 Status = Literal["ok", "partial", "failed", "skipped"]
-Capability = Literal["reads_ahead", "task_oracle", "labels"]
+Capability = Literal["reads_ahead", "task_oracle", "labels", "unlimited_memory"]
 
 
 class Weights(TypedDict):

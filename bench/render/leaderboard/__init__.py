@@ -4,25 +4,38 @@ import csv
 import gc
 import io
 import math
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import published, results
 from bench.analysis.groups import Section, sections
 from bench.analysis.labels import last_line
+from bench.analysis.race import standing
+from bench.analysis.readable import usable
 from bench.errors import BadInput
-from bench.render.leaderboard.page import page
+from bench.render.leaderboard.page import front, page, slug
+from bench.render.leaderboard.tables import headline, table
 from bench.schema.cell import Cell
 
 IDENTITY = ("scenario", "scenario_version", "fingerprint", "order", "image_size", "size", "metric_version", "method")
+MARKER = re.compile(r"(<!-- table (\S+) (\S+) -->\n)(.*?)(\n<!-- /table -->)", re.DOTALL)
+TABLES = "tables"  # folder of the sections' pages, in the results folder
 IDENTITY += ("detector", "variant", "backbone", "seed")
 
 
-def render(root: Path) -> tuple[str, str]:
-    """Markdown and CSV of all cells under `root`."""
+def render(root: Path, markdown: Path | None = None) -> dict[Path, str]:
+    """Path -> text of every page and table of all cells under `root`; the first one is leaderboard.md."""
+    cells, broken = read(root)
+    return _render(Path(root), markdown, cells, broken)
+
+
+def read(root: Path) -> tuple[list[Cell], list[str]]:
+    """The usable cells under `root`, and a sentence for each file that is not one."""
     gc.disable()  # cells hold no cycles, and to look for some among millions of numbers takes as long as to read them
     try:
-        found = list(results.scan(root))
+        found = [(path, usable(path, cell)) for path, cell in results.scan(root)]
     finally:
         gc.enable()
     cells = [cell for _, cell in found if not isinstance(cell, BadInput)]
@@ -31,30 +44,62 @@ def render(root: Path) -> tuple[str, str]:
         for path, fault in found
         if isinstance(fault, BadInput)
     ]
-    grouped = sections(cells)
-    return page(grouped, broken, load_published(root)), _csv(grouped)
+    return cells, broken
+
+
+def _render(root: Path, markdown: Path | None, cells: list[Cell], broken: list[str]) -> dict[Path, str]:
+    markdown = Path(markdown) if markdown else root.resolve().parent / "leaderboard.md"
+    grouped, printed = sections(cells), load_published(root)
+    beside = Path(os.path.relpath(root.resolve() / TABLES, markdown.resolve().parent)).as_posix()
+    pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
+    pages |= _readme(root, grouped)
+    return {markdown: front(grouped, broken, printed, beside), root / "leaderboard.csv": _csv(grouped), **pages}
+
+
+def _readme(root: Path, grouped: Sequence[Section]) -> dict[Path, str]:
+    """README.md beside `root`, with the table that its marker asks for: `<!-- table SCENARIO DETECTOR -->`."""
+    path = root.resolve().parent / "README.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if not (found := MARKER.search(text)):
+        return {}
+    scenario, detector = found.group(2, 3)
+    rows = [
+        rows
+        for section in grouped
+        for (name, *_), rows in section.blocks.items()
+        if (section.spec["scenario"], name) == (scenario, detector)
+    ]
+    shown = table(headline(standing(rows[0])), rows[0]) if rows else "No results yet."
+    return {path: MARKER.sub(lambda match: f"{match[1]}{shown}{match[5]}", text, count=1)}
 
 
 def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
-    """Writes `markdown` (default: leaderboard.md beside `root`) and `root`/leaderboard.csv; returns both paths."""
-    paths = _paths(root, markdown)
+    """Writes leaderboard.md (default: beside `root`), `root`/leaderboard.csv, `root`/tables; returns two of them."""
+    root = Path(root)
     results.check(root)
-    for path, text in zip(paths, render(root), strict=True):
+    cells, broken = read(root)
+    rendered = _render(root, markdown, cells, broken)
+    for path, text in rendered.items():
         results.replace(path, text)
-    return paths
+    for path in _stale(root, rendered):
+        path.unlink()
+    return tuple(rendered)[:2]
 
 
 def check(root: Path, markdown: Path | None = None) -> str:
-    """Which file is not what `root` gives, in one sentence; "" where both are."""
-    for path, text in zip(_paths(root, markdown), render(root), strict=True):
+    """Which file is not what `root` gives, in one sentence; "" where all are."""
+    rendered = render(root, markdown)
+    again = "run `python -m bench leaderboard` and commit the result"
+    for path, text in rendered.items():
         if not path.exists() or path.read_bytes() != text.encode():
-            return f"{path} is not what {root} gives: run `python -m bench leaderboard` and commit the result"
+            return f"{path} is not what {root} gives: {again}"
+    for path in _stale(Path(root), rendered):
+        return f"{path} belongs to no result in {root}: {again}"
     return ""
 
 
-def _paths(root: Path, markdown: Path | None) -> tuple[Path, Path]:
-    root = Path(root)
-    return Path(markdown) if markdown else root.resolve().parent / "leaderboard.md", root / "leaderboard.csv"
+def _stale(root: Path, rendered: Mapping[Path, str]) -> list[Path]:
+    return sorted(set((root / TABLES).glob("*.md")) - rendered.keys())
 
 
 def load_published(root: Path) -> list[published.Published]:
@@ -70,8 +115,18 @@ def _csv(grouped: Sequence[Section]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: _inert(value) for name, value in line.items()} for line in lines)
     return text.getvalue()
+
+
+def _inert(value: object) -> object:
+    """Text that a spreadsheet would run as a formula, quoted; numbers as they are."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+    return value
 
 
 def _lines(section: Section) -> list[dict[str, object]]:

@@ -61,7 +61,7 @@ def published(pairs: Sequence[Comparison]) -> str:
     lines = []
     for pair in pairs:
         row, printed, measured, verdict = pair
-        system = f"{row.label} + {row.spec['detector']}"
+        system = f"{row.short} + {row.spec['detector']}"
         there = MISSING if printed.fm is None else f"{printed.fm:.3f}"
         line = (system, printed.method, printed.metric, score(measured), f"{printed.value:.3f}", verdict, there)
         line += (score(pair.lost), printed.fm_def or MISSING)

@@ -1,41 +1,39 @@
-"""Where a method ends above joint training, which is a reference and no upper bound."""
+"""Where a method is shown to end above joint training, which is a reference and no upper bound."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from bench.analysis.gap_to_joint import JOINT
 from bench.analysis.groups import Section
+from bench.analysis.race import beside, out_of_race
 from bench.analysis.rows import Row
+from bench.metrics.statistics import CrossedMean
 from bench.render.leaderboard.details import fold
-from bench.render.leaderboard.tables import markdown, score
-
-WARNING = f"""**Above `{JOINT}`.** Joint training is a reference, not an upper bound: it learns all classes at once with
-the same settings, and a method with parts per class, or with more training, may end above it."""
+from bench.render.leaderboard.tables import markdown
 
 
 def above_joint(sections: Sequence[Section]) -> str:
-    """The warning and a line per method that ends above the joint row of its own table; "" where none does."""
+    """A line per racing method that is shown above the best joint row of its own table; "" where none is."""
     lines = [
-        (section.title, f"{row.label} + {row.spec['detector']}", *map(_final, (row, joint)))
+        (section.title, f"{row.short} + {row.spec['detector']}", f"{mean.mean:+.3f} ± {mean.half():.3f}")
         for section in sections
         for rows in section.blocks.values()
-        for row, joint in _pairs(rows)
+        for row, mean in _shown(rows)
     ]
-    table = markdown(("scenario", "method", "image AUROC", JOINT), lines)
-    return f"{WARNING}\n\n{fold(f'Methods above {JOINT} in their own table: {len(lines)}', table)}" if lines else ""
+    table = markdown(("scenario", "method", f"minus {JOINT}"), lines)
+    return fold(f"Methods shown above {JOINT} in their own table: {len(lines)}", table) if lines else ""
 
 
-def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-    """Rows above the best joint row of one table, with that row; unfinished and external ones are left out."""
-    whole = [row for row in rows if not (row.status or row.external or math.isnan(_mean(row)))]
-    bound = max((row for row in whole if row.spec["method"] == JOINT), key=_mean, default=None)
-    if bound is not None:
-        yield from ((row, bound) for row in whole if row.spec["method"] != JOINT and _mean(row) > _mean(bound))
+def _shown(rows: Sequence[Row]) -> Iterator[tuple[Row, CrossedMean]]:
+    """Corrected for the number of methods compared with joint in the table (Bonferroni)."""
+    joint = max(
+        (r for r in rows if r.spec["method"] == JOINT and not (r.status or r.external)), key=_auroc, default=None
+    )
+    racing = [row for row in rows if not out_of_race(row)]
+    for row in racing if joint is not None else ():
+        mean = beside(row, joint)
+        if mean.mean > 0 and mean.shown(len(racing)):
+            yield row, mean
 
 
-def _mean(row: Row) -> float:
+def _auroc(row: Row) -> float:
     return row.stat("final_image_auroc").mean
-
-
-def _final(row: Row) -> str:
-    return score(row.stat("final_image_auroc"))

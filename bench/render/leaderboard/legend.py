@@ -13,9 +13,11 @@ LEGEND = (
     ),
     (
         INTERVAL,
-        "of the image AUROC, 95 %: bootstrap over orders, seeds and classes. Wide, for classes differ; to tell two "
-        "methods apart on the same classes: `python -m bench compare`",
+        "of the image AUROC, 95 %: classes and runs both vary (Student's t for each). Wide, "
+        "for classes differ; to tell two methods apart on the same classes: `python -m bench compare`",
     ),
+    ("tier", "1: not shown to differ from the best; 2: shown to be below; else why the row is not ranked"),
+    ("can show", "smallest difference from the highest row that these runs could have shown; —: none"),
     ("pixel AUPRO, AP", "localisation: per-region overlap up to 30 % false positives; average precision of pixels"),
     (
         "forgetting",
@@ -33,20 +35,19 @@ LEGEND = (
     ("ms/image", "inference at batch 1 after warm-up"),
     ("peak MB", "GPU memory allocated at the peak; on a CPU, resident memory of the process"),
     (
-        "weights",
-        "what the detector starts from; rows that start from other weights, data or metrics have another table",
-    ),
-    (
         "joint minus it",
         "in the other metrics: joint training minus this row, same detector, settings, data, seeds; where the method "
         "replays, ReplayCAD's FM (`joint_minus_replay`)",
     ),
     ("seeds", "runs behind the row: ± is Student's t, half width of the 95 % interval; one seed has none"),
-    (f"† ‡ § {MISSING}", "reads ahead; is told the task at test; uses labels in training; not measured or undefined"),
+    (
+        f"† ‡ § ∞ {MISSING}",
+        "reads ahead; is told the task at test; uses labels in training; keeps every image; not measured or undefined",
+    ),
 )
 
 OUTSIDE = (
     EXTERNAL,
-    "external: scores handed in by their author and scored here; nobody here saw the system train, so it counts "
-    f"neither as best method nor as `{LOWER}` or `{UPPER}`",
+    "external: scores handed in by their author and scored here; nobody here saw the system train, so it "
+    f"is not ranked, nor is it `{LOWER}` or `{UPPER}`",
 )

@@ -1,11 +1,13 @@
 """Markdown tables of rows: headline, every metric, one threshold for the whole line, cost."""
 
+import html
 import math
 import re
 from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
+from bench.analysis.race import Standing
 from bench.analysis.rows import Row
 from bench.analysis.summary import Stat
 from bench.metrics.statistics import Interval
@@ -16,9 +18,20 @@ NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| – [\d.]+| %)?")
 Column = tuple[str, Callable[[Row], str]]
 
 
+class Markup(str):
+    """Text that a page wrote itself: links, code."""
+
+
+def escape(text: str) -> str:
+    """What strangers wrote (options, authors, file names, exceptions) as one line of text that renders as itself."""
+    return re.sub(r"([\[\]`])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """GitHub's table; columns of mostly numbers are aligned to the right."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    lines = [
+        [(cell if isinstance(cell, Markup) else escape(cell)).replace("|", "\\|") for cell in line] for line in lines
+    ]
     numbers = [sum(NUMBER.fullmatch(cell) is not None for cell in column) for column in zip(*lines, strict=True)]
     align = ["right" if 2 * count > len(lines) else "left" for count in numbers]
     return tabulate(lines, head, tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -55,7 +68,7 @@ def amount(value: float) -> str:
     if math.isnan(value):
         return MISSING
     if 0 < abs(value) < 0.001:
-        return "<0.001"
+        return Markup("<0.001")
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}" if value else "0"
 
@@ -98,37 +111,33 @@ def _seeds(row: Row) -> str:
 def _status(row: Row) -> str:
     kind, _, text = row.status.partition(": ")
     if kind == "failed":  # as code: an exception may hold anything that a forge would render
-        return f"**failed** `{text.replace('`', chr(39))}`"
-    return f"**{kind}** {text}" if kind else "ok"
+        return Markup(f"**failed** `{text.replace('`', chr(39))}`")
+    return Markup(f"**{kind}** {escape(text)}") if kind else "ok"
 
 
-def weights_name(row: Row) -> str:
-    """Kind of weights."""
-    return row.spec["weights"]["kind"]
-
-
-_METHOD: Column = ("method", lambda row: row.label)
+_METHOD: Column = ("method", lambda row: row.short)
 _SYSTEM: tuple[Column, Column] = (("detector", lambda row: row.spec["detector"]), _METHOD)
 _SEEDS: Column = ("seeds", _seeds)
 
-HEADLINE: tuple[Column, ...] = (
-    _METHOD,
-    ("image AUROC", _score("final_image_auroc")),
-    (INTERVAL, lambda row: span(row.interval())),
-    ("pixel AUPRO", _score("final_aupro")),
-    ("pixel AP", _score("final_pixel_ap")),
-    ("forgetting", _score("forgetting_image_auroc")),
-    ("plasticity", _score("plasticity_image_auroc")),
-    ("carried MB", _amount("carried_mb")),
-    ("train s", _timed("training_s")),
-    ("ms/image", _timed("ms_per_image_1")),
-    ("peak MB", _peak_memory),
-    ("weights", weights_name),
-    _SEEDS,
-)
+
+def headline(found: Standing) -> tuple[Column, ...]:
+    """The columns of a ranked table, tiers among them."""
+    return (
+        _METHOD,
+        ("tier", found.tier),
+        ("image AUROC", _score("final_image_auroc")),
+        (INTERVAL, lambda row: span(row.interval())),
+        ("forgetting", _score("forgetting_image_auroc")),
+        ("pixel AUPRO", _score("final_aupro")),
+        ("carried MB", _amount("carried_mb")),
+        _SEEDS,
+    )
+
 
 OTHER_METRICS: tuple[Column, ...] = (
     *_SYSTEM,
+    ("plasticity", _score("plasticity_image_auroc")),
+    ("pixel AP", _score("final_pixel_ap")),
     ("image AP", _score("final_image_ap")),
     ("image F1-max", _score("final_image_f1max")),
     ("image AUROC, map maximum", _score("final_map_max_image_auroc")),
@@ -158,6 +167,8 @@ ONE_LINE: tuple[Column, ...] = (
 COST: tuple[Column, ...] = (
     *_SYSTEM,
     ("train s", _amount("training_s")),
+    ("images seen", _amount("images_seen")),
+    ("peak MB", _peak_memory),
     ("evaluation share", _percent("evaluation_share")),
     ("training images/s", _amount("train_images_per_s")),
     ("ms/image, batch 1", _amount("ms_per_image_1")),
