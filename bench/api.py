@@ -90,9 +90,12 @@ class Setup:
         """Return the run's frozen backbone as feature maps at `strides`, e.g. `setup.features(4, 8, 16)`."""
         return Features(self._backbone(), strides, self.recall)
 
-    def tokens(self, count: int) -> Tokens | MapTokens:
-        """Return the run's frozen backbone as token sequences: `count` layers of a transformer, one of any other."""
-        return tokens(self._backbone(), count, self.recall)
+    def tokens(self, count: int, *, blocks: Sequence[int] | None = None, norm: bool = False) -> Tokens | MapTokens:
+        """Return the run's frozen backbone as token sequences: `count` layers of a transformer, one of any other.
+
+        `blocks` chooses the layers instead (from 0, or below 0 from the end); `norm` sends them through the final norm.
+        """
+        return tokens(self._backbone(), count, self.recall, blocks=blocks, norm=norm)
 
     def _backbone(self) -> BackboneSpec:
         if self.backbone is None:
