@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.api import BadInput, Detector, Prediction, Setup, smooth
+from methods.detectors.patchcore import mean_distance
 from methods.detectors.patchcore.coreset import coreset
 
 TRAITS = ("memory_bank",)
@@ -47,11 +48,6 @@ class Config:
 
 def build(config: Config, setup: Setup) -> Detector:
     return TokenBank(config, setup)
-
-
-def mean_distance(distances: Tensor) -> Tensor:
-    """How far images are from a bank: the mean of their patches' distances (..., patches)."""
-    return distances.mean(-1)
 
 
 class TokenBank(Detector):
