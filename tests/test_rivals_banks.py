@@ -8,6 +8,7 @@ from mini import RANDOM, build, config_of, setup_for, train
 
 from bench import registry
 from bench.api import BadInput, Setup
+from bench.runner.backbone_fit import unfit
 from bench.schema.request import BackboneSpec, Weights
 from bench.training.experiences import rows_of
 from bench.training.tokens import MapTokens, Tokens
@@ -39,13 +40,23 @@ def test_chosen_blocks_are_those_in_the_middle_when_so_chosen(pictures):
     chosen = Tokens(VIT, 1, blocks=middle.blocks)
     assert chosen.layers == middle.layers
     assert all(torch.equal(a, b) for a, b in zip(chosen(pictures).values(), middle(pictures).values(), strict=True))
-    with pytest.raises(BadInput, match="none called 99"):
+    with pytest.raises(BadInput, match="no block 99"):
         Tokens(VIT, 1, blocks=(99,))
 
 
 def test_without_a_class_token_the_mean_of_all_places_stands_for_it(pictures):
     token, grid = MapTokens(RANDOM).grid(pictures)
     assert torch.allclose(token, grid.mean((2, 3)), atol=1e-6)
+
+
+def test_what_a_backbone_does_not_offer_is_said_without_its_weights():
+    def asked(name: str, **options) -> str:
+        module = registry.find("detector", name).load()
+        return unfit(module, replace(module.Config.tiny(), **options), 64, VIT)
+
+    assert asked("patchcore") == "backbone 'test_vit' has no features at stride 4; it offers [16, 16, 16]."
+    assert "so no block 40" in asked("token_bank", blocks=(40,))
+    assert asked("token_bank") == asked("dinomaly") == ""
 
 
 def bank_of(**options) -> token_bank.TokenBank:

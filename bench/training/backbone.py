@@ -21,6 +21,10 @@ Maps = dict[str, Tensor]
 Recall = Callable[["Backbone", Tensor], Maps]  # finds or computes what the network makes of a batch
 
 
+class BackboneUnfit(BadInput):
+    """A backbone does not offer the strides or blocks that a detector asks for."""
+
+
 class Backbone(nn.Module, ABC):
     """A frozen network behind its input normalisation; can stand in for anomalib's `TimmFeatureExtractor`.
 
@@ -92,10 +96,7 @@ class Student(Features):
 
 
 def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
-    offered = _reductions(spec)
-    missing = [stride for stride in strides if stride not in offered]
-    if missing:
-        raise BadInput(f"backbone {spec.name!r} has no features at stride {missing[0]}; it offers {offered}.")
+    offered = reductions_of(spec, strides)
     return create(spec, features_only=True, out_indices=[offered.index(stride) for stride in strides])
 
 
@@ -113,9 +114,18 @@ def create(spec: BackboneSpec, **kwargs) -> nn.Module:
     return net
 
 
-def _reductions(spec: BackboneSpec) -> list[int]:
+def reductions_of(spec: BackboneSpec, wanted: Sequence[int]) -> list[int]:
+    """Strides of a network's feature maps, without its weights.
+
+    Raises:
+        BackboneUnfit: where one that is wanted is not among them.
+    """
     with torch.device("meta"):
-        return _timm(spec, features_only=True).feature_info.reduction()
+        offered = _timm(spec, features_only=True).feature_info.reduction()
+    for stride in wanted:
+        if stride not in offered:
+            raise BackboneUnfit(f"backbone {spec.name!r} has no features at stride {stride}; it offers {offered}.")
+    return offered
 
 
 def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.errors import BadInput
 from bench.schema.request import BackboneSpec
-from bench.training.backbone import Backbone, Features, Maps, Recall, create
+from bench.training.backbone import Backbone, BackboneUnfit, Features, Maps, Recall, create
 
 
 class TokenGrid:
@@ -19,6 +18,11 @@ class TokenGrid:
     def dimension(self) -> int:
         """Channels of `grid`: those of all blocks together."""
         return self.width * len(self.blocks)
+
+    @property
+    def trunk(self) -> list[nn.Module]:
+        """The transformer's blocks up to the last chosen one, for who sends tokens through them on their own."""
+        return []
 
     def side_for(self, wanted: int) -> int:
         """The side in pixels nearest to `wanted` that whole patches fill."""
@@ -44,7 +48,7 @@ class Tokens(TokenGrid, Backbone):
     anomalib's extractor.
 
     Raises:
-        BadInput: for a block that the transformer does not have.
+        BackboneUnfit: for a block that the transformer does not have.
     """
 
     def __init__(
@@ -57,13 +61,22 @@ class Tokens(TokenGrid, Backbone):
         norm: bool = False,
     ):
         super().__init__(spec, create(spec, num_classes=0, dynamic_img_size=True), recall)
-        depth = len(self.net.blocks)
-        self.blocks = _chosen(spec, depth, blocks) if blocks else _middle(depth, count)
+        self.blocks = blocks_of(spec, count, blocks)
         self.norm = norm
         self.layers = [f"blocks.{i}.norm" if norm else f"blocks.{i}" for i in self.blocks]
         self.patch_size = self.net.patch_embed.patch_size[0]
         self.num_register_tokens = self.net.num_prefix_tokens - 1
         self.width = self.net.num_features
+
+    @property
+    def trunk(self) -> list[nn.Module]:
+        return list(self.net.blocks[: self.blocks[-1] + 1])
+
+    @torch.no_grad()
+    def enter(self, image: Tensor) -> Tensor:
+        """What enters the first block, (B, prefix + h * w, width)."""
+        embedded = self.net.patch_embed((image - self.mean) / self.std)
+        return self.net.norm_pre(self.net._pos_embed(embedded))
 
     def compute(self, image: Tensor) -> Maps:
         normalised = (image - self.mean) / self.std
@@ -92,6 +105,10 @@ class MapTokens(TokenGrid, Features):
     def __init__(self, spec: BackboneSpec, recall: Recall | None = None):
         super().__init__(spec, self.STRIDES, recall)
         self.blocks, self.patch_size, self.width = [0], self.STRIDES[1], sum(self.channels)
+
+    def enter(self, image: Tensor) -> Tensor:
+        """The tokens themselves: no block comes after."""
+        return self(image)["blocks.0"]
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> dict[str, Tensor]:
@@ -141,9 +158,17 @@ def _middle(depth: int, count: int) -> list[int]:
     return [depth // 6 + i * (span // count) for i in range(count)]
 
 
-def _chosen(spec: BackboneSpec, depth: int, blocks: Sequence[int]) -> list[int]:
-    """Blocks in ascending order, counted from 0 or, below 0, from the end: the order in which timm gives them out."""
-    absent = [i for i in blocks if not -depth <= i < depth]
-    if absent:
-        raise BadInput(f"backbone {spec.name!r} has {depth} blocks, 0 to {depth - 1}, so none called {absent[0]}.")
-    return sorted({i % depth for i in blocks})
+def blocks_of(spec: BackboneSpec, count: int, chosen: Sequence[int] | None = None) -> list[int]:
+    """Blocks in ascending order, as timm gives them out: those `chosen`, or else `count` in the middle.
+
+    Raises:
+        BackboneUnfit: for a block that the transformer does not have.
+    """
+    with torch.device("meta"):
+        depth = len(timm.create_model(spec.name.partition(".")[0], **spec.arguments).blocks)
+    if not chosen:
+        return _middle(depth, count)
+    for i in chosen:
+        if not -depth <= i < depth:
+            raise BackboneUnfit(f"backbone {spec.name!r} has {depth} blocks, 0 to {depth - 1}, so no block {i}.")
+    return sorted({i % depth for i in chosen})

@@ -108,7 +108,7 @@ class TokenBank(Detector):
         grid = self.embed(image)
         tokens = grid.flatten(2).transpose(1, 2)  # (B, places, D)
         banks = self.banks or [self.bank]
-        nearest = torch.stack([_neighbours(tokens, bank, 1)[0].squeeze(-1) for bank in banks])  # (banks, B, places)
+        nearest = torch.stack([neighbours(tokens, bank, 1)[0].squeeze(-1) for bank in banks])  # (banks, B, places)
         route = self.route_rule(nearest).argmin(0)  # (B,)
         judged = [self._judge(tokens[i : i + 1], banks[int(t)]) for i, t in enumerate(route)]
         patches = torch.cat([part for part, _ in judged]).view(len(image), 1, *grid.shape[-2:])
@@ -126,9 +126,11 @@ class TokenBank(Detector):
         """Scores (1, places) of the tokens of one image by a bank, and the weight () of its largest."""
         config = self.config
         count = max(1, config.energy, config.projection)
-        distances, places = _neighbours(tokens, bank, min(count, len(bank)))  # (1, places, k)
-        worst = int(distances[0, :, 0].argmax())
-        weight = self._weight(tokens[0, worst], distances[0, worst, 0], bank, int(places[0, worst, 0]))
+        distances, places = neighbours(tokens, bank, min(count, len(bank)))  # (1, places, k)
+        worst, weight = distances[0, :, 0].argmax(), torch.ones((), device=bank.device)
+        if config.head == "reweighted" and len(bank) > 1:
+            found = distances[0, worst, 0], bank, places[0, worst, 0]
+            weight = density_weight(tokens[0, worst], *found, config.neighbors)
         squares = distances.square()
         if config.projection:  # tau: the median over this image's tokens
             blend = F.softmax(-squares / squares.median().clamp(min=1e-12), -1)
@@ -139,16 +141,14 @@ class TokenBank(Detector):
             return squares[..., 0] / 2, weight
         return distances[..., 0], weight
 
-    def _weight(self, token: Tensor, distance: Tensor, bank: Tensor, place: int) -> Tensor:
-        """PatchCore's equation 7: how much of the distance is not the sparsity of the bank around its neighbour."""
-        if self.config.head != "reweighted" or len(bank) < 2:
-            return torch.ones((), device=bank.device)
-        around = _neighbours(bank[place][None, None], bank, min(self.config.neighbors, len(bank)))[1].flatten()
-        spread = (bank[around] - token).norm(dim=1)
-        return 1 - torch.exp(distance - torch.logsumexp(spread, 0))
+
+def density_weight(token: Tensor, distance: Tensor, bank: Tensor, place: Tensor, count: int) -> Tensor:
+    """PatchCore's equation 7: how much of a `distance` () is not the sparsity of the bank around the row at `place`."""
+    around = neighbours(bank[place][None, None], bank, min(count, len(bank)))[1].flatten()
+    return 1 - torch.exp(distance - torch.logsumexp((bank[around] - token).norm(dim=1), 0))
 
 
-def _neighbours(tokens: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def neighbours(tokens: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Distances and rows (B, places, count) of the nearest of `bank` (n, D) to each of `tokens` (B, places, D)."""
     # An image at a time, so that neither memory nor the last bit depends on the batch.
     parts = [torch.cdist(one, bank).topk(count, largest=False) for one in tokens]
