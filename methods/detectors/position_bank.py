@@ -71,7 +71,7 @@ class PositionBank(Detector):
         self.centre = tokens.mean(0)
         self.bank = centres_per_place(at_places.flatten(0, 1), count).view(*at_places.shape[:2], count, -1)
 
-    def take_bank(self) -> dict[str, Tensor]:
+    def take_memory(self) -> dict[str, Tensor]:
         """Hand over the mean class token and the bank of the step just learned; the detector keeps none."""
         memory = {"centre": self.centre, "bank": self.bank}
         self.centre, self.bank = torch.zeros_like(self.centre), torch.zeros_like(self.bank[:, :, :1])
