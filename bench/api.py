@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from bench.errors import BadInput
 from bench.schema.request import PROCEDURAL_PRIOR, BackboneSpec
-from bench.training.backbone import Features, Recall, Student
+from bench.training.backbone import Embedder, Features, Recall, Student
 from bench.training.batch import Batch, Prediction
 from bench.training.detector import Detector, clip, freeze, trainable
 from bench.training.experiences import as_float, normal_images
@@ -21,6 +21,7 @@ __all__ = [
     "BadInput",
     "Batch",
     "Detector",
+    "Embedder",
     "Features",
     "Images",
     "Plugin",
@@ -96,6 +97,10 @@ class Setup:
         `blocks` chooses the layers instead (from 0, or below 0 from the end); `norm` sends them through the final norm.
         """
         return tokens(self._backbone(), count, self.recall, blocks=blocks, norm=norm)
+
+    def embedder(self) -> Embedder:
+        """Return the run's backbone with its weights as one embedding per image, to be trained."""
+        return Embedder(self._backbone())
 
     def _backbone(self) -> BackboneSpec:
         if self.backbone is None:

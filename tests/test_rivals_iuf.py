@@ -68,7 +68,8 @@ def test_every_part_acts(stream, arrays):
     for block, directions in zip(plugin.blocks, plugin.bases, strict=True):
         name = next(name for name, module in strategy.model.named_modules() if module is block)
         moved = directions @ (after[f"{name}.weight"] - before[f"{name}.weight"])
-        assert moved[0].norm() < 1e-4 * moved.norm(), "the strongest direction has moved"
+        rounding = 1e-6 * after[f"{name}.weight"].norm()  # of a few additions to the weights
+        assert moved[0].norm() < rounding < moved[1:].norm(), "the strongest direction has moved"
 
 
 def test_its_file_says_that_it_reads_labels():

@@ -27,6 +27,9 @@ class Inquiry(Setup):
             blocks_of(self._backbone(), count, blocks)
         raise _Answered
 
+    def embedder(self):
+        raise _Answered
+
 
 def unfit(detector: ModuleType, config, image_size: int, backbone: BackboneSpec | None) -> str:
     """Why `detector` cannot take `backbone`, in one sentence; empty where it can.

@@ -12,6 +12,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.errors import BadInput
 from bench.schema.request import BackboneSpec, Weights
@@ -93,6 +94,30 @@ class Student(Features):
 
     def train(self, mode: bool = True):
         return nn.Module.train(self, mode)
+
+
+class Embedder(nn.Module):
+    """The whole network with its weights, to be trained: images (B, 3, H, W) in 0..1 to embeddings (B, `width`).
+
+    An embedding is what timm's classifier would see: the class token, or the mean over the places.
+    """
+
+    def __init__(self, spec: BackboneSpec):
+        super().__init__()
+        self.net = create(spec, num_classes=0)
+        self.width, self.side = self.net.num_features, _fixed_side(self.net)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.side and image.shape[-1] != self.side:
+            image = F.interpolate(image, (self.side, self.side), mode="bilinear", antialias=True)
+        return self.net((image - self.mean) / self.std)
+
+
+def _fixed_side(net: nn.Module) -> int:
+    """The side in pixels that a transformer's positions are made for; 0 where any will do."""
+    return net.patch_embed.img_size[0] if hasattr(net, "patch_embed") else 0
 
 
 def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:

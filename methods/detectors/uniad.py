@@ -5,6 +5,7 @@ strides side by side on the coarsest grid, no mask in the attention. The map is 
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,13 +60,13 @@ class UniAD(Detector):
         super().__init__()
         self.config, self.epochs, self.batch_size = config, config.epochs, config.batch_size
         self.features = setup.features(*config.strides)
-        places = -((-setup.image_size // config.strides[-1]) ** 2)
+        grid = math.ceil(setup.image_size / config.strides[-1])
         channels = sum(self.features.channels)
         self.enter, self.leave = nn.Linear(channels, config.width), nn.Linear(config.width, channels)
-        self.position = nn.Parameter(torch.randn(places, config.width) * 0.02)
+        self.position = nn.Parameter(torch.randn(grid**2, config.width) * 0.02)
         parts = config.width, config.heads, config.hidden, config.dropout
         self.encoder = nn.ModuleList(EncoderLayer(*parts) for _ in range(config.layers))
-        self.decoder = nn.ModuleList(DecoderLayer(places, *parts) for _ in range(config.layers))
+        self.decoder = nn.ModuleList(DecoderLayer(grid**2, *parts) for _ in range(config.layers))
         # Of images (B, 3, H, W), weights (B, places, width) for the queries of each encoder layer.
         self.query_weights: Callable[[Tensor], list[Tensor]] | None = None
 
