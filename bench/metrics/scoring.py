@@ -38,7 +38,9 @@ class Truth:
     def __init__(self, arrays: Arrays, classes: int):
         self.rows = [rows_of(arrays, [c], train=False) for c in range(classes)]
         self.labels = [np.asarray(arrays.labels[rows]) for rows in self.rows]
-        self.regions = [regions(np.asarray(arrays.masks[rows])) for rows in self.rows]
+        unmasked = np.zeros(len(arrays.labels), bool) if arrays.unmasked is None else arrays.unmasked
+        # None where nobody knows where the defects are: such a class has image metrics only
+        self.regions = [None if unmasked[r].any() else regions(np.asarray(arrays.masks[r])) for r in self.rows]
 
 
 class Rows:
@@ -107,7 +109,8 @@ class Rows:
     def enter_raw(self, step: int, errors: Mapping[int, np.ndarray]) -> None:
         """Note the mean over normal test images of `errors` (column -> (n,)), as some detectors tell them."""
         for column, of_class in errors.items():
-            self._matrix(RAW_ERROR)[step, column] = of_class[self.truth.labels[column] == 0].mean()
+            normal = of_class[self.truth.labels[column] == 0]
+            self._matrix(RAW_ERROR)[step, column] = normal.mean() if len(normal) else np.nan
 
     def of_step(self, step: int) -> dict[str, float]:
         """Every value of `step` as metric/class, for loggers."""
@@ -120,7 +123,7 @@ class Rows:
 
     def _of_class(self, column: int, judged: Judged) -> dict[str, float]:
         values = image_metrics(judged.score, self.truth.labels[column])
-        if judged.map is not None:
+        if judged.map is not None and self.truth.regions[column] is not None:
             values |= pixel_metrics(judged.map, *_beside(judged.map, self.truth.regions[column]))
         highest = map_max(judged)
         if highest is not None:
@@ -129,8 +132,9 @@ class Rows:
 
     def _pooled_pixels(self, judged: Mapping[int, Judged], seen: list[int]) -> float:
         """All classes in one ranking, as one line with one threshold would have them."""
+        seen = [c for c in seen if self.truth.regions[c] is not None]
         maps = [judged[c].map for c in seen]
-        if any(one is None for one in maps):
+        if not maps or any(one is None for one in maps):
             return np.nan
         labelled, offset = [], 0
         for c in seen:
