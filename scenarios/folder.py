@@ -265,9 +265,7 @@ def _anomalous(
     for mask, sharing in taken.items():
         if len(sharing) > 1:
             names = " and ".join(map(str, sharing))
-            found.problems.append(
-                f"The images {names} share the mask {mask[0]}: give each a name and a mask of its own"
-            )
+            found.clashes.append(f"The images {names} share the mask {mask[0]}: give each a name and a mask of its own")
     return lacking
 
 
@@ -315,8 +313,9 @@ def _no_mask(folder: Path, layout: Layout, image: Path) -> str:
     wanted = inside / f"{image.stem}{'' if layout.masks_in else '_mask'}.png"
     there = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.parent != image.parent]
     there = [path for path in there if _bare(path.stem) == image.stem.lower() and kind.name in path.parts]
-    near = difflib.get_close_matches(image.stem, [path.stem for path in entries(inside)] if isdir(inside) else [], 1)
-    hint = f"is it {there[0]}? Else put" if there else f"is it {inside / near[0]}? Else put" if near else "put"
+    bare = {_bare(path.stem): path for path in entries(inside)} if isdir(inside) else {}
+    near = there or [bare[name] for name in difflib.get_close_matches(image.stem, bare, 1)]
+    hint = f"is it {near[0]}? Else put" if near else "put"
     return f"The anomalous image {image} has no mask: {hint} it at {wanted}"
 
 
