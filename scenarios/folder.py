@@ -233,7 +233,7 @@ def _testing(folder: Path, test: Path, masks: Path | None, layout: Layout, found
         _orphans(masks, {kind.name for kind in kinds}, used, found)
     masked = any(sample.masks for sample in found.samples if sample.category == folder.name)
     if how != "none" and (masked or used):  # where there is no mask at all, image metrics are wanted
-        found.clashes.extend(_no_mask(folder, layout, image) for image in lacking)
+        found.problems.extend(_no_mask(folder, layout, image, used) for image in lacking)
 
 
 def _anomalous(
@@ -307,13 +307,13 @@ def _bare(stem: str) -> str:
     return AFFIX.sub("", stem.lower())
 
 
-def _no_mask(folder: Path, layout: Layout, image: Path) -> str:
+def _no_mask(folder: Path, layout: Layout, image: Path, used: set[Path]) -> str:
     kind = image.parent.parent if layout.images_in else image.parent
     inside = folder / layout.masks / kind.name / layout.masks_in
     wanted = inside / f"{image.stem}{'' if layout.masks_in else '_mask'}.png"
     there = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.parent != image.parent]
     there = [path for path in there if _bare(path.stem) == image.stem.lower() and kind.name in path.parts]
-    bare = {_bare(path.stem): path for path in entries(inside)} if isdir(inside) else {}
+    bare = {_bare(path.stem): path for path in entries(inside) if path not in used} if isdir(inside) else {}
     near = there or [bare[name] for name in difflib.get_close_matches(image.stem, bare, 1)]
     hint = f"is it {near[0]}? Else put" if near else "put"
     return f"The anomalous image {image} has no mask: {hint} it at {wanted}"
