@@ -93,7 +93,7 @@ def _arrays(scores, labels):
         return np, _floating(np, np.asarray(scores)).ravel(), np.asarray(labels).ravel()
     scores = _floating(torch, scores.detach()).reshape(-1)
     labels = torch.as_tensor(labels).reshape(-1)
-    if scores.is_cuda:
+    if scores.device.type != "cpu":
         return torch, scores, labels.to(scores.device)
     # np.sort of keys alone is some 20 times faster on a CPU than torch.sort; the memory is shared, not copied
     return np, scores.cpu().numpy(), labels.cpu().numpy()
