@@ -11,10 +11,12 @@ import os
 import weakref
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME, HERE = "elsewhere", torch.device("cpu")
+BUILDERS = (torch.tensor, torch.as_tensor)
 MOVES = {"aten::copy_", "aten::_to_copy", "aten::_copy_from", "aten::set_"}
 MADE_EMPTY = (
     "arange",
@@ -213,18 +215,16 @@ class Module:
         return [torch.bfloat16, torch.float16]
 
 
-def _built_here(build):
-    """`torch.tensor` and `torch.as_tensor` build in C++ without asking the dispatcher."""
+class BuiltHere(TorchFunctionMode):
+    """`torch.tensor` and `torch.as_tensor` build in C++ without asking the dispatcher: build here, then move."""
 
-    def made(data, *args, device=None, **kwargs):
-        if isinstance(data, Far):
-            return data if device is None else data.to(device)
-        requires_grad = kwargs.pop("requires_grad", False)
-        near = build(data, *args, **kwargs)
-        made = near if device is None else near.to(device)
-        return made.requires_grad_() if requires_grad else made
-
-    return made
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func not in BUILDERS or torch.device(kwargs.get("device") or HERE).type != NAME:
+            return func(*args, **kwargs)
+        device, requires_grad = kwargs.pop("device"), kwargs.pop("requires_grad", False)
+        made = func(*args, **kwargs) if not isinstance(args[0], Far) else args[0]
+        return made.to(device).requires_grad_(requires_grad)
 
 
 def _lowered(operator):
@@ -250,8 +250,7 @@ def start() -> None:
     """Register the device; PyTorch calls it while it is imported."""
     _setup_privateuseone_for_python_backend(NAME, backend_module=Module())
     torch.__future__.set_overwrite_module_params_on_conversion(True)
-    for name in ("tensor", "as_tensor"):
-        setattr(torch, name, _built_here(getattr(torch, name)))
+    BuiltHere().__enter__()
     rest, named = _libraries
     rest.fallback(lambda func, *args, **kwargs: compute(func, args, kwargs), dispatch_key="PrivateUse1")
     rest.fallback(torch.library.fallthrough_kernel, dispatch_key="AutocastPrivateUse1")
