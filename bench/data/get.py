@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -267,8 +268,9 @@ def _reader(recipe: Recipe, source: Path | None, hidden: Path) -> Iterator[Read]
 
 
 def _fetched(recipe: Recipe, path: str, digest: str, hidden: Path) -> bytes:
-    """A file from the web; what is needed for masks stays until the class is whole, so that a mask can be made anew."""
-    file = fetch(recipe.url.format(commit=recipe.commit, path=quote(path)), hidden / digest, digest)
+    """A file from the web; what broke off lies below `hidden` and is gone on with the next time."""
+    part = hidden / _sha256(f"{recipe.source} {path}".encode())  # two files may have the same content
+    file = fetch(recipe.url.format(commit=recipe.commit, path=quote(path)), part, digest)
     content = file.read_bytes()
     file.unlink()
     return content
@@ -284,13 +286,19 @@ def _found(recipe: Recipe, source: Path) -> Iterator[tuple[Path, Callable[[str],
         if any((folder / path).is_file() for path in asked):
             yield folder, lambda path: (folder / path).read_bytes()  # noqa: B023 - the loop ends here
             return
+    turn = threading.Lock()  # an archive is one file with one position
     for archive in sorted(path for path in source.iterdir() if path.is_file()):
         with contextlib.ExitStack() as stack:
             members = _members(archive, stack)
             top = next((name[: -len(path)] for path in asked for name in members if name.endswith(f"/{path}")), None)
             top = "" if any(path in members for path in asked) else top
             if top is not None:
-                yield archive, lambda path: members[top + path]()  # noqa: B023 - the loop ends here
+
+                def read(path: str) -> bytes:
+                    with turn:
+                        return members[top + path]()  # noqa: B023 - the loop ends here
+
+                yield archive, read
                 return
     raise BadInput(
         f"There is no copy of {recipe.source} in {source}: put a clone or an archive of commit {recipe.commit} there."
