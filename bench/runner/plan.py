@@ -2,11 +2,13 @@
 
 import dataclasses
 import hashlib
+import sys
 from pathlib import Path
 
 from bench import data, registry
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
+from bench.runner.backbone_fit import unfit
 from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
@@ -67,7 +69,10 @@ def _default_size(chosen: stream.Stream, request: Request) -> str:
 
 
 def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
-    return data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)[1]
+    arrays, fingerprint = data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)
+    for note in arrays.notes:
+        print(f"{chosen.name}: {note}", file=sys.stderr)
+    return fingerprint
 
 
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
@@ -103,7 +108,7 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     if request.auto_batch:
         spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector, request.precision)
+    skip = _skip(method, detector, request.precision) or unfit(parts[1][1], detector_config, pixels, backbone)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
 
 
