@@ -130,7 +130,7 @@ def test_what_cannot_be_compared_shares_no_table(tmp_path, other):
     assert len(tables) >= 7 and not any("here " in part.replace("there", "") and "there" in part for part in tables)
     blocks = [
         (part.splitlines()[0], line)
-        for part in text.split("\n## ")[1:]
+        for part in text.split("\n# ")[2:]
         for line in part.splitlines()
         if line.startswith(("### ", "<details><summary>patchcore"))
     ]
@@ -149,7 +149,7 @@ def test_rows_that_would_read_alike_say_what_differs(tmp_path):
     third = cell(0.7, seed=1, backbone_arguments={"pad_type": "same"})
     text = page(tmp_path, third)
     assert "| replay (backbone_arguments={}) " in text
-    assert "| replay (backbone_arguments={'pad_type': 'same'}) " in text
+    assert ": replay (backbone_arguments={'pad_type': 'same'})\n" in text, "too long for a table: told in a fold"
 
 
 def test_capabilities_are_marked(tmp_path):
@@ -256,7 +256,10 @@ def test_a_method_whose_third_seed_failed_is_not_ranked(tmp_path):
     steps = made[0]["spec"]["steps"]
     made[-1] = cell(method="lucky", seed=2, classes=names, steps=steps, status="failed", reason="Oops")
     text = page(tmp_path, *made)
-    assert row_of(text, "lucky")[1] == "2 of 3 seeds" and row_of(text, "[toy/1x3@1]")[2] == "replay on patchcore"
+    assert (
+        row_of(text, "lucky")[1] == "2 of 3 seeds"
+        and row_of(text, "[toy/1x3@1](results/tables/toy-1x3-1.md)")[2] == "replay on patchcore"
+    )
 
 
 def test_one_run_shows_nothing(tmp_path):

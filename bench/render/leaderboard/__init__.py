@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import published, results
-from bench.analysis.groups import Section, sections
+from bench.analysis.groups import Section
 from bench.analysis.labels import last_line
 from bench.analysis.race import standing
-from bench.analysis.readable import usable
+from bench.analysis.readable import measured, usable
 from bench.errors import BadInput
 from bench.render.leaderboard.page import front, page, slug
 from bench.render.leaderboard.tables import headline, table
@@ -27,29 +27,31 @@ IDENTITY += ("detector", "variant", "backbone", "seed")
 
 def render(root: Path, markdown: Path | None = None) -> dict[Path, str]:
     """Path -> text of every page and table of all cells under `root`; the first one is leaderboard.md."""
-    cells, broken = read(root)
-    return _render(Path(root), markdown, cells, broken)
+    return _render(Path(root), markdown, *read(root))
 
 
-def read(root: Path) -> tuple[list[Cell], list[str]]:
-    """The usable cells under `root`, and a sentence for each file that is not one."""
+def read(root: Path) -> tuple[list[Section], list[str]]:
+    """What the usable cells under `root` give, and a sentence for each file that is not one."""
     gc.disable()  # cells hold no cycles, and to look for some among millions of numbers takes as long as to read them
     try:
-        found = [(path, usable(path, cell)) for path, cell in results.scan(root)]
+        found = list(results.scan(root))
     finally:
         gc.enable()
-    cells = [cell for _, cell in found if not isinstance(cell, BadInput)]
+    grouped = measured([cell for _, cell in found if not isinstance(cell, BadInput)])
+    if grouped is None:
+        found = [(path, cell if isinstance(cell, BadInput) else usable(path, cell)) for path, cell in found]
+        grouped = measured([cell for _, cell in found if not isinstance(cell, BadInput)])
     broken = [  # the page is the same wherever the folder lies
         str(fault).replace(str(path), path.relative_to(root).as_posix())
         for path, fault in found
         if isinstance(fault, BadInput)
     ]
-    return cells, broken
+    return grouped or [], broken
 
 
-def _render(root: Path, markdown: Path | None, cells: list[Cell], broken: list[str]) -> dict[Path, str]:
+def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: list[str]) -> dict[Path, str]:
     markdown = Path(markdown) if markdown else root.resolve().parent / "leaderboard.md"
-    grouped, printed = sections(cells), load_published(root)
+    printed = load_published(root)
     beside = Path(os.path.relpath(root.resolve() / TABLES, markdown.resolve().parent)).as_posix()
     pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
     pages |= _readme(root, grouped)
@@ -77,8 +79,7 @@ def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
     """Writes leaderboard.md (default: beside `root`), `root`/leaderboard.csv, `root`/tables; returns two of them."""
     root = Path(root)
     results.check(root)
-    cells, broken = read(root)
-    rendered = _render(root, markdown, cells, broken)
+    rendered = _render(root, markdown, *read(root))
     for path, text in rendered.items():
         results.replace(path, text)
     for path in _stale(root, rendered):
