@@ -12,6 +12,7 @@ from bench.schema.request import PROCEDURAL_PRIOR, BackboneSpec
 from bench.training.backbone import Features, Recall, Student
 from bench.training.batch import Batch, Prediction
 from bench.training.detector import Detector, clip, freeze, trainable
+from bench.training.device import kept_draws
 from bench.training.experiences import as_float, normal_images
 from bench.training.strategy import Images, Strategy
 from bench.training.tokens import MapTokens, Tokens, tokens
@@ -31,6 +32,7 @@ __all__ = [
     "as_float",
     "clip",
     "freeze",
+    "kept_draws",
     "normal_images",
     "smooth",
     "trainable",
