@@ -4,9 +4,6 @@ from contextlib import suppress
 
 import numpy as np
 
-LATENCY_BATCHES = (1, 32)
-LATENCY_S = 0.5  # for each of them
-
 
 class Gpu:
     """Peak memory by PyTorch's allocator in the method's process, utilisation and energy by NVML; nothing on a CPU."""

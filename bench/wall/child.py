@@ -22,6 +22,7 @@ from bench.errors import BadInput
 from bench.registry import Entry
 from bench.schema import config
 from bench.schema.request import BackboneSpec, Weights
+from bench.training import device as devices
 from bench.training import precision
 from bench.training.auto_batch import AutoBatch
 from bench.training.backbone import Backbone, Maps, Recall
@@ -156,7 +157,7 @@ class Learner:
             for one in methods
         ]
         notes = [{name: float(value) for name, value in one.report().items()} for one in methods]
-        return {"notes": notes, "recalled": recalled, "gpu": _gpu(self.task.device)}
+        return {"notes": notes, "recalled": recalled, "gpu": devices.peak_bytes(self.task.device)}
 
 
 class _Epochs(BaseSGDPlugin, supports_distributed=False):
@@ -208,8 +209,7 @@ class _Extra:
             try:
                 return callback(strategy, *args, **kwargs)
             finally:
-                if strategy.device.type == "cuda":
-                    torch.cuda.synchronize()  # queued work counts
+                devices.synchronize(strategy.device)  # queued work counts
                 self.seconds += time.perf_counter() - start
 
         return timed
@@ -223,13 +223,6 @@ def _size_of(detector: torch.nn.Module) -> dict[str, int]:
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "detector_bytes": sum(t.nbytes for t in parameters + buffers),
     }
-
-
-def _gpu(device: str) -> dict[str, int] | None:
-    if device == "cpu":
-        return None
-    kinds = ("allocated", "reserved")
-    return {f"{kind}_bytes": getattr(torch.cuda, f"max_memory_{kind}")() for kind in kinds}
 
 
 def main(end: socket.socket, scratch: str) -> None:
