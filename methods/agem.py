@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.api import Plugin, Setup, Strategy
 from methods._reservoir import Reservoir
-from methods._steady import steady
+from methods._without_trace import without_trace
 
 REQUIRES = "gradient"
 
@@ -47,7 +47,7 @@ class AverageGradient(Plugin):
         if not len(self.memory):
             return
         weights = [weight for weight in strategy.model.parameters() if weight.grad is not None]
-        with steady(strategy.model):
+        with without_trace(strategy.model):
             loss = strategy.model.loss(self.memory.read(next(self.batches), strategy.device))
             if not loss.requires_grad:  # the detector holds all of these images out
                 return

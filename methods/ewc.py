@@ -12,30 +12,33 @@ import torch
 from torch import Tensor
 
 from bench.api import Setup, Strategy
-from methods._importance import Springs, mean_over, sample
+from methods._gradients import mean_over, sample
+from methods._quadratic_penalty import QuadraticPenalty
+from methods._relative_strength import RelativeStrength
 
 REQUIRES = "gradient"
 
 
 @dataclass(frozen=True)
 class Config:
-    strength: float = 400.0  # λ of the penalty λ/2 · Σ F (θ - θ*)², as in the paper's Atari experiments
+    strength: float = 1.0  # of the penalty relative to the loss (methods/_relative_strength.py); 0 is fine-tuning
+    absolute: float = 0.0  # if not 0, λ of λ/2 · Σ F (θ - θ*)² as it is; the paper's Atari experiments had 400
     images: int = 256  # of each step, that the Fisher information is averaged over, one by one
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(strength=4e4, images=48)  # by the training loss on old and new classes
+        return cls(images=48)
 
 
 def build(config: Config, setup: Setup) -> Strategy:
-    return setup.strategy([FisherSprings(config)])
+    return setup.strategy([FisherPenalty(config)])
 
 
-class FisherSprings(Springs):
+class FisherPenalty(QuadraticPenalty):
     """Importance: mean squared gradient of the loss of single images (the diagonal of the empirical Fisher matrix)."""
 
     def __init__(self, config: Config):
-        super().__init__(config.strength / 2)
+        super().__init__(RelativeStrength(config.strength, config.absolute / 2))
         self.images = config.images
 
     def measure(self, strategy) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.api import Plugin, Setup, Strategy, normal_images
 from methods._quota import as_bytes
-from methods._steady import steady
+from methods._without_trace import without_trace
 
 DEFAULT_DETECTOR = "vae"
 REQUIRES = "sampling"
@@ -44,7 +44,7 @@ class GenerativeReplay(Plugin):
 
     @torch.no_grad()
     def _drawn(self, count: int) -> Tensor:
-        with steady(self.detector):
+        with without_trace(self.detector):
             return as_bytes(self.detector.sample(count))
 
     def recall(self) -> dict[int, tuple[Tensor, None]]:

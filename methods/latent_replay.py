@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.api import Plugin, Setup, Strategy, normal_images
 from methods._quota import Quota, as_bytes, by_class
-from methods._steady import steady
+from methods._without_trace import without_trace
 
 DEFAULT_DETECTOR = "vae"
 REQUIRES = "latent"
@@ -52,13 +52,13 @@ class LatentReplay(Plugin):
 
     @torch.no_grad()
     def _codes(self, images: Tensor) -> Tensor:
-        with steady(self.detector):
+        with without_trace(self.detector):
             parts = [self.detector.encode(part.to(self.device)) for part in images.split(self.detector.batch_size)]
         return torch.cat(parts).float().cpu()
 
     @torch.no_grad()
     def _decoded(self, codes: Tensor) -> Tensor:
-        with steady(self.detector):
+        with without_trace(self.detector):
             parts = [self.detector.decode(part.to(self.device)) for part in codes.split(self.detector.batch_size)]
         return torch.cat([as_bytes(part) for part in parts])
 

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from bench.api import Setup, Strategy
-from methods._importance import Springs, mean_over, sample
+from methods._gradients import mean_over, sample
+from methods._quadratic_penalty import QuadraticPenalty
+from methods._relative_strength import RelativeStrength
 
 REQUIRES = "gradient"
 
 
 @dataclass(frozen=True)
 class Config:
-    strength: float = 1.0  # λ of the penalty λ · Σ Ω (θ - θ*)², as in the paper
+    strength: float = 1.0  # of the penalty relative to the loss (methods/_relative_strength.py); 0 is fine-tuning
+    absolute: float = 0.0  # if not 0, λ of λ · Σ Ω (θ - θ*)² as it is; the paper had 1
     images: int = 256  # of each step, that the sensitivity is averaged over, one by one
 
     @classmethod
@@ -27,14 +30,14 @@ class Config:
 
 
 def build(config: Config, setup: Setup) -> Strategy:
-    return setup.strategy([SensitivitySprings(config)])
+    return setup.strategy([SensitivityPenalty(config)])
 
 
-class SensitivitySprings(Springs):
+class SensitivityPenalty(QuadraticPenalty):
     """Importance: mean absolute gradient of the squared norm of the response to single images."""
 
     def __init__(self, config: Config):
-        super().__init__(config.strength)
+        super().__init__(RelativeStrength(config.strength, config.absolute))
         self.images = config.images
 
     def measure(self, strategy) -> dict[str, Tensor]:

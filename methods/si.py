@@ -11,40 +11,42 @@ import torch
 from torch import Tensor
 
 from bench.api import Setup, Strategy
-from methods._importance import Springs
+from methods._quadratic_penalty import QuadraticPenalty
+from methods._relative_strength import RelativeStrength, trained
 
 REQUIRES = "gradient"
 
 
 @dataclass(frozen=True)
 class Config:
-    strength: float = 0.1  # c of the penalty c · Σ Ω (θ - θ~)², as in the paper's permuted MNIST
+    strength: float = 1.0  # of the penalty relative to the loss (methods/_relative_strength.py); 0 is fine-tuning
+    absolute: float = 0.0  # if not 0, c of c · Σ Ω (θ - θ~)² as it is; the paper's permuted MNIST had 0.1
     damping: float = 0.1  # ξ, added to the squared distance that a weight went in a step, as there
 
     @classmethod
     def tiny(cls) -> "Config":
-        return cls(strength=10.0)  # by the training loss on old and new classes
+        return cls()
 
 
 def build(config: Config, setup: Setup) -> Strategy:
-    return setup.strategy([PathSprings(config)])
+    return setup.strategy([PathPenalty(config)])
 
 
-class PathSprings(Springs):
+class PathPenalty(QuadraticPenalty):
     """Importance: what a weight's way through the step took off the loss, per squared distance from end to end."""
 
     def __init__(self, config: Config):
-        super().__init__(config.strength)
+        super().__init__(RelativeStrength(config.strength, config.absolute))
         self.damping = config.damping
 
     def before_training_exp(self, strategy, **_):
-        """Note where the step begins."""
-        self.start = self._weights(strategy)
-        self.gain = {name: torch.zeros_like(weight) for name, weight in self.start.items()}  # ω
+        """Start the path integral."""
+        super().before_training_exp(strategy)
+        self.gain = {name: torch.zeros_like(weight) for name, weight in self.strength.start.items()}  # ω
 
     def after_backward(self, strategy, **_):
         """Note gradient and place before the penalty and the optimizer move them."""
-        self.place = self._weights(strategy)
+        self.place = {name: weight.detach().clone() for name, weight in trained(strategy.model)}
         self.gradient = {
             name: weight.grad.clone() for name, weight in strategy.model.named_parameters() if weight.grad is not None
         }
@@ -56,12 +58,8 @@ class PathSprings(Springs):
                 self.gain[name] -= self.gradient[name] * (weight.detach() - self.place[name])
 
     def measure(self, strategy) -> dict[str, Tensor]:
-        weights = self._weights(strategy)
+        weights = dict(trained(strategy.model))
         return {
-            name: gain.clamp_min(0) / ((weights[name] - self.start[name]).square() + self.damping)
+            name: gain.clamp_min(0) / ((weights[name].detach() - self.strength.start[name]).square() + self.damping)
             for name, gain in self.gain.items()
         }
-
-    def _weights(self, strategy) -> dict[str, Tensor]:
-        weights = strategy.model.named_parameters()
-        return {name: weight.detach().clone() for name, weight in weights if weight.requires_grad}

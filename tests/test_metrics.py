@@ -4,12 +4,15 @@ import math
 import subprocess
 import sys
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, recall_score, roc_auc_score
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from bench.metrics import aupimo
 from bench.metrics import ranking as metrics
 
 NAN = float("nan")
@@ -55,9 +58,9 @@ def flood(masks):
     return found
 
 
-def brute_aupro(maps, masks, limit):
+def brute_aupro(maps, masks, limit, regions=None):
     """Trapezoids over the curve with a point at every distinct score of any pixel, cut at `limit` by interpolation."""
-    curve, regions = [(0.0, 0.0)], flood(masks)
+    curve, regions = [(0.0, 0.0)], regions or flood(masks)
     for threshold in np.unique(maps)[::-1]:
         hit = maps >= threshold
         overlap = np.mean([hit[region].mean() for region in regions])
@@ -71,28 +74,38 @@ def brute_aupro(maps, masks, limit):
     return area / limit
 
 
-def by_torch(maps, masks, limit=0.3):
+def by_torch(function, *arguments, **options):
     """The torch path, forced on the CPU, where the public functions prefer NumPy."""
-    labels, count = metrics.regions(masks)
-    flat = metrics._floating(torch, torch.from_numpy(maps)).reshape(-1)
-    return dict(zip(PIXEL, metrics._metrics(torch, flat, torch.from_numpy(labels.ravel()), count, limit), strict=True))
+
+    def flat(scores):
+        return torch, metrics._floating(torch, torch.as_tensor(scores)).reshape(-1)
+
+    with patch.object(metrics, "_flat", flat), patch.object(aupimo, "_flat", flat):
+        return function(*arguments, **options)
 
 
 @pytest.mark.parametrize("levels", [None, 2, 3, 7, 30])
 @pytest.mark.parametrize("seed", range(12))
 def test_pixel_metrics_equal_scikit_learn_and_brute_force(seed, levels):
     maps, masks = grid(seed, levels)
-    ours = metrics.pixel_metrics(maps, *metrics.regions(masks))
+    truth = metrics.regions(masks)
+    ours = metrics.pixel_metrics(maps, truth)
     assert [ours[name] for name in PIXEL[:3]] == pytest.approx(expected(maps.ravel(), masks.ravel()), abs=1e-9)
     assert ours["aupro"] == pytest.approx(brute_aupro(maps, masks, 0.3), abs=1e-9)
-    assert by_torch(maps, masks) == pytest.approx(ours, abs=1e-9)
+    with patch.object(metrics, "BLOCK", 3), patch.object(metrics, "DEVICE_BLOCK", 5):
+        assert by_torch(metrics.pixel_metrics, maps, truth) == pytest.approx(ours, abs=1e-9, nan_ok=True)
+        assert metrics.pixel_metrics(maps, truth) == pytest.approx(ours, abs=1e-9, nan_ok=True)
+    for kind in ("float32", "float64"):  # sorted by keys, and by indices
+        assert metrics.pixel_metrics(maps.astype("f4").astype(kind), truth)["aupro"] == pytest.approx(
+            brute_aupro(maps.astype("f4"), masks, 0.3), abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("limit", [0.01, 0.05, 0.3, 0.5, 1.0])
 @pytest.mark.parametrize("levels", [None, 4])
 def test_aupro_at_other_limits(limit, levels):
     maps, masks = grid(99, levels)
-    ours = metrics.pixel_metrics(maps, *metrics.regions(masks), fpr_limit=limit)["aupro"]
+    ours = metrics.pixel_metrics(maps, metrics.regions(masks), fpr_limit=limit)["aupro"]
     assert ours == pytest.approx(brute_aupro(maps, masks, limit), abs=1e-9)
 
 
@@ -114,7 +127,7 @@ def test_worked_by_hand():
     # thresholds 9, 8, 7 (tied with one normal), rest: hits 1, 1, 2; false alarms 0, 1, 2 of 4; two regions of one pixel
     maps = np.array([[[9.0, 8.0, 7.0], [7.0, 2.0, 1.0]]])
     masks = np.array([[[True, False, True], [False, False, False]]])
-    ours = metrics.pixel_metrics(maps, *metrics.regions(masks), fpr_limit=0.5)
+    ours = metrics.pixel_metrics(maps, metrics.regions(masks), fpr_limit=0.5)
     assert ours["pixel_auroc"] == pytest.approx((4 + 2 + 0.5) / 8)
     assert ours["pixel_ap"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 4)
     assert ours["pixel_f1max"] == pytest.approx(2 / 3)
@@ -126,24 +139,121 @@ def test_small_regions_weigh_as_much_as_large_ones():
     masks[0, :4, :4], masks[0, 7, 7] = True, True
     maps = np.where(masks, 1.0, 0.0)
     maps[0, 7, 7] = -1.0
-    assert metrics.pixel_metrics(maps, *metrics.regions(masks))["aupro"] == pytest.approx(
+    assert metrics.pixel_metrics(maps, metrics.regions(masks))["aupro"] == pytest.approx(
         brute_aupro(maps, masks, 0.3), abs=1e-12
     )
-    assert metrics.pixel_metrics(maps, *metrics.regions(masks))["aupro"] == pytest.approx(0.5)
+    assert metrics.pixel_metrics(maps, metrics.regions(masks))["aupro"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("levels", [None, 5])
+@pytest.mark.parametrize("seed", range(6))
+def test_aupro_by_size_is_that_of_a_third_of_the_regions(seed, levels):
+    maps, masks = grid(seed, levels)
+    truth, found = metrics.regions(masks), flood(masks)
+    small, large = np.quantile([len(region[1]) for region in found], (1 / 3, 2 / 3), method="inverted_cdf")
+    thirds = ([], [], [])
+    for region in found:
+        thirds[int(len(region[1]) > small) + int(len(region[1]) > large)].append(region)
+    ours = metrics.pixel_metrics(maps, truth)
+    for name, of_size in zip(metrics.AUPRO_BY_SIZE, thirds, strict=True):
+        expected = brute_aupro(maps, masks, 0.3, of_size) if of_size else NAN
+        assert ours[name] == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_nine_regions_of_nine_sizes_are_three_small_three_middle_and_three_large():
+    masks = np.zeros((9, 3, 9), bool)
+    for index in range(9):
+        masks[index, 1, : index + 1] = True
+    truth = metrics.regions(masks)
+    assert truth.size.tolist() == list(range(1, 10))
+    assert truth.third.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def brute_aupimo(maps, masks, low, high):
+    """The curve over log10 of the shared rate with a point at every distinct score, interpolated at its two ends."""
+    normal, found = maps[~masks.any((1, 2))], []
+    thresholds = np.unique(maps)[::-1]
+    rate = np.array([(normal >= threshold).mean() for threshold in thresholds])
+    grid = np.unique(np.concatenate([[np.log(low), np.log(high)], np.log(rate[rate > 0])]))
+    grid = grid[(grid >= np.log(low)) & (grid <= np.log(high))]
+    for one, mask in zip(maps, masks, strict=True):
+        overlap = np.array([(one[mask] >= threshold).mean() if mask.any() else NAN for threshold in thresholds])
+        if not mask.any():
+            found.append(NAN)
+            continue
+        middle = (grid[1:] + grid[:-1]) / 2
+        # the last point at a rate is the top of a vertical piece; a straight line runs from it to the first of the next
+        height = np.zeros(len(middle))
+        for index, x in enumerate(middle):
+            before = np.flatnonzero((rate == 0) | (np.log(np.maximum(rate, 1e-300)) <= x))
+            after = np.flatnonzero((rate > 0) & (np.log(np.maximum(rate, 1e-300)) > x))
+            start = overlap[before[-1]] if len(before) else 0.0
+            if not len(after) or not len(before) or rate[before[-1]] == 0:
+                height[index] = start
+                continue
+            x0, x1 = np.log(rate[before[-1]]), np.log(rate[after[0]])
+            height[index] = start + (overlap[after[0]] - start) * (x - x0) / (x1 - x0)
+        found.append(float((height * np.diff(grid)).sum() / np.log(high / low)))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("levels", [None, 4, 12])
+@pytest.mark.parametrize("seed", range(3))
+def test_aupimo_equals_a_brute_force(seed, levels):
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((5, 6, 7), bool)
+    masks[2:] = rng.random((3, 6, 7)) < 0.3
+    maps = rng.normal(size=masks.shape) + masks
+    if levels:
+        maps = np.floor((maps - maps.min()) / np.ptp(maps) * (levels - 1e-9))
+    truth = metrics.regions(masks)
+    for bounds in ((0.02, 0.5), (0.1, 0.3), (0.005, 1.0)):
+        expected = brute_aupimo(maps, masks, *bounds)
+        assert aupimo.aupimo(maps, truth, bounds) == pytest.approx(expected, abs=1e-9, nan_ok=True)
+        assert by_torch(aupimo.aupimo, maps, truth, bounds) == pytest.approx(
+            aupimo.aupimo(maps, truth, bounds), abs=1e-9, nan_ok=True
+        )
+
+
+def test_aupimo_is_that_of_anomalib():
+    """Anomalib takes evenly spaced thresholds; with this many the two curves agree to three places."""
+    from anomalib.metrics.pimo.functional import aupimo_scores
+
+    rng = np.random.default_rng(0)
+    masks = np.zeros((12, 128, 128), bool)
+    masks[6:, 40:60, 30:70] = True
+    maps = (ndimage.gaussian_filter(rng.normal(size=masks.shape), (0, 2, 2)) * 8 + 3 * masks).astype("f4")
+    bounds = (1e-3, 1e-2)
+    theirs = aupimo_scores(torch.from_numpy(maps), torch.from_numpy(masks), 30_000, fpr_bounds=bounds)[4].numpy()
+    ours = aupimo.aupimo(maps, metrics.regions(masks), bounds)
+    assert np.isnan(ours[:6]).all() and np.isnan(theirs[:6]).all()
+    assert 0.05 < np.nanmin(ours) < np.nanmax(ours) < 0.95, "neither all nor nothing is found"
+    assert ours[6:] == pytest.approx(theirs[6:], abs=2e-3)
+
+
+def test_aupimo_of_what_cannot_be_told():
+    maps, masks = np.zeros((2, 50, 50)), np.zeros((2, 50, 50), bool)
+    assert np.isnan(aupimo.aupimo(maps, metrics.regions(masks))).all()  # no anomalous image
+    masks[1, 0, 0] = True
+    assert np.isnan(aupimo.aupimo(maps, metrics.regions(masks))).all()  # 2,500 normal pixels: no rate of 1e-4
+    maps[1, 0, 0] = 1
+    assert aupimo.aupimo(maps, metrics.regions(masks), (1e-3, 1e-2))[1] == 1  # above every normal pixel
+    with pytest.raises(ValueError, match="bounds"):
+        aupimo.aupimo(maps, metrics.regions(masks), (1e-2, 1e-3))
 
 
 @pytest.mark.parametrize("transform", [lambda s: 3 * s - 40, np.exp, lambda s: s**3, lambda s: -1 / (s - s.min() + 1)])
 def test_a_strictly_monotone_transform_changes_nothing(transform):
     maps, masks = grid(5, 40)
     labels = metrics.regions(masks)
-    assert metrics.pixel_metrics(transform(maps / 8), *labels) == metrics.pixel_metrics(maps, *labels)
+    assert metrics.pixel_metrics(transform(maps / 8), labels) == metrics.pixel_metrics(maps, labels)
 
 
 def test_a_reversed_ranking_is_not_flipped():
     assert metrics.image_metrics([3.0, 2.0, 1.0, 0.0], [0, 0, 1, 1])["image_auroc"] == 0
     maps, masks = grid(3)
     labels = metrics.regions(masks)
-    up, down = metrics.pixel_metrics(maps, *labels), metrics.pixel_metrics(-maps, *labels)
+    up, down = metrics.pixel_metrics(maps, labels), metrics.pixel_metrics(-maps, labels)
     assert up["pixel_auroc"] + down["pixel_auroc"] == pytest.approx(1, abs=1e-12)
 
 
@@ -156,15 +266,17 @@ def test_scores_far_from_zero_to_one_are_not_squashed():
 def test_constant_scores():
     maps, masks = np.full((2, 5, 5), 0.7), np.zeros((2, 5, 5), bool)
     masks[0, 1, 1:3] = True
-    ours = metrics.pixel_metrics(maps, *metrics.regions(masks))
-    assert ours == pytest.approx({"pixel_auroc": 0.5, "pixel_ap": 0.04, "pixel_f1max": 4 / 52, "aupro": 0.15})
+    ours = metrics.pixel_metrics(maps, metrics.regions(masks))
+    expected = {"pixel_auroc": 0.5, "pixel_ap": 0.04, "pixel_f1max": 4 / 52, "aupro": 0.15, "aupro_small": 0.15}
+    assert ours == pytest.approx(expected | {"aupro_middle": NAN, "aupro_large": NAN}, nan_ok=True)
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int8", "int32", "int64", "uint8", ">f4"])
 def test_every_type_of_score_is_ranked_exactly(kind):
     maps, masks = grid(7, 50)
     labels = metrics.regions(masks)
-    assert metrics.pixel_metrics(maps.astype(kind), *labels) == metrics.pixel_metrics(maps, *labels)
+    of_type = metrics.pixel_metrics(maps.astype(kind), labels)
+    assert of_type == pytest.approx(metrics.pixel_metrics(maps, labels), abs=1e-12, nan_ok=True)
 
 
 def test_neighbouring_values_of_a_type_stay_apart():
@@ -184,22 +296,24 @@ def test_negative_zero_ties_with_zero():
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32])
 def test_cpu_tensors_give_the_numbers_of_numpy(kind):
     maps, masks = grid(8, 60)
-    labels, count = metrics.regions(masks)
+    truth = metrics.regions(masks)
     tensor = torch.from_numpy(maps).to(kind)
-    for truth in (labels, torch.from_numpy(labels)):
-        assert metrics.pixel_metrics(tensor, truth, count) == metrics.pixel_metrics(maps, labels, count)
+    assert metrics.pixel_metrics(tensor, truth) == metrics.pixel_metrics(maps, truth)
     image = metrics.image_metrics(tensor.reshape(-1), torch.from_numpy(masks).reshape(-1))
     assert image == metrics.image_metrics(maps.ravel(), masks.ravel())
 
 
 def test_scores_and_labels_are_left_as_they_were():
     maps, masks = grid(9)
-    labels, count = metrics.regions(masks)
-    kept = maps.copy(), labels.copy()
-    metrics.pixel_metrics(maps, labels, count)
-    by_torch(maps, masks)
-    assert (maps == kept[0]).all()
-    assert (labels == kept[1]).all()
+    truth, kept = metrics.regions(masks), maps.copy()
+    before = truth.pixel.copy(), truth.region.copy()
+    ours = metrics.pixel_metrics(maps, truth)
+    by_torch(metrics.pixel_metrics, maps, truth)
+    aupimo.aupimo(maps, truth)
+    assert (maps == kept).all()
+    assert (truth.pixel == before[0]).all() and (truth.region == before[1]).all()
+    assert metrics.pixel_metrics(kept, truth, overwrite=True) == ours
+    assert (kept.ravel() == np.sort(maps, axis=None)).all(), "sorted in place, so that there is no second copy"
 
 
 def test_tensors_that_require_grad_are_read():
@@ -212,20 +326,21 @@ def test_tensors_that_require_grad_are_read():
 @pytest.mark.parametrize("levels", [None, 5])
 def test_cuda_tensors_give_the_numbers_of_numpy(levels):
     maps, masks = grid(10, levels)
-    labels, count = metrics.regions(masks)
+    truth = metrics.regions(masks)
     there = torch.from_numpy(maps).cuda()
-    assert metrics.pixel_metrics(there, labels, count) == pytest.approx(
-        metrics.pixel_metrics(maps, labels, count), abs=1e-9
+    assert metrics.pixel_metrics(there, truth) == pytest.approx(
+        metrics.pixel_metrics(maps, truth), abs=1e-9, nan_ok=True
     )
+    assert aupimo.aupimo(there, truth) == pytest.approx(aupimo.aupimo(maps, truth), abs=1e-9, nan_ok=True)
 
 
 @pytest.mark.parametrize("xp", [np, torch])
 def test_one_class(xp):
     maps, nothing = np.random.default_rng(0).normal(size=(2, 4, 4)), np.zeros((2, 4, 4), bool)
-    of = metrics.pixel_metrics if xp is np else lambda maps, labels, count: by_torch(maps, labels > 0)
-    ours = of(maps, *metrics.regions(nothing))
-    assert all(math.isnan(ours[name]) for name in PIXEL)
-    ours = of(maps, *metrics.regions(~nothing))
+    of = metrics.pixel_metrics if xp is np else lambda *arguments: by_torch(metrics.pixel_metrics, *arguments)
+    ours = of(maps, metrics.regions(nothing))
+    assert all(math.isnan(value) for value in ours.values())
+    ours = of(maps, metrics.regions(~nothing))
     assert math.isnan(ours["pixel_auroc"])
     assert math.isnan(ours["aupro"])
     assert (ours["pixel_ap"], ours["pixel_f1max"]) == (1, 1)
@@ -241,23 +356,25 @@ def test_no_images():
 def test_scores_that_are_not_finite_are_counted(xp, labels, bad):
     scores = np.array([*bad, *range(4 - len(bad))], float)
     with pytest.raises(ValueError, match=f"{len(bad)} of 4 scores are NaN or infinite"):
-        metrics._metrics(xp, xp.asarray(scores), xp.asarray(labels), 1, None)
+        run = metrics.image_metrics if xp is np else lambda *given: by_torch(metrics.image_metrics, *given)
+        run(scores, labels)
 
 
 def test_other_bad_input():
     maps, masks = grid(1)
-    labels, count = metrics.regions(masks)
+    truth = metrics.regions(masks)
+    for function in (metrics.pixel_metrics, aupimo.aupimo):
+        with pytest.raises(ValueError, match="they differ"):
+            function(maps[:, 1:], truth)
     with pytest.raises(ValueError, match="they differ"):
-        metrics.pixel_metrics(maps[:, 1:], labels, count)
+        metrics.image_metrics([1.0, 2.0], [1])
     with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
         metrics.image_metrics([1.0, 2.0], [0, 2])
     with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
         metrics.image_metrics([1.0, 2.0], [-1, 1])
-    with pytest.raises(ValueError, match=f"must lie in 0..{count - 1}"):
-        metrics.pixel_metrics(maps, labels, count - 1)
     for limit in (0, -0.3, 1.1, NAN):
         with pytest.raises(ValueError, match="fpr_limit"):
-            metrics.pixel_metrics(maps, labels, count, fpr_limit=limit)
+            metrics.pixel_metrics(maps, truth, fpr_limit=limit)
     with pytest.raises(ValueError, match="masks have shape"):
         metrics.regions(masks[0])
 
@@ -265,63 +382,25 @@ def test_other_bad_input():
 @pytest.mark.parametrize("seed", range(5))
 def test_regions_are_eight_connected_within_an_image(seed):
     _, masks = grid(seed)
-    labels, count = metrics.regions(masks)
-    assert labels.dtype == np.int32
-    assert ((labels > 0) == masks).all()
-    found = flood(masks)
-    assert count == len(found)
-    assert sorted({*labels[region]}.pop() for region in found) == list(range(1, count + 1))
+    truth, found = metrics.regions(masks), flood(masks)
+    assert (truth.pixel == np.flatnonzero(masks)).all() and (truth.image == np.nonzero(masks)[0]).all()
+    labels = np.full(masks.shape, -1)
+    labels.flat[truth.pixel] = truth.region
+    assert sorted({*labels[region]}.pop() for region in found) == list(range(len(truth.size)))
     assert all(len({*labels[region]}) == 1 for region in found)
-
-
-def test_regions_may_be_those_of_a_larger_set():
-    maps, masks = grid(2)
-    maps, masks = np.concatenate([maps, maps + 1]), np.concatenate([masks, masks])
-    labels, count = metrics.regions(masks)
-    half = len(maps) // 2
-    assert metrics.pixel_metrics(maps[half:], labels[half:], count) == metrics.pixel_metrics(
-        maps[half:], *metrics.regions(masks[half:])
-    )
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_threshold_metrics(seed):
-    maps, masks = grid(seed, 6)
-    scores, labels = maps.ravel(), masks.ravel()
-    threshold = float(np.median(scores))
-    ours = metrics.threshold_metrics(scores, labels, threshold)
-    rejected = scores > threshold
-    assert ours["f1"] == pytest.approx(f1_score(labels, rejected))
-    assert ours["recall"] == pytest.approx(recall_score(labels, rejected))
-    assert ours["precision"] == pytest.approx(labels[rejected].mean())
-    assert ours["false_alarm"] == pytest.approx(rejected[~labels].mean())
-    assert metrics.threshold_metrics(torch.from_numpy(scores), torch.from_numpy(labels), threshold) == ours
-
-
-def test_threshold_metrics_without_cases():
-    nothing = metrics.threshold_metrics([0.5, 0.5], [0, 1], 0.5)
-    assert (nothing["f1"], nothing["recall"], nothing["false_alarm"]) == (0, 0, 0)
-    assert math.isnan(nothing["precision"])
-    normal = metrics.threshold_metrics([0.6, 0.4], [0, 0], 0.5)
-    assert (normal["false_alarm"], normal["precision"]) == (0.5, 0)
-    assert math.isnan(normal["f1"])
-    assert math.isnan(normal["recall"])
-    assert math.isnan(metrics.threshold_metrics([0.6], [1], 0.5)["false_alarm"])
-    with pytest.raises(ValueError, match="1 of 2 scores"):
-        metrics.threshold_metrics([NAN, 0.5], [0, 1], 0.5)
-    with pytest.raises(ValueError, match="threshold is nan"):
-        metrics.threshold_metrics([0.6, 0.5], [0, 1], NAN)
+    assert [truth.size[labels[region][0]] for region in found] == [len(region[1]) for region in found]
 
 
 def test_names():
     masks = np.eye(4, dtype=bool)[None]
-    names = *metrics.image_metrics([0.0, 1.0], [0, 1]), *metrics.pixel_metrics(masks * 1.0, *metrics.regions(masks))
-    assert names == metrics.METRICS
-    assert {name: True for name in names} == metrics.HIGHER_IS_BETTER
+    names = *metrics.image_metrics([0.0, 1.0], [0, 1]), *metrics.pixel_metrics(masks * 1.0, metrics.regions(masks))
+    assert names == metrics.METRICS + metrics.AUPRO_BY_SIZE
+    assert {name: True for name in metrics.METRICS} == metrics.HIGHER_IS_BETTER
     assert metrics.METRIC_VERSION == 1
 
 
 def test_torch_is_not_imported():
-    code = "import sys; from bench.metrics import matrix, metrics; metrics.image_metrics([0.0, 1.0], [0, 1]); "
+    code = "import sys; from bench.metrics import aupimo, matrix, thresholds, ranking; "
+    code += "ranking.image_metrics([0.0, 1.0], [0, 1]); "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

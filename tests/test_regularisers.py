@@ -10,9 +10,9 @@ from avalanche.core import BaseSGDPlugin
 from toy import IMAGES, Linear, Noisy, assert_continues, images, same, strategy, train
 
 from methods import agem, der, ewc, finetune, lwf, mas, si
-from methods._importance import mean_over
+from methods._gradients import mean_over
 from methods._reservoir import Reservoir
-from methods._steady import drift, steady
+from methods._without_trace import drift, without_trace
 
 OFF = {ewc: {"strength": 0.0}, si: {"strength": 0.0}, mas: {"strength": 0.0}, lwf: {"strength": 0.0},
        der: {"strength": 0.0, "memory": 8}, agem: {"memory": 0}}  # fmt: skip
@@ -72,12 +72,56 @@ def test_looking_at_a_detector_leaves_no_trace():
     assert all(weight.grad is None for weight in detector.parameters())
 
 
-def test_steady_responds_as_at_test_time():
+def test_without_trace_it_responds_as_at_test_time():
     detector = Noisy().train()
-    with steady(detector):
+    with without_trace(detector):
         steadily = detector.response(images(0))
     detector.eval()
     assert all(torch.equal(a, b) for a, b in zip(steadily, detector.response(images(0)), strict=True))
+
+
+class Scaled(Linear):
+    """Under Adam, to which the size of a loss is nothing."""
+
+    size = 1.0
+
+    def optimizer(self):
+        return torch.optim.Adam(self.parameters(), lr=0.03, eps=1e-30)
+
+    def loss(self, image: torch.Tensor) -> torch.Tensor:
+        return self.size * super().loss(image)
+
+
+class Large(Scaled):
+    size = 1e6
+
+
+@pytest.mark.parametrize("method", [ewc, si, mas, lwf, der], **name_of)
+def test_a_strength_means_the_same_whatever_the_size_of_the_loss(method):
+    """The committed penalties were once inert on one detector and froze another, with losses a million-fold apart."""
+    options = {"memory": 8} if method is der else {}
+    ends = []
+    for detector in (Scaled, Large):
+        built = strategy(method, detector, **options)
+        train(built)
+        ends.append(built.model.weight.detach())
+    finetuned = strategy(finetune, Scaled)
+    train(finetuned)
+    assert torch.allclose(*ends, rtol=1e-3)
+    assert (ends[0] - finetuned.model.weight).norm() > 0.01 * finetuned.model.weight.norm()
+
+
+def test_at_strength_one_the_penalty_pulls_from_where_the_last_step_began_as_the_loss_pushes_where_this_one_begins():
+    starts = []
+    note = Spy(before_training_exp=lambda strategy: starts.append(strategy.model.weight.detach().clone()))
+    built = strategy(ewc, Linear, spies=[note], strength=1.0)
+    train(built, last=2)
+    detector = Linear(starts[1].tolist())
+    (push,) = torch.autograd.grad(detector.loss(images(1)), detector.weight)
+    # the importance and the anchor that held during the second step are those of the first
+    first = fisher_by_hand(0, starts[1])
+    pull = 2 * built.methods[0].strength.factor * first * (starts[0] - starts[1])
+    assert pull.norm().item() == pytest.approx(push.norm().item(), rel=1e-3)
 
 
 def colours(step: int) -> torch.Tensor:
@@ -100,7 +144,7 @@ def after_each_step(method, **options):
 
 def test_ewc_pulls_like_one_fisher_penalty_per_step():
     strength = 7.0
-    built, ends = after_each_step(ewc, strength=strength)
+    built, ends = after_each_step(ewc, absolute=strength)
     theta = torch.tensor([0.1, 0.2, -0.4], requires_grad=True)
     fishers = [fisher_by_hand(step, end) for step, end in enumerate(ends)]
     penalty = sum(strength / 2 * (f * (theta - end) ** 2).sum() for f, end in zip(fishers, ends, strict=True))
@@ -110,7 +154,7 @@ def test_ewc_pulls_like_one_fisher_penalty_per_step():
 
 @pytest.mark.parametrize("method", [mas, si], **name_of)
 def test_mas_and_si_pull_to_where_the_last_step_ended(method):
-    built, ends = after_each_step(method, strength=3.0)
+    built, ends = after_each_step(method, absolute=3.0)
     importance = built.methods[0].importance["weight"]
     assert (importance >= 0).all()
     assert importance.any()
@@ -142,7 +186,7 @@ def test_si_path_integral_by_hand():
         after_training_exp=lambda strategy: steps.append(len(batches)),
     )
     strength, damping = 3.0, 0.05
-    built = strategy(si, Linear, spies=[spy], strength=strength, damping=damping)
+    built = strategy(si, Linear, spies=[spy], absolute=strength, damping=damping)
     train(built, last=2)
 
     detector = Linear()
@@ -181,10 +225,10 @@ def test_lwf_holds_the_response_and_shares_what_is_frozen():
     for strength in (0.0, 100.0):
         built = strategy(lwf, Noisy, spies=[spy], strength=strength)
         train(built, last=1)
-        with steady(built.model, by_batch=True), torch.no_grad():
+        with without_trace(built.model, by_batch=True), torch.no_grad():
             then = built.model.response(images(1))
         train(built, first=1, last=2)
-        with steady(built.model, by_batch=True), torch.no_grad():
+        with without_trace(built.model, by_batch=True), torch.no_grad():
             moved[strength] = drift(built.model.response(images(1)), then).item()
     assert moved[100.0] < 0.2 * moved[0.0]
     assert teachers[-1].frozen.weight is built.model.frozen.weight
@@ -233,7 +277,7 @@ def test_der_stores_the_responses_of_their_day():
     spy = Spy(after_training_exp=lambda strategy: held.append(copy.deepcopy(strategy.methods[0].state_dict())))
     built = strategy(der, Noisy, spies=[spy], memory=8)
     train(built, last=1)
-    with steady(built.model):
+    with without_trace(built.model):
         expected = built.model.response(held[0]["images"].float() / 255)
     assert held[0]["images"].shape == (8, 3, 8, 8)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(held[0]["responses"], expected, strict=True))
@@ -301,7 +345,7 @@ def test_a_spring_too_stiff_for_sgd_holds_instead_of_diverging():
 def test_statistics_of_the_batch_leave_no_trace():
     detector = Noisy().train()
     before = copy.deepcopy(detector.state_dict())
-    with steady(detector, by_batch=True):
+    with without_trace(detector, by_batch=True):
         made = detector.norm(torch.randn(64, 4, 8, 8) * 5 + 3)
     assert torch.allclose(made.mean((0, 2, 3)), torch.zeros(4), atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.metrics.scoring import AT_THRESHOLD, CALIBRATION_QUANTILE, Judged, Rows, Truth
+from bench.metrics.scoring import CALIBRATION_QUANTILE, Judged, Rows, Truth
+from bench.metrics.thresholds import AT_THRESHOLD
 
 
 @pytest.fixture

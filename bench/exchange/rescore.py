@@ -8,15 +8,13 @@ import numpy as np
 from bench import data, results
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
-from bench.metrics.scoring import Rows, Truth
+from bench.metrics.scoring import PIXEL_METRICS, Rows, Truth
 from bench.render import leaderboard
 from bench.render.show import find
 from bench.results import stored
 from bench.schema import stream as streams
 from bench.schema.cell import RAW_ERROR, Cell
 from bench.schema.stream import Stream
-
-PIXELS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")  # what needs maps
 
 
 def score(options) -> Iterator[str]:
@@ -73,12 +71,13 @@ def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_onl
             "run it again with --save-maps, or leave them empty with --images-only."
         )
     rows = tabulate(held, stream, truth)
+    kept = {RAW_ERROR}  # no metric: the detector told it
     if not held.scales and old == METRIC_VERSION:
-        for name in PIXELS:
-            rows.matrices[name] = np.array(cell["matrices"][name], float)
+        kept.update(PIXEL_METRICS)
         rows.pooled["pixel_auroc"] = np.array(cell["pooled"]["pixel_auroc"], float)
-    if RAW_ERROR in cell["matrices"]:  # no metric: the detector told it
-        rows.matrices[RAW_ERROR] = np.array(cell["matrices"][RAW_ERROR], float)
+    old_first = {name: rows.matrices.get(name, np.full_like(R, np.nan, float)) for name, R in cell["matrices"].items()}
+    rows.matrices = old_first | rows.matrices
+    rows.matrices |= {name: np.array(R, float) for name, R in cell["matrices"].items() if name in kept}
     spec = cell["spec"] | {"metric_version": METRIC_VERSION}
     return cell | results.plain(rows.record()) | {"spec": spec, "key": results.key_of(spec)}
 

@@ -2,32 +2,65 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
+AUPRO_BY_SIZE = ("aupro_small", "aupro_middle", "aupro_large")
 METRIC_VERSION = 1
 HIGHER_IS_BETTER = dict.fromkeys(METRICS, True)
 
 NAN = float("nan")
+BLOCK = 4096  # anomalous scores that are looked up together on a CPU: their neighbourhood stays in the cache
+DEVICE_BLOCK = 2**22  # on a GPU, where a call costs more than its work
 
 
-def regions(masks):
-    """Number the connected defects of boolean `masks` (N, H, W): (labels (N, H, W) int32 with 0 = normal, count).
+@dataclass(frozen=True)
+class Regions:
+    """The connected defects of the masks (N, H, W) of a class; only the anomalous pixels are held."""
 
-    Eight-connected within an image, never across images; the numbers run 1..count over the whole set. The masks of a
-    data set do not change, so call this once and keep the result.
+    shape: tuple[int, int, int]  # of the masks
+    pixel: np.ndarray  # (M,) int64, places of the anomalous pixels in the flat masks, ascending
+    region: np.ndarray  # (M,) int32, the defect that each belongs to, 0..count-1
+    size: np.ndarray  # (count,) int64, pixels of each defect
+
+    @property
+    def image(self) -> np.ndarray:
+        """(M,) int64, the image of each anomalous pixel."""
+        return self.pixel // (self.shape[1] * self.shape[2])
+
+    @property
+    def third(self) -> np.ndarray:
+        """(count,) int64: 0 small, 1 middle, 2 large. Cut at the terciles of size; equal sizes stay together."""
+        cuts = np.quantile(self.size, (1 / 3, 2 / 3), method="inverted_cdf") if len(self.size) else np.zeros(2)
+        return np.searchsorted(cuts, self.size)
+
+
+def regions(masks) -> Regions:
+    """Find the connected defects of boolean `masks` (N, H, W).
+
+    Eight-connected within an image, never across images, numbered over the whole set. The masks of a data set do not
+    change, so call this once and keep the result.
     """
     from scipy import ndimage
 
-    masks = np.asarray(masks, bool)
-    if masks.ndim != 3:
-        raise ValueError(f"masks have shape {masks.shape}; (N, H, W) is needed")
-    eight = np.zeros((3, 3, 3), bool)
-    eight[1] = True  # neighbours in the same image only
-    labels, count = ndimage.label(masks, eight, output=np.int32)
-    return labels, int(count)
+    if np.ndim(masks) != 3:
+        raise ValueError(f"masks have shape {np.shape(masks)}; (N, H, W) is needed")
+    count, pixel, region = 0, [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+    for place, mask in enumerate(masks):
+        mask = np.asarray(mask, bool)
+        if mask.any():
+            labels, found = ndimage.label(mask, np.ones((3, 3), bool), output=np.int32)
+            here = np.flatnonzero(mask)
+            pixel.append(here + place * mask.size)
+            region.append(labels.ravel()[here] + np.int32(count - 1))
+            count += found
+    region = np.concatenate(region)
+    return Regions(tuple(np.shape(masks)), np.concatenate(pixel), region, np.bincount(region, minlength=count))
 
 
 def image_metrics(scores, labels):
@@ -37,66 +70,57 @@ def image_metrics(scores, labels):
     thresholds. AUROC is NaN unless both classes are present, AP and F1-max are NaN without an anomalous image.
     Arrays or tensors of any real type. Raises ValueError on shapes that differ and on NaN or infinite scores.
     """
-    xp, scores, labels = _arrays(scores, labels)
-    auroc, ap, f1max, _ = _metrics(xp, scores, labels, 1, None)
+    labels = _on_cpu(labels)
+    if np.shape(scores) != labels.shape:
+        raise ValueError(f"scores have shape {tuple(np.shape(scores))}, labels {labels.shape}; they differ")
+    if labels.size and not 0 <= labels.min() <= labels.max() <= 1:
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}; they must lie in 0..1")
+    found = np.flatnonzero(labels)
+    xp, scores = _flat(scores)
+    auroc, ap, f1max, _ = _metrics(xp, _sort(xp, scores), *_anomalous(xp, scores, found, found))
     return {"image_auroc": auroc, "image_ap": ap, "image_f1max": f1max}
 
 
-def pixel_metrics(maps, labels, count, fpr_limit=0.3):
-    """{"pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"} of anomaly `maps` (N, H, W) and the defects' `regions`.
+def pixel_metrics(maps, regions: Regions, fpr_limit=0.3, *, overwrite=False):
+    """{"pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", and `AUPRO_BY_SIZE`} of anomaly `maps` (N, H, W).
 
-    `labels` (N, H, W) and `count` come from `regions`; they may be those of a larger set, cut to these images: only
-    regions that are present count. AUPRO is the area under the curve of per-region overlap, averaged over regions,
-    against the false-positive rate over all normal pixels, with a point at every distinct score, straight lines
-    between points, cut at `fpr_limit` and divided by it (Bergmann et al., CVPR 2019 and IJCV 2021). The others, NaN
-    and errors: see `image_metrics`. CUDA tensors are ranked where they lie; the floats come back.
+    AUPRO is the area under the curve of per-region overlap, averaged over regions, against the false-positive rate
+    over all normal pixels, with a point at every distinct score, straight lines between points, cut at `fpr_limit` and
+    divided by it (Bergmann et al., CVPR 2019 and IJCV 2021). By size it is averaged over a third of the regions
+    (`Regions.third`) alone. The others, NaN and errors: see `image_metrics`. CUDA tensors are ranked where they lie;
+    the floats come back. With `overwrite` the maps, which must be contiguous, are sorted in place, and no second copy
+    of them is made.
     """
     if not 0 < fpr_limit <= 1:
         raise ValueError(f"fpr_limit is {fpr_limit}; it must lie in (0, 1]")
-    xp, maps, labels = _arrays(maps, labels)
-    auroc, ap, f1max, aupro = _metrics(xp, maps, labels, count, fpr_limit)
-    return {"pixel_auroc": auroc, "pixel_ap": ap, "pixel_f1max": f1max, "aupro": aupro}
+    if tuple(np.shape(maps)) != regions.shape:
+        raise ValueError(f"maps have shape {tuple(np.shape(maps))}, masks {regions.shape}; they differ")
+    xp, maps = _flat(maps)
+    anomalous = _anomalous(xp, maps, regions.pixel, regions.region)
+    each = 1 / regions.size  # what a pixel weighs in the mean over regions, all of them and a third of them
+    thirds = [np.where(regions.third == third, each, 0) for third in range(3)]
+    auroc, ap, f1max, areas = _metrics(
+        xp, _sort(xp, maps, overwrite), *anomalous, weights=(each, *thirds), fpr_limit=fpr_limit
+    )
+    counts = [len(each), *np.bincount(regions.third, minlength=3)]
+    aupros = [float(area / count) / fpr_limit if count else NAN for area, count in zip(areas, counts, strict=True)]
+    values = dict(zip(("aupro", *AUPRO_BY_SIZE), aupros, strict=True))
+    return {"pixel_auroc": auroc, "pixel_ap": ap, "pixel_f1max": f1max, **values}
 
 
-def threshold_metrics(scores, labels, threshold):
-    """{"f1", "false_alarm", "precision", "recall"} when every image that scores above `threshold` is rejected.
-
-    `scores` (N,), `labels` (N,) 0/1. A score equal to the threshold passes, so a threshold at the 95th percentile of
-    normal scores rejects at most 5 % of them, ties included. `false_alarm` is the share of normal images rejected.
-    NaN where a ratio has no cases: precision when nothing is rejected, f1 and recall without anomalous images.
-    """
-    if not np.isfinite(threshold):
-        raise ValueError(f"the threshold is {threshold}; it must be finite")
-    _, scores, labels = _arrays(scores, labels)
-    rejected, anomalous = scores > threshold, labels > 0
-    _require_finite(scores)
-    _require_labels(labels, 1)
-    hits, total, positives = int((rejected & anomalous).sum()), int(rejected.sum()), int(anomalous.sum())
-    return {
-        "f1": _ratio(2 * hits, total + positives) if positives else NAN,
-        "false_alarm": _ratio(total - hits, len(labels) - positives),
-        "precision": _ratio(hits, total),
-        "recall": _ratio(hits, positives),
-    }
-
-
-def _ratio(part, whole):
-    return part / whole if whole else NAN
-
-
-def _arrays(scores, labels):
-    """(module, scores, labels), flat and on one device; `scores` in a float type that holds every value exactly."""
+def _on_cpu(values) -> np.ndarray:
     torch = sys.modules.get("torch")  # a caller without torch has no tensors, and need not pay for its import
-    if tuple(np.shape(scores)) != tuple(np.shape(labels)):
-        raise ValueError(f"scores have shape {tuple(np.shape(scores))}, labels {tuple(np.shape(labels))}; they differ")
+    return np.asarray(values.cpu() if torch and isinstance(values, torch.Tensor) else values)
+
+
+def _flat(scores):
+    """(module, flat scores) in a float type that holds every value exactly."""
+    torch = sys.modules.get("torch")
     if torch is None or not isinstance(scores, torch.Tensor):
-        return np, _floating(np, np.asarray(scores)).ravel(), np.asarray(labels).ravel()
+        return np, _floating(np, np.asarray(scores)).ravel()
     scores = _floating(torch, scores.detach()).reshape(-1)
-    labels = torch.as_tensor(labels).reshape(-1)
-    if scores.is_cuda:
-        return torch, scores, labels.to(scores.device)
     # np.sort of keys alone is some 20 times faster on a CPU than torch.sort; the memory is shared, not copied
-    return np, scores.cpu().numpy(), labels.cpu().numpy()
+    return (torch, scores) if scores.is_cuda else (np, scores.cpu().numpy())
 
 
 def _floating(xp, scores):
@@ -109,90 +133,150 @@ def _cast(xp, values, dtype):
     return values.astype(dtype) if xp is np else values.to(dtype)
 
 
-def _sort(xp, values):
-    return np.sort(values) if xp is np else xp.sort(values).values
+def _sort(xp, scores, overwrite=False):
+    """All scores ascending; ValueError naming how many are NaN or infinite."""
+    if xp is not np:
+        ordered = xp.sort(scores).values
+    elif overwrite:
+        ordered = scores
+        ordered.sort()
+    else:
+        ordered = np.sort(scores)
+    if len(ordered) and not -math.inf < float(ordered[0]) <= float(ordered[-1]) < math.inf:  # NaN sorts last
+        bad = int((~(abs(ordered) < math.inf)).sum())
+        raise ValueError(f"{bad} of {len(ordered)} scores are NaN or infinite; a ranking needs finite scores")
+    return ordered
 
 
-def _require_finite(scores):
-    """Raise ValueError naming how many of `scores` are NaN or infinite."""
-    bad = int((~(abs(scores) < float("inf"))).sum())
-    if bad:
-        raise ValueError(f"{bad} of {len(scores)} scores are NaN or infinite; a ranking needs finite scores")
+def _anomalous(xp, scores, places, region):
+    """The scores at `places` in ascending order, and `region` (one number each, below 2**32) in the same order."""
+    if xp is not np:
+        order = xp.sort(scores[xp.from_numpy(places).to(scores.device)])
+        return order.values, xp.from_numpy(region).to(scores.device)[order.indices]
+    scores = scores[places]
+    if scores.dtype == np.float64:
+        order = np.argsort(scores)
+        return scores[order], region[order]
+    # Keys alone sort faster than indices: the bits of the float, turned into a number that sorts like it, and below
+    # them the region. Adding 0 makes one zero of two.
+    bits = (scores + np.float32(0)).view(np.uint32)
+    sign = np.uint32(1 << 31)
+    keys = np.where(bits & sign, ~bits, bits | sign).astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= region.astype(np.uint64)
+    keys.sort()
+    region = keys.astype(np.uint32).view(np.int32)  # the lower half
+    keys >>= np.uint64(32)
+    bits = keys.astype(np.uint32)
+    return np.where(bits & sign, bits ^ sign, ~bits).view(np.float32), region
 
 
-def _require_labels(found, count):
-    if len(found) and (int(found.min()) < 0 or int(found.max()) > count):
-        raise ValueError(f"labels run from {int(found.min())} to {int(found.max())}; they must lie in 0..{count}")
+def _metrics(xp, everything, anomalous, region, weights=(), fpr_limit=1.0):
+    """(auroc, ap, f1max, areas): `everything` and `anomalous` are all scores and the anomalous among them, ascending.
 
-
-def _metrics(xp, scores, labels, count, fpr_limit):
-    """(auroc, ap, f1max, aupro or NaN if `fpr_limit` is None) of flat `scores`; label 0 = normal, 1..count = region.
+    `areas` holds, for each of `weights` (one number per region), the sum over the anomalous scores of what each adds to
+    the area under the overlap curve up to `fpr_limit`, times the weight of its region.
 
     AUROC, AP and AUPRO are means, F1-max a maximum, over the anomalous scores. A threshold at a normal score moves
-    neither recall nor overlap: it cannot raise F1, and on the overlap curve it is a point of a horizontal line.
+    neither recall nor overlap: it cannot raise F1, and on the overlap curve it is a point of a horizontal line. So the
+    few anomalous scores are looked up among all, block by block, and their ranks among themselves are taken off.
     """
-    found = xp.where(labels != 0)[0]
-    region = labels[found]
-    _require_labels(region, count)
-    which, copies, tp, fp, fp_above = _counts(xp, scores, found)
-    positives, normals = len(found), len(scores) - len(found)
+    positives, normals = len(anomalous), len(everything) - len(anomalous)
     if not positives:
-        return NAN, NAN, NAN, NAN
-    ap = float((copies * tp / (tp + fp)).sum()) / positives
-    f1max = float((2 * tp / (tp + fp + positives)).max())
+        return NAN, NAN, NAN, [NAN] * len(weights)
+    if xp is not np:
+        weights = [xp.from_numpy(weight).to(anomalous.device) for weight in weights]
+    pairs, precisions, f1max, areas = 0.0, 0.0, 0.0, [0.0] * len(weights)
+    for first, last, copies, below, upto in _blocks(xp, everything, anomalous):
+        own_upto = xp.cumsum(copies, 0) + first
+        own_below = own_upto - copies
+        tp = _cast(xp, positives - own_below, xp.float64)
+        fp = _cast(xp, normals - (below - own_below), xp.float64)  # normal scores that are no lower
+        fp_above = _cast(xp, normals - (upto - own_upto), xp.float64)  # higher
+        pairs += float((copies * (fp + fp_above)).sum())
+        precisions += float((copies * tp / (tp + fp)).sum())
+        f1max = max(f1max, float((2 * tp / (tp + fp + positives)).max()))
+        if weights and normals:
+            area = _under_ramp(xp, fp_above / normals, fp / normals, fpr_limit)
+            if len(area) < last - first:
+                area = area.repeat(copies) if xp is np else area.repeat_interleave(copies)
+            for index, weight in enumerate(weights):
+                areas[index] += float((area * weight[region[first:last]]).sum())
     if not normals:
-        return NAN, ap, f1max, NAN
-    auroc = 1 - float((copies * (fp + fp_above)).sum()) / (2 * positives * normals)
-    if fpr_limit is None:
-        return auroc, ap, f1max, NAN
-    area = _ramp_area(xp, fp_above / normals, fp / normals, fpr_limit)
-    return auroc, ap, f1max, _region_mean(xp, area[which], region) / fpr_limit
+        return NAN, precisions / positives, f1max, [NAN] * len(weights)
+    return 1 - pairs / (2 * positives * normals), precisions / positives, f1max, areas
 
 
-def _counts(xp, scores, found):
-    """Counts at every distinct score v of the anomalous ones, which are at the indices `found`.
+def _blocks(xp, everything, anomalous):
+    """Yield (first, last, copies, below, upto) of each block of `anomalous` scores; equal scores share a block.
 
-    Returns (index of each anomalous score's v, anomalous scores equal to v, anomalous ones >= v, normal ones >= v,
-    normal ones > v). Only ranks are needed, and normal scores are many: so all scores are sorted once, keys only, the
-    few anomalous ones are looked up there, and their ranks among themselves are taken off.
+    For each distinct score of `anomalous[first:last]`: how many are equal to it, and how many of `everything` lie
+    below it, and below or level.
     """
-    everything = _sort(xp, scores)
-    if len(scores) and not float("-inf") < float(everything[0]) <= float(everything[-1]) < float("inf"):
-        _require_finite(scores)  # NaN sorts last, so the two ends show whether to look
-    distinct, which, copies = xp.unique(scores[found], return_inverse=True, return_counts=True)
-    below, upto = _ranks(xp, everything, distinct, copies)
-    own_upto = xp.cumsum(copies, 0)
-    own_below = own_upto - copies
-    normals = len(scores) - len(found)
-    exact = (len(found) - own_below, normals - (below - own_below), normals - (upto - own_upto))
-    return which, copies, *(_cast(xp, counts, xp.float64) for counts in exact)
+    size = BLOCK if xp is np else DEVICE_BLOCK
+    heads = anomalous[::size] + 0  # contiguous
+    firsts, lows = (xp.searchsorted(ordered, heads).tolist() for ordered in (anomalous, everything))
+    edges = [*dict(zip(firsts, lows, strict=True)).items(), (len(anomalous), len(everything))]
+    for (first, low), (last, high) in pairwise(edges):
+        scores, among = anomalous[first:last], everything[low:high]
+        new = xp.ones_like(scores, dtype=bool)
+        new[1:] = scores[1:] != scores[:-1]
+        starts = xp.where(new)[0]
+        distinct = scores[starts]
+        copies = xp.empty_like(starts)
+        copies[:-1] = starts[1:] - starts[:-1]
+        copies[-1] = last - first - starts[-1]
+        below = xp.searchsorted(among, distinct)
+        upto = below + copies
+        # `everything` holds each score at least `copies` times: only where it holds more, a second search is needed
+        more = xp.where(among[upto.clip(max=len(among) - 1)] == distinct)[0]
+        upto[more] = xp.searchsorted(among, distinct[more], side="right")
+        yield first, last, copies, below + low, upto + low
 
 
-def _ranks(xp, ordered, distinct, copies):
-    """How many of `ordered` lie below each of `distinct`, and how many below or level; exact, as float64.
-
-    `ordered` holds every distinct value at least `copies` times. Only where it holds more is a second search needed.
-    """
-    below = xp.searchsorted(ordered, distinct)
-    upto = below + copies
-    more = xp.where(ordered[upto.clip(max=len(ordered) - 1)] == distinct)[0]
-    upto[more] = xp.searchsorted(ordered, distinct[more], side="right")
-    return below, upto
-
-
-def _ramp_area(xp, start, end, limit):
-    """Area up to `limit` under a line that rises from 0 at `start` to 1 at `end` and stays there (a step if equal).
+def _under_ramp(xp, start, end, x):
+    """Area up to `x` under a line that rises from 0 at `start` to 1 at `end` and stays there (a step if equal).
 
     It is what an anomalous pixel adds to its region's overlap curve: as the false-positive rate grows, the pixel is
     found between the rates with the threshold just above (`start`) and just below its score (`end`), which differ
     where normal pixels tie with it.
     """
-    left, right = start.clip(max=limit), end.clip(max=limit)
+    left, right = start.clip(max=x), end.clip(max=x)
     width = xp.where(end > start, end - start, xp.ones_like(end))
-    return limit - right + (right - left) ** 2 / (2 * width)
+    return x - right + (right - left) ** 2 / (2 * width)
 
 
-def _region_mean(xp, values, region):
-    """Mean over the regions present of the mean of `values` (one per anomalous pixel) within each region."""
-    size = xp.bincount(region)
-    return float((values / size[region]).sum()) / int((size > 0).sum())
+def pooled_pixel_auroc(maps, regions) -> float:
+    """AUROC of the pixels of several classes in one ranking, as one line with one threshold would have them.
+
+    `maps` gives the maps (N, H, W) of each class by its index, and `regions` (a sequence) its defects. Every class is
+    asked for twice, one at a time, so that never two of them lie in memory. NaN and errors: see `image_metrics`.
+    """
+    anomalous, count = [], len(regions)
+    for index in range(count):
+        xp, scores = _flat(maps(index))
+        place = regions[index].pixel
+        anomalous.append(scores[place if xp is np else xp.from_numpy(place).to(scores.device)])
+    anomalous = _sort(xp, xp.concatenate(anomalous))
+    positives, total, pairs = len(anomalous), 0, 0
+    for index in range(count):
+        ordered = _sort(xp, _flat(maps(index))[1])
+        total += len(ordered)
+        pairs += 2 * positives * len(ordered) - _ranks(xp, ordered, anomalous)
+    normals = total - positives
+    if not positives or not normals:
+        return NAN
+    pairs -= positives**2  # of anomalous scores among themselves: each of two is once no lower, or both are half
+    return 1 - pairs / (2 * positives * normals)
+
+
+def _ranks(xp, ordered, scores) -> int:
+    """How many of `ordered` lie below each of `scores` (ascending), plus how many below or level, summed up."""
+    size, found = (BLOCK if xp is np else DEVICE_BLOCK), 0
+    lows = xp.searchsorted(ordered, scores[::size] + 0).tolist()
+    for index, low in enumerate(lows):
+        some = scores[index * size : (index + 1) * size]
+        among = ordered[low : int(xp.searchsorted(ordered, some[-1:], side="right")[0])]
+        ranks = xp.searchsorted(among, some) + xp.searchsorted(among, some, side="right")
+        found += int(ranks.sum()) + 2 * low * len(some)
+    return found

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.data import Arrays, rows_of
-from bench.metrics.ranking import METRICS, image_metrics, pixel_metrics, regions, threshold_metrics
+from bench.metrics.aupimo import aupimo
+from bench.metrics.ranking import AUPRO_BY_SIZE, METRICS, image_metrics, pixel_metrics, pooled_pixel_auroc, regions
+from bench.metrics.thresholds import AT_THRESHOLD, RECALL_AT, recall_at, threshold_metrics
 from bench.schema.cell import MAP_MAX, RAW_ERROR
 from bench.schema.stream import Stream
 
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", *AUPRO_BY_SIZE, "aupimo")  # what needs maps
 CALIBRATION_IMAGES = 64  # normal training images per step that set the threshold
 CALIBRATION_QUANTILE = 0.95  # i.e. 5 % false alarms on them, by construction
-AT_THRESHOLD = ("f1", "precision", "recall", "false_alarm")
 
 
 class Judged(NamedTuple):
@@ -119,26 +121,22 @@ class Rows:
         }
 
     def _of_class(self, column: int, judged: Judged) -> dict[str, float]:
-        values = image_metrics(judged.score, self.truth.labels[column])
-        if judged.map is not None:
-            values |= pixel_metrics(judged.map, *_beside(judged.map, self.truth.regions[column]))
+        labels = self.truth.labels[column]
+        values = image_metrics(judged.score, labels)
+        values |= {name: recall_at(judged.score, labels, rate) for name, rate in RECALL_AT.items()}
         highest = map_max(judged)
         if highest is not None:
-            values[MAP_MAX] = image_metrics(highest, self.truth.labels[column])["image_auroc"]
+            values[MAP_MAX] = image_metrics(highest, labels)["image_auroc"]
+        if judged.map is not None:
+            regions = self.truth.regions[column]
+            values["aupimo"] = _mean(aupimo(judged.map, regions))
+            values |= pixel_metrics(judged.map, regions)
         return values
 
     def _pooled_pixels(self, judged: Mapping[int, Judged], seen: list[int]) -> float:
-        """All classes in one ranking, as one line with one threshold would have them."""
-        maps = [judged[c].map for c in seen]
-        if any(one is None for one in maps):
+        if any(judged[column].map is None for column in seen):
             return np.nan
-        labelled, offset = [], 0
-        for c in seen:
-            labels, count = self.truth.regions[c]
-            labelled.append(np.where(labels > 0, labels + offset, 0))
-            offset += count
-        joined = _joined(maps)
-        return pixel_metrics(joined, *_beside(joined, (np.concatenate(labelled), offset)))["pixel_auroc"]
+        return pooled_pixel_auroc(lambda index: judged[seen[index]].map, [self.truth.regions[c] for c in seen])
 
     def _route(self, step: int, judged: Mapping[int, Judged]) -> None:
         if all(one.route is not None for one in judged.values()):
@@ -152,19 +150,7 @@ class Rows:
             rows[step] = reached[name]
 
 
-def _beside(maps: Any, region: tuple[np.ndarray, int]) -> tuple[Any, int]:
-    """The regions where the maps lie: on a GPU no map is copied back to be ranked."""
-    labels, count = region
-    if isinstance(maps, np.ndarray):
-        return labels, count
-    import torch
-
-    return torch.from_numpy(labels).to(maps.device), count
-
-
-def _joined(maps: list) -> Any:
-    if all(isinstance(one, np.ndarray) for one in maps):
-        return np.concatenate(maps)
-    import torch
-
-    return torch.cat(maps)
+def _mean(values: np.ndarray) -> float:
+    """Of what is there; NaN of nothing."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else np.nan

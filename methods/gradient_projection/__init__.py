@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from bench.api import BadInput, Plugin, Setup, Strategy
-from methods._importance import sample
-from methods._steady import steady
+from methods._gradients import sample
+from methods._without_trace import without_trace
 from methods.gradient_projection.columns import Recording, inside, transposed
 from methods.gradient_projection.routes import ROUTES
 from methods.gradient_projection.span import Span, grow, within
@@ -104,7 +104,7 @@ class GradientProjection(Plugin):
         """Look at a sample of the step's images through the trained layers, and extend the bases by what is new."""
         config, detector = self.config, strategy.model
         route = ROUTES[config.route](config.energy, self._place(strategy))
-        with steady(detector), Recording(detector, route.add):
+        with without_trace(detector), Recording(detector, route.add):
             for image in sample(strategy, -(-len(strategy.experience.dataset) // config.every)):
                 detector.replay_forward(image)
                 route.end_image()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 ATTEMPTS = 4  # the first is always made, each further one with even odds
-SIZE = (0.03, 0.4)  # half the width and half the height of a patch, as shares of the image's
-SCALE = (0.7, 1.3)  # a patch is resized by a normal draw around 1 of deviation 0.5, cut to this
+SIZE = (0.03, 0.4)  # half the sides of a crop, and the whole sides of the patch made of it, as shares of the image's
+SCALE = (0.7, 1.3)  # a crop is resized by a normal draw around 1 of deviation 0.5, cut to this, then to SIZE
 FEWEST = 50  # pixels of a patch at least, at 256 px
 
 
@@ -45,15 +45,17 @@ def paste_patches(target: np.ndarray, source: np.ndarray, rng: np.random.Generat
 
 
 def _patch(source: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A crop of random place and size, resized."""
+    """A crop of random place and size, resized; its longer side ends at the upper bound at most."""
     sides = np.array(source.shape[:2])
     low, high = (np.maximum(1, (share * sides).astype(int)) for share in SIZE)
     half = rng.integers(low, np.maximum(high, low + 1))
     centre = rng.integers(low, sides - low)
     (top, left), (bottom, right) = np.maximum(0, centre - half), np.minimum(sides, centre + half)
     crop = source[top:bottom, left:right]
+    size = np.array(crop.shape[:2])
     factor = np.clip(rng.normal(1, 0.5), *SCALE)
-    height, width = np.clip((factor * np.array(crop.shape[:2])).astype(int), 2 * low, np.minimum(2 * high, sides - 2))
+    factor = min(max(factor, *(low / size)), *(high / size))  # one for both sides, so that the patch keeps its shape
+    height, width = np.maximum(1, np.rint(factor * size).astype(int))
     return cv2.resize(crop, (int(width), int(height)))
 
 

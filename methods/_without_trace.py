@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
-def steady(detector: nn.Module, *, by_batch: bool = False) -> Iterator[None]:
+def without_trace(detector: nn.Module, *, by_batch: bool = False) -> Iterator[None]:
     """Within, dropout is off, no draw counts, and norms use their running statistics without changing them.
 
     With `by_batch`, norms in training use the statistics of the batch instead, still without keeping them.
