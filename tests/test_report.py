@@ -171,7 +171,10 @@ def test_a_traceback_with_markup_is_text(site):
         assert page.select_one("details pre").text.strip() == EVIL
         assert all(script.get("src") or script["type"] == "application/json" for script in page.find_all("script"))
         assert not page.find("b")
-    assert dom(site, next(site.glob("systems/toy/1x3/joint+patchcore,option=-i-*.html")).relative_to(site)).h1.text == "joint+patchcore,option=<i>"
+    assert (
+        dom(site, next(site.glob("systems/toy/1x3/joint+patchcore,option=-i-*.html")).relative_to(site)).h1.text
+        == "joint+patchcore,option=<i>"
+    )
 
 
 def test_gaps_are_told_with_their_reasons(site):

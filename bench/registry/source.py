@@ -36,7 +36,9 @@ def _source(file: Path, entry: Entry) -> bytes:
     try:
         return file.read_bytes().replace(b"\r\n", b"\n")
     except OSError as error:
-        raise BadInput(f"{entry.kind} {entry.name!r} ({file}) cannot be read: {error.strerror}; mend the file.") from error
+        raise BadInput(
+            f"{entry.kind} {entry.name!r} ({file}) cannot be read: {error.strerror}; mend the file."
+        ) from error
 
 
 def _imported_files(file: Path, entry: Entry) -> Iterator[Path]:

@@ -11,7 +11,15 @@ from bench.results import stored
 from bench.results.archive import Archive
 from bench.schema.record import Record
 
-OF_THE_RUN = ("image_size", "eval", "precision", "auto_batch", "size", "backbone", "weights")  # options without an owner
+OF_THE_RUN = (
+    "image_size",
+    "eval",
+    "precision",
+    "auto_batch",
+    "size",
+    "backbone",
+    "weights",
+)  # options without an owner
 
 
 def move(root: Path) -> Iterator[str]:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from annotated_types import Ge, Le
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from bench.errors import BadInput
 from bench.schema import cell_json as notation
@@ -248,8 +248,8 @@ def replaced_by(path: Path, spec: Mapping[str, Any]) -> str:
     if old.status != "ok" or not other or newer:
         return ""
     return (
-        f"{path} holds a finished cell that differs in {', '.join(sorted(other))}: keep it and give another folder with "
-        "--results, or let it be replaced with --redo changed"
+        f"{path} holds a finished cell that differs in {', '.join(sorted(other))}: keep it and give another folder "
+        "with --results, or let it be replaced with --redo changed"
     )
 
 
@@ -270,11 +270,18 @@ def _checked(text: bytes) -> Record:
         raise ValueError("it is nested too deeply") from error
     if record.key != key_of(content["spec"]):
         raise ValueError("its key does not belong to its spec, so it was edited by hand")
-    parts = {name: notation.restored(name, content[name]) for name in record if name != "spec"}  # numbers as they stand
+    # Numbers as they stand there: a whole number stays one.
+    record = dataclasses.replace(record, **{n: notation.restored(n, content[n]) for n in record if n != "spec"})
+    _check_numbers(record)
+    return record
+
+
+def _check_numbers(record: Record) -> None:
+    """Raises ValueError for lists that do not fit the stream, and for values that a metric cannot have."""
     width, steps = len(record.spec.classes), len(record.spec.steps)
     if sorted(name for step in record.spec.steps for name in step) != sorted(record.spec.classes):
         raise ValueError("its classes are not those of its steps")
-    for metric, matrix in parts["matrices"].items():
+    for metric, matrix in record.matrices.items():
         matrix[:] = [row or [math.nan] * width for row in matrix]
         short = len(matrix) < steps and record.status == "ok"
         if short or len(matrix) > steps or any(len(row) != width for row in matrix):
@@ -282,12 +289,11 @@ def _checked(text: bytes) -> Record:
         known = metrics.METRICS.get(metric)
         if wrong := [value for row in matrix for value in row if known and not known.holds(value)]:
             raise ValueError(f"{metric} is {wrong[0]}, and lies in {known.low:g} to {known.high:g}")
-    lists = {**parts["pooled"], **parts["threshold"], "routing_accuracy": parts["routing_accuracy"] or []}
-    lists |= {name: value for name, value in parts["cost"].items() if isinstance(value, list)}
+    lists = {**record.pooled, **record.threshold, "routing_accuracy": record.routing_accuracy or []}
+    lists |= {name: value for name, value in record.cost.items() if isinstance(value, list)}
     for name, values in lists.items():
         if len(values) > steps:
             raise ValueError(f"{name} has {len(values)} numbers for {steps} steps")
-    for metric, values in parts["pooled"].items():
+    for metric, values in record.pooled.items():
         if wrong := [value for value in values if not (math.isnan(value) or 0 <= value <= 1)]:
             raise ValueError(f"pooled {metric} is {wrong[0]}, and lies in 0 to 1")
-    return dataclasses.replace(record, **parts)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from annotated_types import Ge, MinLen
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from bench.errors import BadInput
 

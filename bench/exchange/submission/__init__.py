@@ -7,12 +7,11 @@ import numpy as np
 
 from bench import results
 from bench.data import load_known
-from bench.errors import BadInput
 from bench.exchange.rescore import tabulate
 from bench.exchange.submission import form as forms
 from bench.exchange.submission import layout
 from bench.exchange.submission.form import Form
-from bench.exchange.submission.reading import FORM, SCORES
+from bench.exchange.submission.reading import SCORES
 from bench.metrics.scoring import Truth
 from bench.render import leaderboard
 from bench.results import stored
