@@ -60,7 +60,7 @@ def add_run(commands) -> None:
         metavar="GB",
         help="keep features of frozen networks in the cache, for all cells: same scores, no times in tables (0)",
     )
-    where.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    where.add_argument("--device", default="auto", help="auto, cpu, cuda, or another of PyTorch's (%(default)s)")
     where.add_argument("--jobs", type=int, help="cells at a time (CPU: one per core, at most 8; GPU: 1)")
     where.add_argument("--threads", type=int, default=1, help="CPU threads per cell; changes last bits (%(default)s)")
     where.add_argument(
@@ -124,7 +124,7 @@ def add_figure(commands) -> None:
     command.add_argument("--scenario", help="the YAML file, where the cell was run with one")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="as given to bench run")
     command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
-    command.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, or another of PyTorch's (%(default)s)")
     results_folder(command)
 
 

@@ -120,7 +120,7 @@ def _flat(scores):
         return np, _floating(np, np.asarray(scores)).ravel()
     scores = _floating(torch, scores.detach()).reshape(-1)
     # np.sort of keys alone is some 20 times faster on a CPU than torch.sort; the memory is shared, not copied
-    return (torch, scores) if scores.is_cuda else (np, scores.cpu().numpy())
+    return (np, scores.numpy()) if scores.device.type == "cpu" else (torch, scores)
 
 
 def _floating(xp, scores):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from bench import __version__, data, registry
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
 from bench.registry.source import from_outside, source_digest
+from bench.runner.backbone_fit import unfit
 from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
@@ -71,7 +73,10 @@ def _default_size(chosen: stream.Stream, request: Request) -> str:
 
 
 def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
-    return data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)[1]
+    arrays, fingerprint = data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)
+    for note in arrays.notes:
+        print(f"{chosen.name}: {note}", file=sys.stderr)
+    return fingerprint
 
 
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
@@ -107,7 +112,7 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     if request.auto_batch:
         spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector, request.precision)
+    skip = _skip(method, detector, request.precision) or unfit(parts[1][1], detector_config, pixels, backbone)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
 
 
