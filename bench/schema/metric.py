@@ -1,7 +1,7 @@
 """What is measured: one entry per metric, and every file, table and page that shows it follows from that."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +22,9 @@ class Metric:
     # the one sort of `bench.metrics.ranking`.
     compute: Callable | None = None
 
-    def holds(self, value: float) -> bool:
-        """Whether `value` can be one of it; NaN can: not measured."""
-        return math.isnan(value) or self.low <= value <= self.high
+    def impossible(self, values: Iterable[float]) -> list[float]:
+        """Those of `values` that it cannot have; NaN it can: not measured."""
+        return [value for value in values if value < self.low or value > self.high]
 
 
 MAP_MAX = "map_max_image_auroc"  # the maximum of the map as the image score

@@ -287,7 +287,7 @@ def _check_numbers(record: Record) -> None:
         if short or len(matrix) > steps or any(len(row) != width for row in matrix):
             raise ValueError(f"{metric} is not a matrix of {steps} steps × {width} classes")
         known = metrics.METRICS.get(metric)
-        if wrong := [value for row in matrix for value in row if known and not known.holds(value)]:
+        if wrong := known.impossible(value for row in matrix for value in row) if known else []:
             raise ValueError(f"{metric} is {wrong[0]}, and lies in {known.low:g} to {known.high:g}")
     lists = {**record.pooled, **record.threshold, "routing_accuracy": record.routing_accuracy or []}
     lists |= {name: value for name, value in record.cost.items() if isinstance(value, list)}

@@ -1,6 +1,5 @@
 """The spec of a cell: everything that decides its numbers, typed, checked, and named by a key and a path."""
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -28,15 +27,13 @@ class FieldMapping(Mapping):
     OPTIONAL: frozenset[str] = frozenset()  # fields whose None means: absent
 
     def __getitem__(self, name: str) -> Any:
-        if name in self:
-            return getattr(self, name)
-        raise KeyError(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in _names(type(self)) and not (name in self.OPTIONAL and getattr(self, name) is None)
+        value = vars(self)[name]
+        if value is None and name in self.OPTIONAL:
+            raise KeyError(name)
+        return value
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in _names(type(self)) if name in self)
+        return (name for name, value in vars(self).items() if value is not None or name not in self.OPTIONAL)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -46,11 +43,6 @@ class FieldMapping(Mapping):
 
     def __ror__(self, other: Mapping) -> dict:
         return {**other, **self}
-
-
-@cache
-def _names(kind: type) -> dict[str, None]:
-    return dict.fromkeys(field.name for field in dataclasses.fields(kind))
 
 
 class WeightsOrigin(TypedDict):
