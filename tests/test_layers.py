@@ -28,6 +28,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"published"},
+    {"doctor"},
     {"results", "metrics", "data"},
     {"schema"},
     {"registry"},
