@@ -6,7 +6,7 @@ import torch
 from mini import RANDOM, build, train
 
 from bench.api import Setup, trainable
-from bench.training.experiences import rows_of
+from bench.data import rows_of
 from methods.detectors.decoupled_flow import Config, DecoupledFlow, Flow, is_of_task
 
 

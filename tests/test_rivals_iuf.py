@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 import torch
-from mini import build, config_of, setup_for, train
+from mini import build, config_of, seed_everything, seed_for, setup_for, train
 
 from bench import registry
 from bench.api import Setup
-from bench.runner.environment import seed_everything, seed_for
 from methods import iuf
 from methods.iuf.directions import Compression, basis, weigh
 

@@ -7,8 +7,8 @@ import torch
 from mini import RANDOM, build, train
 
 from bench.api import BadInput, Setup
+from bench.data import rows_of
 from bench.schema.request import BackboneSpec, Weights
-from bench.training.experiences import rows_of
 from methods.detectors import prompted_bank
 from methods.detectors.prompted_bank import PromptedBank, clusters, contrast
 
