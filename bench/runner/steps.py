@@ -85,7 +85,7 @@ class Run:
     def resume(self) -> int:
         """Return the step to start with, everything before it restored: detector, plugins, record and scores."""
         held = segments.held(self.scores, self.hash, self.cell.request.save_maps)
-        step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.key, self.strategy, at_most=held)
+        step, saved = checkpoint.load(self.path.with_suffix(".ckpt"), self.cell.resume_key, self.strategy, at_most=held)
         if saved:
             self.ledger.restore(saved)
             for earlier, row in segments.rows(self.scores, step):
@@ -146,7 +146,7 @@ class Run:
         evaluated = self.cell.evaluated_after(t)
         mean = np.nanmean(self.evaluation.rows.matrices["image_auroc"][t]) if evaluated else math.nan
         self.emit({"step": t + 1, "image_auroc": float(mean)})
-        checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, self.ledger.state())
+        checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.resume_key, t, self.strategy, self.ledger.state())
         if self.cell.request.keep:
             checkpoint.keep(self.path.with_suffix(".ckpt"), results.kept(self.path, t))
         self.pace.write(lambda: results.write(self.root, self.record("partial")))
@@ -168,6 +168,7 @@ class Run:
             "spec": self.cell.spec,
             "capabilities": list(self.cell.capabilities),
             **({"tuned_on": list(self.cell.tuned_on)} if self.cell.tuned_on else {}),
+            "code": self.cell.code,
             "status": status,
             "reason": reason,
             **self.evaluation.rows.record(),
