@@ -251,22 +251,19 @@ def test_the_overview_shows_tiers_and_what_the_design_can_show(tmp_path):
 
 
 def test_a_method_whose_third_seed_failed_is_not_ranked(tmp_path):
-    made = seven("replay", around(0.8, 0)) + seven("ewc", around(0.7, 1)) + seven("lucky", around(0.99, 2))
+    made = seven("replay", around(0.8, 0)) + seven("ewc", around(0.7, 1)) + seven("lucky", around(0.95, 2))
     names = made[0]["spec"]["classes"]
     steps = made[0]["spec"]["steps"]
     made[-1] = cell(method="lucky", seed=2, classes=names, steps=steps, status="failed", reason="Oops")
     text = page(tmp_path, *made)
-    assert (
-        row_of(text, "lucky")[1] == "2 of 3 seeds"
-        and row_of(text, "[toy/1x3@1](results/tables/toy-1x3-1.md)")[2] == "replay on patchcore"
-    )
+    assert row_of(text, "lucky")[1] == "2 of 3 seeds"
+    assert row_of(text, "[toy/1x3@1](results/tables/toy-1x3-1.md)")[2] == "replay on patchcore"
 
 
 def test_one_run_shows_nothing(tmp_path):
     text = page(tmp_path, *seven("replay", around(0.9, 0, 1)), *seven("ewc", around(0.4, 1, 1)))
-    assert (
-        row_of(text, "ewc")[1] == "1 run" and "highest: replay (not shown)" in text and "No difference can be" in text
-    )
+    assert row_of(text, "ewc")[1] == "1 run" and "highest: replay (not shown)" in text
+    assert "No difference can be" in text
 
 
 def test_above_joint_only_where_it_is_shown(tmp_path):
@@ -291,15 +288,8 @@ def test_what_strangers_wrote_renders_as_itself(tmp_path):
 def test_a_long_label_is_shortened_and_told_in_a_fold(tmp_path):
     options = ",".join(f"option{i}=value{i}" for i in range(20))
     text = page(tmp_path, cell(variant=options), cell(method_config={"per_class": 2}))
-    assert (
-        max(
-            len(part.strip())
-            for line in text.splitlines()
-            if line.startswith("| replay")
-            for part in line.split("|")[1:2]
-        )
-        <= 40
-    )
+    names = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| replay")]
+    assert names and max(map(len, names)) <= 40
     assert "Shortened options in full" in text and "option19=value19" in text
 
 
@@ -457,7 +447,7 @@ def test_joint_numbers_are_for_all_classes():
 
 
 def test_the_same_cells_give_the_same_bytes(tmp_path):
-    made = [cell(0.5 + 0.05 * i, 0.9, method=f"m{i % 4}", seed=i, detector=f"d{i % 3}") for i in range(12)]
+    made = [cell(0.4 + 0.05 * i, 0.9, method=f"m{i % 4}", seed=i, detector=f"d{i % 3}") for i in range(12)]
     first, second = tmp_path / "a" / "results", tmp_path / "b" / "results"
     for one in made:
         results.write(first, one)

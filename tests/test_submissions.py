@@ -27,12 +27,18 @@ def given(tmp_path, bench):
 
 
 def entered(tmp_path):
-    return results.read(tmp_path / "results" / f"{CELL}.json")
+    return results.read(place(tmp_path))
+
+
+def place(tmp_path):
+    """The one file of the cell; its folder ends with a hash."""
+    (path,) = tmp_path.glob(f"results/{CELL.replace('/seed', ',*/seed')}.json")
+    return path
 
 
 def test_a_submission_is_scored_here_and_entered_as_external(bench, given, tmp_path):
     code, out = bench(*SUBMIT)
-    assert code == 0 and f"entered results/{CELL}.json" in out, out
+    assert code == 0 and f"entered {place(tmp_path).relative_to(tmp_path)}" in out, out
     made = entered(tmp_path)
     assert (made["status"], made["capabilities"]) == ("ok", ["labels"])
     assert made["spec"]["external"] == {"author": "A. Body", "reference": "https://example.org/paper"}
@@ -53,7 +59,7 @@ def test_the_table_marks_it_and_says_what_the_mark_means(bench, given, tmp_path)
     table = rendered[tmp_path / "results" / "leaderboard.csv"]
     text = "".join(part for path, part in rendered.items() if path.suffix == ".md")
     assert "| mine§¶ " in text and "external: scores handed in by their author" in text
-    assert "finetune" in text.split("best method")[1].splitlines()[2], "an external row is never the best"
+    assert "finetune" in text.split("| tier 1")[1].splitlines()[2], "an external row is never the best"
     assert "A. Body" in table and "Some GPU" in text
 
 
@@ -63,9 +69,8 @@ def test_what_its_settings_were_tuned_on_is_recorded_and_shown(bench, given, tmp
     bench(*SUBMIT)
     assert entered(tmp_path)["tuned_on"] == told
     assert f"tuned on: {'; '.join(told)}" in bench("show", CELL)[1]
-    lines = list(
-        csv.DictReader(io.StringIO(leaderboard.render(tmp_path / "results")[tmp_path / "results" / "leaderboard.csv"]))
-    )
+    table = leaderboard.render(tmp_path / "results")[tmp_path / "results" / "leaderboard.csv"]
+    lines = list(csv.DictReader(io.StringIO(table)))
     assert [line["tuned_on"] for line in lines] == ["; ".join(told)]
     write(given, form(given, tuned_on=[]), arrays())
     bench(*SUBMIT)
@@ -74,7 +79,8 @@ def test_what_its_settings_were_tuned_on_is_recorded_and_shown(bench, given, tmp
 
 def test_one_altered_score_changes_the_table_accordingly(bench, given, tmp_path):
     bench(*SUBMIT)
-    before, page = entered(tmp_path), (tmp_path / "leaderboard.md").read_text()
+    (page,) = (tmp_path / "results" / "tables").glob("*.md")
+    before, old = entered(tmp_path), page.read_text()
     values = arrays()
     labels = _labels(tmp_path)
     place = int(np.argmin(np.where(labels > 0, values["step-1/wood/scores"], np.inf)))
@@ -85,9 +91,10 @@ def test_one_altered_score_changes_the_table_accordingly(bench, given, tmp_path)
     wanted = image_metrics(values["step-1/wood/scores"], labels)["image_auroc"]
     assert after["matrices"]["image_auroc"][1][1] == wanted > before["matrices"]["image_auroc"][1][1]
     assert after["matrices"]["image_auroc"][1][0] == before["matrices"]["image_auroc"][1][0]
-    new = (tmp_path / "leaderboard.md").read_text()
     means = [np.mean(made["matrices"]["image_auroc"][1]) for made in (before, after)]
-    assert f"| {means[0]:.3f} |" in page.replace("  ", "") and f"| {means[1]:.3f} |" in new.replace("  ", "")
+    assert f"| {means[0]:.3f} |" in old.replace("  ", "") and f"| {means[1]:.3f} |" in page.read_text().replace(
+        "  ", ""
+    )
 
 
 def _labels(tmp_path):
@@ -100,7 +107,7 @@ def _labels(tmp_path):
 
 def test_a_re_score_of_an_external_cell_gives_it_again(bench, given, tmp_path):
     bench(*SUBMIT)
-    path = tmp_path / "results" / f"{CELL}.json"
+    path = place(tmp_path)
     before = path.read_bytes()
     assert "no number moved" in bench("score", CELL, "--scenario", "mini.yaml")[1]
     assert path.read_bytes() == before
@@ -126,10 +133,10 @@ def test_without_maps_and_calibration_their_columns_are_empty(bench, given, tmp_
 def test_it_never_lies_where_a_cell_of_ours_does_nor_where_anothers_does(bench, given, tmp_path):
     write(given, form(given, method="finetune", detector="autoencoder"), arrays())
     bench(*SUBMIT)
-    assert (tmp_path / "results/custom/mini/finetune+autoencoder,external=A.-Body/seed-0.json").is_file()
     write(given, form(given, method="finetune", detector="autoencoder", author="A.-Body"), arrays())
-    code, out = bench(*SUBMIT)
-    assert code == 2 and "holds another submission" in out
+    bench(*SUBMIT)
+    files = tmp_path.glob("results/custom/mini/finetune+autoencoder,external=A.-Body,*/seed-0.json")
+    assert sorted(results.read(path)["spec"]["external"]["author"] for path in files) == ["A. Body", "A.-Body"]
 
 
 FORMS = {
@@ -304,7 +311,7 @@ def test_files_that_are_wrong_are_refused(name, bench, given, tmp_path):
 
 def test_a_refused_submission_leaves_the_one_before_as_it_was(bench, given, tmp_path):
     bench(*SUBMIT)
-    files = [tmp_path / "results" / f"{CELL}.json", stored.path_of(tmp_path / "results" / f"{CELL}.json")]
+    files = [place(tmp_path), stored.path_of(place(tmp_path))]
     before = [path.read_bytes() for path in files]
     write(given, form(given), with_(**{"step-0/gear/scores": None}))
     refused(bench, "lacks step-0/gear/scores")

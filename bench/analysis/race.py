@@ -25,7 +25,7 @@ def out_of_race(row: Row) -> str:
         return "external"
     if found := [words for name, words in BOUNDS.items() if row.may(name)]:
         return found[0]
-    if any(cell.get("wall", {}).get("confined") is False for cell in row.cells):
+    if any((cell.get("wall") or {}).get("confined") is False for cell in row.cells):
         return "not confined"
     if row.unfinished:
         return f"{len(row.cells)} of {len(row.cells) + row.unfinished} seeds"

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import published, results
-from bench.analysis.groups import Section
+from bench.analysis.groups import Section, sections
 from bench.analysis.labels import last_line
 from bench.analysis.race import standing
-from bench.analysis.readable import measured, usable
 from bench.errors import BadInput
 from bench.render.leaderboard.page import front, page, slug
 from bench.render.leaderboard.tables import headline, table
@@ -37,16 +36,13 @@ def read(root: Path) -> tuple[list[Section], list[str]]:
         found = list(results.scan(root))
     finally:
         gc.enable()
-    grouped = measured([cell for _, cell in found if not isinstance(cell, BadInput)])
-    if grouped is None:
-        found = [(path, cell if isinstance(cell, BadInput) else usable(path, cell)) for path, cell in found]
-        grouped = measured([cell for _, cell in found if not isinstance(cell, BadInput)])
+    grouped = sections([cell for _, cell in found if not isinstance(cell, BadInput)])
     broken = [  # the page is the same wherever the folder lies
         str(fault).replace(str(path), path.relative_to(root).as_posix())
         for path, fault in found
         if isinstance(fault, BadInput)
     ]
-    return grouped or [], broken
+    return grouped, broken
 
 
 def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: list[str]) -> dict[Path, str]:
