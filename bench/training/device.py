@@ -76,6 +76,11 @@ def allocated_bytes(device: Device) -> int:
     return 0 if on_cpu(device) else _ask(device, "memory_allocated") or 0
 
 
+def free_bytes(device: Device) -> int:
+    """Bytes of an accelerator's memory that nobody holds; 0 where it does not tell."""
+    return (_ask(device, "mem_get_info") or (0, 0))[0]
+
+
 def peak_bytes(device: Device) -> dict[str, int] | None:
     """Most bytes that tensors held (`allocated_bytes`) and that the allocator held for them (`reserved_bytes`) since
     `start_peak`; None where it does not count (the CPU)."""
