@@ -4,10 +4,9 @@ import warnings
 
 with warnings.catch_warnings():  # what third-party packages warn of while they import each other is not ours to mend
     warnings.simplefilter("ignore")
-    import anomalib.models.image.padim.torch_model
-    import anomalib.models.image.patchcore.torch_model
-    import anomalib.models.image.reverse_distillation.torch_model  # noqa: F401
+    import torchvision.io  # noqa: F401
 
     import bench.runner
     import bench.runner.loggers
-    import bench.runner.plan  # noqa: F401
+    import bench.runner.plan
+    import bench.wall.child  # noqa: F401

@@ -137,6 +137,13 @@ class Stored(TypedDict):
     bytes: int
 
 
+class Wall(TypedDict):
+    """What stood between the method and what it must not know."""
+
+    confined: bool  # each step in a process of its own, which the kernel keeps from the files
+    closed: list[str]  # to that process, in words
+
+
 class Cell(TypedDict):
     """One result file. Failed and skipped cells carry what there was: empty lists where nothing was measured."""
 
@@ -156,7 +163,7 @@ class Cell(TypedDict):
     threshold: Threshold
     routing_accuracy: Numbers | None  # per step, share of test images sent to the right step; None: does not route
     stored: NotRequired[Stored]
-    audited: NotRequired[bool]  # `bench run --audit` gave the same scores with every step in a process of its own
+    wall: NotRequired[Wall]  # absent: not confined; self-reported where the scores are from elsewhere
     cost: Cost
     notes: NotRequired[
         dict[str, Numbers]

@@ -18,7 +18,7 @@ class Tokens(Backbone):
 
     def __init__(self, spec: BackboneSpec, count: int, recall: Recall | None = None):
         super().__init__(spec, create(spec, num_classes=0, dynamic_img_size=True), recall)
-        self.blocks = _middle(len(self.net.blocks), count)
+        self.blocks, self.recipe = _middle(len(self.net.blocks), count), {"count": count}
         self.layers = [f"blocks.{i}" for i in self.blocks]
         self.patch_size = self.net.patch_embed.patch_size[0]
         self.num_register_tokens = self.net.num_prefix_tokens - 1
@@ -59,6 +59,11 @@ class MapTokens(Features):
 def tokens(spec: BackboneSpec, count: int, recall: Recall | None = None) -> Tokens | MapTokens:
     """Return `count` layers of tokens from a transformer, one from any other backbone."""
     return Tokens(spec, count, recall) if is_transformer(spec) else MapTokens(spec, recall)
+
+
+def from_recipe(spec: BackboneSpec, recipe: dict) -> Features | Tokens:
+    """The network that has this `recipe`."""
+    return Features(spec, recipe["strides"]) if "strides" in recipe else Tokens(spec, recipe["count"])
 
 
 def is_transformer(spec: BackboneSpec) -> bool:

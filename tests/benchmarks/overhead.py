@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench import data, registry
 from bench.api import Setup
-from bench.runner.environment import make_deterministic, seed_everything
 from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Weights
 from bench.schema.stream import Stream
 from bench.training.experiences import as_float, benchmark
+from bench.training.seeding import make_deterministic, seed_everything
 
 BACKBONE = BackboneSpec(TINY_BACKBONE, Weights("procedural", file=str(PROCEDURAL)))
 
