@@ -36,7 +36,10 @@ def _packages() -> Iterator[Finding]:
     try:
         asked = [Requirement(text) for text in requires(DISTRIBUTION) or ()]
     except PackageNotFoundError:
-        yield MISSING, f"{DISTRIBUTION} itself is not installed, so versions go unchecked: pip install -e . in the clone."
+        yield (
+            MISSING,
+            f"{DISTRIBUTION} itself is not installed, so versions go unchecked: pip install -e . in the clone.",
+        )
         return
     wrong = False
     for one in asked:

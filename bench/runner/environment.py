@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import bench
+from bench.training.device import name_of, on_cpu
 from bench.training.feature_names import processor
 
 PACKAGES = ("torch", "torchvision", "avalanche-lib", "anomalib", "timm", "diffusers", "transformers", "numpy", "scipy")
@@ -17,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "avalanche-lib", "anomalib", "timm", "diffus
 def environment(device: str) -> dict:
     """Return the machine, the versions and the commit, for the cell file."""
     return {
-        "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
+        "device": name_of(device),
         "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -27,7 +28,7 @@ def environment(device: str) -> dict:
         "versions": {name: _version(name) for name in PACKAGES},
         "bench": bench.__version__,
         "commit": _commit(),
-        "deterministic": device == "cpu",  # some CUDA kernels have no deterministic form
+        "deterministic": on_cpu(device),  # some CUDA kernels have no deterministic form
     }
 
 

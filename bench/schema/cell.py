@@ -9,6 +9,7 @@ MAP_MAX = "map_max_image_auroc"  # a matrix beside those of the metrics: the max
 RAW_ERROR = "raw_error"  # a matrix beside those of the metrics: `Detector.raw_error`, lower is better
 PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 FEATURES = ("feature_hits", "feature_misses")  # of `Cost`, with --feature-cache
+DEVICE_PEAK = "device_peak_bytes"  # of `Cost`, on an accelerator
 MICRO_BATCH = "micro_batch"  # of `Cost`, with --auto-batch
 
 Numbers = list[float]  # one per step; null in the file, NaN in memory, `—` in tables: not measured, never 0
@@ -107,6 +108,7 @@ class Cost(TypedDict):
     # seconds nor the energy of such a cell are those of its method: tables leave them out.
     feature_hits: NotRequired[Numbers]
     feature_misses: NotRequired[Numbers]
+    device_peak_bytes: NotRequired[Numbers]  # on an accelerator: most bytes that tensors of the step held there
     micro_batch: NotRequired[Numbers]  # with --auto-batch: most images that the memory had to hold a graph of
     # of all processor packages since the cell's process began, by RAPL, whatever else ran on them; null: not readable
     cpu_energy_j: NotRequired[float | None]

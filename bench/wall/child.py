@@ -6,8 +6,8 @@ import time
 import traceback
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bench.errors import BadInput
 from bench.registry import Entry
 from bench.schema import config
 from bench.schema.request import BackboneSpec, Weights
-from bench.training import precision
+from bench.training import device, precision
 from bench.training.auto_batch import AutoBatch
 from bench.training.backbone import Backbone, Maps, Recall
 from bench.training.experiences import TestExperience, TrainImages, train_experience
@@ -124,7 +124,8 @@ class Learner:
         """
         strategy, step = self.strategy, self.task.step
         seed_everything(seed_for(self.task.seed, "train", step))
-        strategy.train(train_experience([TrainImages(*one) for one in given], step), eval_streams=[])
+        with self._advised():
+            strategy.train(train_experience([TrainImages(*one) for one in given], step), eval_streams=[])
         carried = [states.encode(strategy.model.state_dict(), f"{type(strategy.model).__name__}.state_dict()")]
         carried += [states.encode(one.state_dict(), f"{type(one).__name__}.state_dict()") for one in strategy.methods]
         split = strategy.auto_batch and strategy.auto_batch.micro_batch
@@ -142,7 +143,24 @@ class Learner:
         (B, S, S) and, where the method or detector has them, `routes` (B,) and `raw_errors` (B,).
         """
         self.answers.give = answer
-        self.strategy.eval([TestExperience(batches, category)])
+        with self._advised():
+            self.strategy.eval([TestExperience(batches, category)])
+
+    @contextmanager
+    def _advised(self) -> Iterator[None]:
+        """Whoever runs out of memory within is told what to change."""
+        try:
+            yield
+        except RuntimeError as error:
+            if device.out_of_memory(error):
+                smaller = (
+                    "a smaller --image-size, batch (--set DETECTOR.batch_size=N) or network, or --precision bfloat16"
+                )
+                way = "" if self.task.auto_batch else "--auto-batch, "
+                error.add_note(
+                    f"The memory of {device.name_of(self.task.device)} is too small for this: try {way}{smaller}."
+                )
+            raise
 
     def cpu_seconds(self) -> float:
         """Processor seconds of this process so far."""
@@ -156,7 +174,7 @@ class Learner:
             for one in methods
         ]
         notes = [{name: float(value) for name, value in one.report().items()} for one in methods]
-        return {"notes": notes, "recalled": recalled, "gpu": _gpu(self.task.device)}
+        return {"notes": notes, "recalled": recalled, "gpu": device.peak_bytes(self.task.device)}
 
 
 class _Epochs(BaseSGDPlugin, supports_distributed=False):
@@ -208,8 +226,7 @@ class _Extra:
             try:
                 return callback(strategy, *args, **kwargs)
             finally:
-                if strategy.device.type == "cuda":
-                    torch.cuda.synchronize()  # queued work counts
+                device.synchronize(strategy.device)  # queued work counts
                 self.seconds += time.perf_counter() - start
 
         return timed
@@ -223,13 +240,6 @@ def _size_of(detector: torch.nn.Module) -> dict[str, int]:
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "detector_bytes": sum(t.nbytes for t in parameters + buffers),
     }
-
-
-def _gpu(device: str) -> dict[str, int] | None:
-    if device == "cpu":
-        return None
-    kinds = ("allocated", "reserved")
-    return {f"{kind}_bytes": getattr(torch.cuda, f"max_memory_{kind}")() for kind in kinds}
 
 
 def main(end: socket.socket, scratch: str) -> None:
@@ -255,7 +265,7 @@ def _serve(channel: Channel, scratch: str) -> None:
     header, arrays = channel.receive()
     os.environ["TMPDIR"] = scratch
     os.chdir(scratch)
-    closed = confine(header["readable"], [*DEVICES, scratch]) if header["confine"] else []
+    closed = confine(header["readable"], [*DEVICES, *device.nodes(), scratch]) if header["confine"] else []
     recall = _asking(channel) if header["features"] else None
     learner = Learner(Task.of(header["task"]), _carried(arrays), recall, channel.send)
     channel.send("ready", closed=closed)
