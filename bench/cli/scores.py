@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from bench.cli.arguments import names, new_command, results_folder, truth_sources
+from bench.cli.arguments import names, new_command, results_folder, truth_sources, write_text
 
 
 def add_data(commands) -> None:
@@ -14,6 +14,14 @@ def add_data(commands) -> None:
     actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
     check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
     check.add_argument("folder", type=Path)
+    check.add_argument("--image-size", type=int, default=256, help="px at which defects may vanish (%(default)s)")
+    check.add_argument("--reader", help="mvtec, visa or folder; found out unless given")
+    check.add_argument("--masks", choices=("read", "none", "inverted"), default="read", help="the reader's option")
+    check.add_argument("--json", action="store_true", help="everything, for programs")
+    check.add_argument("--stream", type=Path, metavar="OUT.yaml", help="write the stream file that runs on it")
+    check.add_argument(
+        "--look", type=Path, metavar="OUT.html", help="write a page of images with their masks' outlines"
+    )
     order = actions.add_parser("order", help="the test images of a stream in the order of a submission's scores")
     order.add_argument("stream", help="for example mvtec/1x15, or a YAML file")
     order.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
@@ -24,7 +32,7 @@ def add_data(commands) -> None:
 
 
 def _do_data(options) -> None:
-    from bench.data import check, download
+    from bench.data import download
 
     if options.action == "order":
         from bench.data.order import order
@@ -33,9 +41,27 @@ def _do_data(options) -> None:
         for line in order(load(options.stream), options.data and Path(options.data), options.plugin):
             print(line)
     elif options.action == "check":
-        print(check.check(options.folder))
+        return _check(options)
     else:
         print(download.download(options.name, options.to))
+
+
+def _check(options) -> int:
+    """Print the report, and write what was asked for; 1 if there are problems."""
+    import json
+
+    from bench.data.check import check
+    from bench.data.look import look
+
+    how = {} if options.masks == "read" else {"masks": options.masks}
+    report = check(options.folder, options.reader, size=options.image_size, options=how)
+    if options.stream:
+        write_text(options.stream, report.stream_file)
+        report.command = report.command.replace("my-stream.yaml", str(options.stream))
+    print(json.dumps(report.json(), indent=1) if options.json else report)
+    if options.look:
+        write_text(options.look, look(options.folder, options.reader, how))
+    return int(report.has_problems)
 
 
 def add_score(commands) -> None:

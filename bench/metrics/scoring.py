@@ -40,7 +40,9 @@ class Truth:
     def __init__(self, arrays: Arrays, classes: int):
         self.rows = [rows_of(arrays, [c], train=False) for c in range(classes)]
         self.labels = [np.asarray(arrays.labels[rows]) for rows in self.rows]
-        self.regions = [regions(np.asarray(arrays.masks[rows])) for rows in self.rows]
+        unmasked = np.zeros(len(arrays.labels), bool) if arrays.unmasked is None else arrays.unmasked
+        # None where nobody knows where the defects are: such a class has image metrics only
+        self.regions = [None if unmasked[r].any() else regions(np.asarray(arrays.masks[r])) for r in self.rows]
 
 
 class Rows:
@@ -109,7 +111,8 @@ class Rows:
     def enter_raw(self, step: int, errors: Mapping[int, np.ndarray]) -> None:
         """Note the mean over normal test images of `errors` (column -> (n,)), as some detectors tell them."""
         for column, of_class in errors.items():
-            self._matrix(RAW_ERROR)[step, column] = of_class[self.truth.labels[column] == 0].mean()
+            normal = of_class[self.truth.labels[column] == 0]
+            self._matrix(RAW_ERROR)[step, column] = normal.mean() if len(normal) else np.nan
 
     def of_step(self, step: int) -> dict[str, float]:
         """Every value of `step` as metric/class, for loggers."""
@@ -127,14 +130,15 @@ class Rows:
         highest = map_max(judged)
         if highest is not None:
             values[MAP_MAX] = image_metrics(highest, labels)["image_auroc"]
-        if judged.map is not None:
-            regions = self.truth.regions[column]
+        regions = self.truth.regions[column]
+        if judged.map is not None and regions is not None:
             values["aupimo"] = _mean(aupimo(judged.map, regions))
             values |= pixel_metrics(judged.map, regions)
         return values
 
     def _pooled_pixels(self, judged: Mapping[int, Judged], seen: list[int]) -> float:
-        if any(judged[column].map is None for column in seen):
+        seen = [column for column in seen if self.truth.regions[column] is not None]
+        if not seen or any(judged[column].map is None for column in seen):
             return np.nan
         return pooled_pixel_auroc(lambda index: judged[seen[index]].map, [self.truth.regions[c] for c in seen])
 

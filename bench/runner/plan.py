@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 from pathlib import Path
 
 from bench import data, registry
@@ -67,7 +68,10 @@ def _default_size(chosen: stream.Stream, request: Request) -> str:
 
 
 def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
-    return data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)[1]
+    arrays, fingerprint = data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)
+    for note in arrays.notes:
+        print(f"{chosen.name}: {note}", file=sys.stderr)
+    return fingerprint
 
 
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
