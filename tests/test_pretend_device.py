@@ -152,7 +152,7 @@ def test_a_full_memory_splits_the_batch_or_fails_with_what_to_change(tmp_path):
     large = ("--set", "autoencoder.batch_size=32", "--image-size", "64")
     run(free, ["finetune"], ["autoencoder"], *large)
     peak = max(cells(free)["finetune+autoencoder"]["cost"]["device_peak_bytes"])
-    memory = {"PRETEND_MEMORY": str(int(0.9 * peak))}
+    memory = {"PRETEND_MEMORY": str(peak // 2)}
     run(full, ["finetune"], ["autoencoder"], *large, **memory)
     failed = cells(full)["finetune+autoencoder"]
     assert (
@@ -162,4 +162,4 @@ def test_a_full_memory_splits_the_batch_or_fails_with_what_to_change(tmp_path):
     said = run(split, ["finetune"], ["autoencoder"], "--auto-batch", *large, **memory)
     cell = cells(split)["finetune+autoencoder"]
     assert cell["status"] == "ok", cell["reason"] + said
-    assert all(0 < parts <= 2 for parts in cell["cost"]["micro_batch"])
+    assert all(0 < images < 4 for images in cell["cost"]["micro_batch"])
