@@ -16,16 +16,19 @@ OK, SLOW, MISSING = "ok", "slow", "missing"
 Finding = tuple[str, str]  # one of the three, and a sentence
 DISTRIBUTION = "continual-anomaly-bench"
 FREE_DISK = 2 << 30  # bytes; decoded images of MVTec AD at 256 px, and the scores of some cells
-FREE_MEMORY = 4 << 30  # bytes, for one cell of tiny size with everything imported
+FREE_MEMORY = 2 << 30  # bytes, for one cell of tiny size with everything imported
 
 
 def examine(results: Path, cache: Path, data: Path | None) -> list[Finding]:
     """All findings, in the order in which a run would meet them."""
     found = [*_packages(), *_disk(results, "results"), *_disk(cache, "decoded images"), *_confinement(), *_data(data)]
     try:
-        importlib.import_module("torch")
+        importlib.import_module("bench.preload")  # all third-party packages, their warnings silenced
     except Exception as error:  # a broken installation raises anything
-        return [*found, (MISSING, f"PyTorch cannot be imported ({type(error).__name__}: {error}); install it anew.")]
+        return [
+            *found,
+            (MISSING, f"PyTorch and what is built on it cannot be imported: {type(error).__name__}: {error}."),
+        ]
     return [*found, *_device(), *_weights()]
 
 
@@ -41,10 +44,9 @@ def _packages() -> Iterator[Finding]:
             f"{DISTRIBUTION} itself is not installed, so versions go unchecked: pip install -e . in the clone.",
         )
         return
+    asked = [one for one in asked if not one.marker or one.marker.evaluate({"extra": ""})]
     wrong = False
     for one in asked:
-        if one.marker and not one.marker.evaluate({"extra": ""}):
-            continue
         try:
             held = version(one.name)
         except PackageNotFoundError:
@@ -122,18 +124,21 @@ def _weights() -> Iterator[Finding]:
         yield OK, "the small networks for tiny sizes are at hand."
     else:
         yield MISSING, f"{PROCEDURAL.name}, the small network for tiny sizes, is not there: install the package anew."
-    wanted: dict[str, list[str]] = {}
+    wanted: dict[tuple[str, str], list[str]] = {}  # where weights come from and how else to give them -> who wants them
     for kind in ("method", "detector"):
         for entry in registry.found(kind).values():
             model = getattr(entry.load().Config(), "model", "")
             backbone = entry.declared.get("BACKBONE")
-            for source in filter(None, (_hub_of(backbone) if backbone else "", model if "/" in str(model) else "")):
-                wanted.setdefault(source, []).append(entry.name)
-    for source, users in sorted(wanted.items()):
+            sources = {_hub_of(backbone) if backbone else "": "--weights FILE"}
+            sources |= {model if "/" in str(model) else "": f"--set {entry.name}.model=FOLDER"}
+            for source, way in sources.items():
+                if source:
+                    wanted.setdefault((source, way), []).append(entry.name)
+    for (source, way), users in sorted(wanted.items()):
         if _in_cache(source):
             yield OK, f"{source} is at hand, for {', '.join(users)}."
         else:
-            yield SLOW, f"{source} is not at hand: {', '.join(users)} at paper size fetch it, or need --weights FILE."
+            yield SLOW, f"{source} is not at hand: {', '.join(users)} at paper size fetch it, or take {way}."
 
 
 def _hub_of(backbone: str) -> str:

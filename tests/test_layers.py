@@ -18,7 +18,7 @@ LIGHT |= {"registry", "render", "results", "schema", "session"}
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"preload", "session"},
+    {"doctor", "preload", "session"},
     {"exchange"},
     {"render"},
     {"backends"},

@@ -151,5 +151,5 @@ def _do_doctor(options) -> int:
     for level, sentence in found:
         print(f"{level:8}{sentence}")
     missing = sum(level == doctor.MISSING for level, _ in found)
-    print(f"{missing} things to mend before a run." if missing else "nothing stands in the way of a run.")
+    print(f"{missing} to mend before a run." if missing else "nothing stands in the way of a run.")
     return 1 if missing else 0
