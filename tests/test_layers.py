@@ -18,7 +18,7 @@ LIGHT |= {"registry", "render", "results", "schema", "session"}
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"doctor", "preload", "session"},
+    {"preload", "session"},
     {"exchange"},
     {"render"},
     {"backends"},
@@ -29,6 +29,7 @@ LAYERS = [
     {"analysis"},
     {"training"},
     {"published"},
+    {"doctor"},
     {"results", "metrics", "data"},
     {"schema"},
     {"registry"},
