@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from bench.cli.arguments import names, new_command, results_folder, truth_sources, write_text
@@ -26,6 +27,11 @@ def add_data(commands) -> None:
     order.add_argument("stream", help="for example mvtec/1x15, or a YAML file")
     order.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
     order.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
+    get = actions.add_parser("get", help="fetch open images from their authors, laid out as a stream needs them")
+    get.add_argument("name", help="for example open, or one class of it: open/cookie")
+    get.add_argument("--to", type=Path, required=True, metavar="DIR")
+    get.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="copies of the repositories at hand")
+    get.add_argument("--accept-licence", action="store_true", help="of each source; without it they are listed")
     download = actions.add_parser("download", help="fetch a data set")
     download.add_argument("name", choices=("mvtec", "visa"))
     download.add_argument("--to", type=Path, default=Path("data"))
@@ -42,8 +48,18 @@ def _do_data(options) -> None:
             print(line)
     elif options.action == "check":
         return _check(options)
+    elif options.action == "get":
+        from bench.data.get import get, lines
+
+        got = get(options.name, options.to, options.source, accept_licence=options.accept_licence, progress=_progress)
+        print("\n".join(lines(got)))
     else:
         print(download.download(options.name, options.to))
+
+
+def _progress(there: int, total: int) -> None:
+    if sys.stderr.isatty() or there == total:
+        print(f"\r{there} of {total} images", end="\n" if there == total else "", file=sys.stderr)
 
 
 def _check(options) -> int:

@@ -170,7 +170,8 @@ def inverted(odd: Sequence[Item]) -> list[str]:
 
 
 def _is_unmasked(item: Item) -> bool:
-    return bool(item.sample.label) and not item.sample.masks and not hasattr(item.reader, "decode")
+    reader = getattr(item.reader, "reader", item.reader)  # of a drifting class, what is drawn on
+    return bool(item.sample.label) and not item.sample.masks and not hasattr(reader, "decode")
 
 
 def _windowed(pool: ThreadPoolExecutor, items: Sequence[Item], size: int):

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import registry
+from bench.data.drift import drifting, product_of
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ def listing(
         categories = [category.removeprefix(prefix) for category in stream.classes if category.startswith(prefix)]
         place = _part(stream, root, name) if prefix else root
         module = registry.find("scenario", name, plugins).load()
-        samples = _read(module, place, categories, stream.options, [] if notes is None else notes)
-        items += [item(sample, place, module, stream.options, prefix) for sample in samples]
+        options = {name: value for name, value in stream.options.items() if name != "drift"}
+        product = product_of(stream.options)
+        wanted = [product] if product else categories
+        samples = _read(module, place, wanted, options, [] if notes is None else notes)
+        found = [item(sample, place, module, options, prefix) for sample in samples]
+        items += drifting(found, categories, prefix, **stream.options["drift"]) if product else found
     return sorted(items, key=lambda item: (item.sample.category, item.sample.split, item.sample.kind, item.place))
 
 

@@ -4,9 +4,6 @@ import numpy as np
 
 from bench.training.device import nvml_handle
 
-LATENCY_BATCHES = (1, 32)
-LATENCY_S = 0.5  # for each of them
-
 
 class Gpu:
     """Peak memory by PyTorch's allocator in the method's process, utilisation and energy by NVML; nothing on a CPU."""

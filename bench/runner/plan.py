@@ -8,6 +8,7 @@ from pathlib import Path
 from bench import data, registry
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
+from bench.runner.backbone_fit import unfit
 from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
@@ -107,7 +108,7 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     if request.auto_batch:
         spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector, request.precision)
+    skip = _skip(method, detector, request.precision) or unfit(parts[1][1], detector_config, pixels, backbone)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
 
 

@@ -12,6 +12,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.errors import BadInput
 from bench.schema.request import BackboneSpec, Weights
@@ -19,6 +20,10 @@ from bench.training.detector import freeze
 
 Maps = dict[str, Tensor]
 Recall = Callable[["Backbone", Tensor], Maps]  # finds or computes what the network makes of a batch
+
+
+class BackboneUnfit(BadInput):
+    """A backbone does not offer the strides or blocks that a detector asks for."""
 
 
 class Backbone(nn.Module, ABC):
@@ -92,11 +97,32 @@ class Student(Features):
         return nn.Module.train(self, mode)
 
 
+class Embedder(nn.Module):
+    """The whole network with its weights, to be trained: images (B, 3, H, W) in 0..1 to embeddings (B, `width`).
+
+    An embedding is what timm's classifier would see: the class token, or the mean over the places.
+    """
+
+    def __init__(self, spec: BackboneSpec):
+        super().__init__()
+        self.net = create(spec, num_classes=0)
+        self.width, self.side = self.net.num_features, _fixed_side(self.net)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.side and image.shape[-1] != self.side:
+            image = F.interpolate(image, (self.side, self.side), mode="bilinear", antialias=True)
+        return self.net((image - self.mean) / self.std)
+
+
+def _fixed_side(net: nn.Module) -> int:
+    """The side in pixels that a transformer's positions are made for; 0 where any will do."""
+    return net.patch_embed.img_size[0] if hasattr(net, "patch_embed") else 0
+
+
 def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
-    offered = _reductions(spec)
-    missing = [stride for stride in strides if stride not in offered]
-    if missing:
-        raise BadInput(f"backbone {spec.name!r} has no features at stride {missing[0]}; it offers {offered}.")
+    offered = reductions_of(spec, strides)
     return create(spec, features_only=True, out_indices=[offered.index(stride) for stride in strides])
 
 
@@ -114,9 +140,18 @@ def create(spec: BackboneSpec, **kwargs) -> nn.Module:
     return net
 
 
-def _reductions(spec: BackboneSpec) -> list[int]:
+def reductions_of(spec: BackboneSpec, wanted: Sequence[int]) -> list[int]:
+    """Strides of a network's feature maps, without its weights.
+
+    Raises:
+        BackboneUnfit: where one that is wanted is not among them.
+    """
     with torch.device("meta"):
-        return _timm(spec, features_only=True).feature_info.reduction()
+        offered = _timm(spec, features_only=True).feature_info.reduction()
+    for stride in wanted:
+        if stride not in offered:
+            raise BackboneUnfit(f"backbone {spec.name!r} has no features at stride {stride}; it offers {offered}.")
+    return offered
 
 
 def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:

@@ -22,7 +22,8 @@ from bench.errors import BadInput
 from bench.registry import Entry
 from bench.schema import config
 from bench.schema.request import BackboneSpec, Weights
-from bench.training import device, precision
+from bench.training import device as devices
+from bench.training import precision
 from bench.training.auto_batch import AutoBatch
 from bench.training.backbone import Backbone, Maps, Recall
 from bench.training.experiences import TestExperience, TrainImages, train_experience
@@ -152,13 +153,13 @@ class Learner:
         try:
             yield
         except RuntimeError as error:
-            if device.out_of_memory(error):
+            if devices.out_of_memory(error):
                 smaller = (
                     "a smaller --image-size, batch (--set DETECTOR.batch_size=N) or network, or --precision bfloat16"
                 )
                 way = "" if self.task.auto_batch else "--auto-batch, "
                 error.add_note(
-                    f"The memory of {device.name_of(self.task.device)} is too small for this: try {way}{smaller}."
+                    f"The memory of {devices.name_of(self.task.device)} is too small for this: try {way}{smaller}."
                 )
             raise
 
@@ -174,7 +175,7 @@ class Learner:
             for one in methods
         ]
         notes = [{name: float(value) for name, value in one.report().items()} for one in methods]
-        return {"notes": notes, "recalled": recalled, "gpu": device.peak_bytes(self.task.device)}
+        return {"notes": notes, "recalled": recalled, "gpu": devices.peak_bytes(self.task.device)}
 
 
 class _Epochs(BaseSGDPlugin, supports_distributed=False):
@@ -226,7 +227,7 @@ class _Extra:
             try:
                 return callback(strategy, *args, **kwargs)
             finally:
-                device.synchronize(strategy.device)  # queued work counts
+                devices.synchronize(strategy.device)  # queued work counts
                 self.seconds += time.perf_counter() - start
 
         return timed
@@ -265,7 +266,7 @@ def _serve(channel: Channel, scratch: str) -> None:
     header, arrays = channel.receive()
     os.environ["TMPDIR"] = scratch
     os.chdir(scratch)
-    closed = confine(header["readable"], [*DEVICES, *device.nodes(), scratch]) if header["confine"] else []
+    closed = confine(header["readable"], [*DEVICES, *devices.nodes(), scratch]) if header["confine"] else []
     recall = _asking(channel) if header["features"] else None
     learner = Learner(Task.of(header["task"]), _carried(arrays), recall, channel.send)
     channel.send("ready", closed=closed)
