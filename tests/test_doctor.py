@@ -2,7 +2,7 @@
 
 import socket
 import tempfile
-from functools import partial
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
@@ -39,7 +39,7 @@ def test_without_network_and_weights_it_names_who_would_fetch_what(tmp_path, mon
 
 
 def test_a_full_disk_stops_a_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "wb"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
     told = examine(tmp_path)["missing"]
     assert len(told) == 2 and "results takes no files for results (No space left on device)" in told[0]
 
