@@ -69,14 +69,9 @@ def _plan(options) -> list:
 
 
 def _device(name: str) -> str:
-    import torch
+    from bench.training import device
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInput(f"--device {name}: PyTorch sees no CUDA device here; use --device cpu.")
-    if name != "cpu" and not name.startswith("cuda"):
-        raise BadInput(f"--device {name!r} is none of auto, cpu, cuda.")
+    name = device.found(name)
     return name
 
 
