@@ -189,7 +189,7 @@ def _weights(text: str, backbone: str) -> Weights:
         return Weights(text, backbone if text == "imagenet" else "seed 0")
     file = PROCEDURAL if text == "procedural" else Path(text)
     if not file.is_file():
-        raise BadInput(f"no weights {text!r}: give imagenet, procedural, random or the path of a .safetensors file.")
+        raise BadInput(f"no weights {text!r}: give imagenet, procedural, random or a .safetensors or .pth file.")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return Weights("procedural" if file == PROCEDURAL else "path", file.name, digest, str(file.resolve()))
 
