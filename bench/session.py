@@ -28,8 +28,6 @@ def run(options) -> int:
             if cell.skip:
                 results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         failed = _run(backend, todo, options)
-        if options.audit:
-            failed += _audit(context, cells, options)
         standing = [_standing(cell, options.results) for cell in cells if not cell.skip and cell not in todo]
         print(_summary(cells, todo, failed, standing))
         if options.save_maps:
@@ -57,7 +55,7 @@ def _plan(options) -> list:
             backbone=options.backbone,
             weights=options.weights,
             image_size=options.image_size,
-            device=backends.device(options) or _device(options.device, options.audit),
+            device=backends.device(options) or _device(options.device),
             overrides=config.parse(options.set),
             plugins=tuple(options.plugin),
             cache=options.cache,
@@ -67,11 +65,12 @@ def _plan(options) -> list:
             eval_every=options.eval_every,
             precision=options.precision,
             auto_batch=options.auto_batch,
+            no_wall=options.no_wall,
         )
     )
 
 
-def _device(name: str, audit: bool) -> str:
+def _device(name: str) -> str:
     import torch
 
     if name == "auto":
@@ -80,8 +79,6 @@ def _device(name: str, audit: bool) -> str:
         raise BadInput(f"--device {name}: PyTorch sees no CUDA device here; use --device cpu.")
     if name != "cpu" and not name.startswith("cuda"):
         raise BadInput(f"--device {name!r} is none of auto, cpu, cuda.")
-    if audit and name != "cpu":
-        raise BadInput("--audit compares scores to the last bit, and two runs on a GPU differ there: add --device cpu.")
     return name
 
 
@@ -119,7 +116,6 @@ def _wanted(cell, options) -> bool:
         raise BadInput(told)
     unkept = options.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
     unsaved = options.save_maps and not _saved(old, cell, path)
-    unsaved |= options.audit and not stored.path_of(path).is_file()
     return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
 
 
@@ -146,27 +142,6 @@ def _run(backend, todo: list, options) -> list:
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
-
-
-def _audit(context, cells: list, options) -> list:
-    """Audit the finished cells that no audit has passed yet; returns those that failed."""
-    from bench.audit import audit
-
-    failed = []
-    for cell in cells:
-        if not cell.skip and _auditable(results.path_of(options.results, cell.spec), cell.key):
-            passed = audit(context, cell, options.results, options.threads)
-            print(f"{cell.name}: audit {'passed' if passed else 'FAILED'}")
-            failed += [] if passed else [cell]
-    return failed
-
-
-def _auditable(path: Path, key: str) -> bool:
-    """Whether a cell is finished, has its scores beside it, and has passed no audit yet."""
-    if not (path.is_file() and stored.path_of(path).is_file()):
-        return False
-    old = results.read(path)
-    return old["status"] == "ok" and old["key"] == key and not old.get("audited")
 
 
 def _sizes(todo: list, root: Path) -> str:

@@ -42,8 +42,8 @@ def _check(options) -> None:
         raise BadInput(f"--device {device} needs GPUs to be asked for: add --gpus-per-cell 1.")
     if device == "cpu" and gpus:
         raise BadInput(f"--device cpu leaves the {gpus:g} GPUs of --gpus-per-cell idle: drop one of the two.")
-    if options.audit:
-        raise BadInput("--audit compares scores to the last bit, on one machine: run it with --backend local.")
+    if options.no_wall:
+        raise BadInput("--no-wall is for a debugger on this machine: run it with --backend local.")
     if options.backend == "ray" and options.jobs:
         raise BadInput("--jobs is for this machine and for Slurm: on Ray, --cpus-per-cell and --gpus-per-cell decide.")
     if options.backend == "slurm" and gpus != int(gpus):

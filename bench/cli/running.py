@@ -75,7 +75,7 @@ def add_run(commands) -> None:
         "--save-maps", action="store_true", help="store anomaly maps (16 bits) beside the scores, for bench score"
     )
     where.add_argument(
-        "--audit", action="store_true", help="run each cell again, every step in a process of its own: same scores?"
+        "--no-wall", action="store_true", help="methods in this very process, for a debugger; such rows never rank"
     )
     where.add_argument("--logger", type=names, default=(), help="csv, tensorboard, wandb")
     _add_backends(run)

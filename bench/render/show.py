@@ -68,8 +68,9 @@ def text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
         head.append(f"declares: {', '.join(cell['capabilities'])}")
     if cell.get("tuned_on"):
         head.append(f"tuned on: {'; '.join(cell['tuned_on'])}")
-    if cell.get("audited"):
-        head.append("audited: the same scores with every step in a process of its own")
+    if "wall" in cell:
+        closed = ", ".join(cell["wall"]["closed"])
+        head.append(f"confined: {closed} closed to the method" if closed else "not confined")
     if "external" in spec:
         head.append("external: scores by {author}, {reference}".format(**spec["external"]))
     parts = ["\n".join(head)]

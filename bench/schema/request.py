@@ -65,6 +65,7 @@ class Request:
     feature_cache: float = 0.0  # GB of frozen networks' features that may be kept in `cache`; 0: none
     eval_every: int = 1  # evaluate after every so many steps and after the last; 0: after the last only
     precision: str = "float32"  # of detectors' networks; or bfloat16
+    no_wall: bool = False  # the method in the bench's own process, for debugging; such rows never rank
     auto_batch: bool = False  # smaller parts of a batch, gradients added up, where it does not fit the memory
 
 

@@ -33,6 +33,7 @@ class Backbone(nn.Module, ABC):
     """
 
     layers: list[str]
+    recipe: dict  # with which `from_recipe` makes the same network of the same spec
 
     def __init__(self, spec: BackboneSpec, net: nn.Module, recall: Recall | None = None):
         super().__init__()
@@ -70,7 +71,7 @@ class Features(Backbone):
 
     def __init__(self, spec: BackboneSpec, strides: Sequence[int], recall: Recall | None = None):
         super().__init__(spec, _create(spec, tuple(strides)), recall)
-        self.strides = tuple(strides)
+        self.strides, self.recipe = tuple(strides), {"strides": list(strides)}
         self.channels = self.out_dims = list(self.net.feature_info.channels())
         self.layers = [f"stride{stride}" for stride in self.strides]
 

@@ -124,6 +124,9 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
                 pin_memory=pinned(self.device),
             )
 
+    def make_eval_dataloader(self, **_):
+        self.dataloader = self.experience  # test images come in turn, as batches
+
     def _loader_arguments(self, images: int) -> dict:
         # A batch norm cannot train on a last batch of one image.
         return {"drop_last": images > self.train_mb_size and images % self.train_mb_size == 1 and self._learns()}

@@ -64,6 +64,7 @@ class Tokens(TokenGrid, Backbone):
         self.blocks = blocks_of(spec, count, blocks)
         self.norm = norm
         self.layers = [f"blocks.{i}.norm" if norm else f"blocks.{i}" for i in self.blocks]
+        self.recipe = {"count": count, "blocks": list(self.blocks), "norm": norm}
         self.patch_size = self.net.patch_embed.patch_size[0]
         self.num_register_tokens = self.net.num_prefix_tokens - 1
         self.width = self.net.num_features
@@ -129,6 +130,11 @@ def tokens(
 ) -> Tokens | MapTokens:
     """Return `count` layers of tokens from a transformer, or those of `blocks`; one from any other backbone."""
     return Tokens(spec, count, recall, blocks=blocks, norm=norm) if is_transformer(spec) else MapTokens(spec, recall)
+
+
+def from_recipe(spec: BackboneSpec, recipe: dict) -> Features | Tokens:
+    """The network that has this `recipe`."""
+    return Features(spec, recipe["strides"]) if "strides" in recipe else Tokens(spec, **recipe)
 
 
 def is_transformer(spec: BackboneSpec) -> bool:

@@ -1,13 +1,15 @@
 """Names of frozen features: digests of everything that decides their bits."""
 
 import hashlib
+import platform
+from functools import cache
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import timm
 import torch
 from torch import Tensor
 
-from bench.runner.environment import processor
 from bench.training.backbone import Backbone
 from bench.training.experiences import as_float
 
@@ -42,6 +44,11 @@ def pixels_of(image: Tensor) -> Tensor | None:
     return pixels.contiguous().cpu() if torch.equal(as_float(pixels), image) else None
 
 
+def frozen(network: Backbone) -> bool:
+    """Whether a network gives the same features for as long as nobody writes into its weights."""
+    return not (network.net.training or any(weight.requires_grad for weight in network.parameters()))
+
+
 def picture(pixels: Tensor) -> str:
     """Digest of one picture (H, W, 3) uint8."""
     return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:32]
@@ -70,3 +77,13 @@ def _machine(device: torch.device) -> tuple:
         cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
         return torch.__version__, torch.cuda.get_device_name(device), cudnn.version(), cudnn.allow_tf32, precision
     return torch.__version__, processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+
+
+@cache
+def processor() -> str:
+    """Name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
