@@ -82,7 +82,7 @@ class CutPasteNet(Detector):
     def fit(self, embeddings: Tensor) -> None:
         """Judge by one Gaussian of embeddings (n, D), its covariance shrunk after Ledoit and Wolf."""
         self.mean = embeddings.mean(0)
-        self.precision = torch.linalg.inv(shrunk_covariance(embeddings).double()).float()
+        self.precision = torch.linalg.inv(shrunk_covariance(embeddings).double()).float().contiguous()
 
     def predict(self, image: Tensor) -> Prediction:
         difference = self.embed(image) - self.mean
