@@ -7,7 +7,7 @@ from matplotlib import image as picture
 
 from bench import results
 
-CELL = "custom/mini/finetune+autoencoder,epochs=1/seed-0"
+CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
 KEPT = (*MINI, "--keep")
 FIGURE = ("figure", CELL, "--scenario", "mini.yaml")
 

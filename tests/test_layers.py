@@ -19,6 +19,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"preload", "session"},
+    {"doctor"},
     {"exchange"},
     {"render"},
     {"backends"},

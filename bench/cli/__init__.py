@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     running.add_run(commands)
     reading.add_list(commands)
+    running.add_doctor(commands)
     reading.add_leaderboard(commands)
     scores.add_data(commands)
     reading.add_published(commands)

@@ -133,3 +133,23 @@ def _do_figure(options) -> None:
 
     for path in figure(options):
         print(f"wrote {path}")
+
+
+def add_doctor(commands) -> None:
+    command = new_command(
+        commands, "doctor", _do_doctor, "what this machine has for a run: versions, device, memory, disk, weights"
+    )
+    results_folder(command)
+    command.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+
+
+def _do_doctor(options) -> int:
+    from bench import doctor
+
+    found = doctor.examine(options.results, options.cache, options.data)
+    for level, sentence in found:
+        print(f"{level:8}{sentence}")
+    missing = sum(level == doctor.MISSING for level, _ in found)
+    print(f"{missing} to mend before a run." if missing else "nothing stands in the way of a run.")
+    return 1 if missing else 0

@@ -93,7 +93,7 @@ class CellRun:
 
     def resume(self) -> int:
         """Return the step to start with, everything before it restored: state, costs and scores."""
-        saved = checkpoint.load(self.checkpoint, self.cell.key)
+        saved = checkpoint.load(self.checkpoint, self.cell.resume_key)
         step = 0
         if saved and saved["step"] < segments.held(self.scores, self.hash, self.cell.request.save_maps):
             step, self.carried = saved["step"] + 1, saved["carried"]
@@ -135,7 +135,7 @@ class CellRun:
         # save: the scores first, so that the checkpoint never points beyond them
         segments.write(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t) if said else {})
         self._announce(t)
-        checkpoint.save(self.checkpoint, self.cell.key, t, self.carried, self.log.state())
+        checkpoint.save(self.checkpoint, self.cell.resume_key, t, self.carried, self.log.state())
         if self.cell.request.keep:
             checkpoint.keep(self.checkpoint, results.kept(self.path, t))
         self.pace.write(lambda: results.write(self.root, self.record("partial")))
@@ -182,6 +182,7 @@ class CellRun:
             "spec": cell.spec,
             "capabilities": list(cell.capabilities),
             **({"tuned_on": list(cell.tuned_on)} if cell.tuned_on else {}),
+            "code": cell.code,
             "status": status,
             "reason": reason,
             **self.evaluation.rows.record(),

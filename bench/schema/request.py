@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.schema.cell import key_of
+from bench.schema.record import Code
+from bench.schema.spec import Spec, key_of
 from bench.schema.stream import Stream
 
 TINY_BACKBONE = "test_resnet"  # timm's name
@@ -72,17 +73,23 @@ class Request:
 class Cell:
     """One run: method × detector × scenario × seed. `spec` decides the numbers; the rest says where things are."""
 
-    spec: dict
+    spec: Spec
     capabilities: tuple[str, ...]
     stream: Stream
     backbone: BackboneSpec | None
     request: Request
     skip: str = ""  # why this pair makes no sense; empty if it does
     tuned_on: tuple[str, ...] = ()  # what `TUNED_ON` of method and detector says of the configuration
+    code: Code | None = None  # of what source method, detector and reader are
 
     @property
     def key(self) -> str:
         return key_of(self.spec)
+
+    @property
+    def resume_key(self) -> str:
+        """Names what a checkpoint may be gone on from: the same spec and the same code."""
+        return hashlib.sha256(f"{self.key} {sorted((self.code or {}).items())}".encode()).hexdigest()[:16]
 
     def evaluated_after(self, step: int) -> bool:
         """Whether the test images are shown after `step` (from 0)."""

@@ -10,13 +10,13 @@ from unittest import mock
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import BadInput
 from bench.schema.request import BackboneSpec, Weights
 from bench.training.detector import freeze
+from bench.training.weights import load_weights
 
 Maps = dict[str, Tensor]
 Recall = Callable[["Backbone", Tensor], Maps]  # finds or computes what the network makes of a batch
@@ -136,7 +136,9 @@ def create(spec: BackboneSpec, **kwargs) -> nn.Module:
         torch.manual_seed(spec.seed)  # random weights must not depend on what was drawn before
         net = _timm(spec, pretrained=spec.weights.kind == "imagenet", **kwargs)
     if spec.weights.file:
-        _load(net, spec)
+        with torch.device("meta"):
+            whole = _timm(spec)
+        load_weights(net, whole, spec.name, Path(spec.weights.file))
     return net
 
 
@@ -169,21 +171,3 @@ def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:
             f"network by `python -c \"import timm; timm.create_model('{spec.name}', pretrained=True)\"`, "
             f"or give a local file with --weights FILE.safetensors."
         ) from error
-
-
-def _load(net: nn.Module, spec: BackboneSpec) -> None:
-    state = load_file(spec.weights.file)
-    wanted = net.state_dict()
-    absent = [name for name in wanted if name not in state]
-    if absent:
-        raise BadInput(
-            f"weights {Path(spec.weights.file).name!r} do not fit backbone {spec.name!r}: "
-            f"{len(absent)} of {len(wanted)} tensors are absent, the first is {absent[0]!r}; name the right --backbone."
-        )
-    wrong = [name for name in wanted if state[name].shape != wanted[name].shape]
-    if wrong:
-        raise BadInput(
-            f"weights {Path(spec.weights.file).name!r} do not fit backbone {spec.name!r}: {wrong[0]!r} is "
-            f"{tuple(state[wrong[0]].shape)}, not {tuple(wanted[wrong[0]].shape)}; name the right --backbone."
-        )
-    net.load_state_dict({name: state[name].float() for name in wanted})

@@ -8,6 +8,7 @@ allocator in C++ that an added back-end need not have, and knows no names.
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import glob
 from typing import Any
 
 import torch
@@ -76,6 +77,11 @@ def allocated_bytes(device: Device) -> int:
     return 0 if on_cpu(device) else _ask(device, "memory_allocated") or 0
 
 
+def free_bytes(device: Device) -> int:
+    """Bytes of an accelerator's memory that nobody holds; 0 where it does not tell."""
+    return (_ask(device, "mem_get_info") or (0, 0))[0]
+
+
 def peak_bytes(device: Device) -> dict[str, int] | None:
     """Most bytes that tensors held (`allocated_bytes`) and that the allocator held for them (`reserved_bytes`) since
     `start_peak`; None where it does not count (the CPU)."""
@@ -100,6 +106,12 @@ def free_memory(device: Device) -> None:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocator gave up: an accelerator's has an exception of its own, the CPU's a message."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def nodes() -> list[str]:
+    """Files below /dev and /proc through which drivers of accelerators are reached, of those that are here."""
+    patterns = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/accel*", "/proc/driver/nvidia", "/dev/shm")
+    return [path for pattern in patterns for path in sorted(glob(pattern))]
 
 
 @contextmanager

@@ -42,7 +42,10 @@ class Memory:
     def take(self, far: "Far", storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key not in self.held:
-            if self.now + len(storage) > self.size:
+            inside_backward = (
+                torch._C._current_graph_task_id() != -1
+            )  # an error raised there by Python ends the process
+            if self.now + len(storage) > self.size and not inside_backward:
                 raise torch.OutOfMemoryError(
                     f"{NAME} out of memory. Tried to allocate {len(storage)} bytes; {self.now} of {self.size} taken."
                 )

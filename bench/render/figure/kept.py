@@ -40,7 +40,7 @@ class Kept:
                 f"nothing was kept of step {step + 1} of {self.path}: run the cell again with the same command and "
                 "--keep --redo all."
             )
-        saved = checkpoint.load(path, self.cell.key)
+        saved = checkpoint.load(path, self.cell.resume_key)
         if saved is None:
             raise BadInput(f"{path} is broken or of another run: run the cell again with --keep --redo all.")
         strategy = load(build(task_of(self.cell, step)), saved["carried"])
