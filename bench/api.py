@@ -107,7 +107,8 @@ class Setup:
     def _backbone(self) -> BackboneSpec:
         if self.backbone is None:
             raise BadInput(
-                "this detector needs a backbone but declares `BACKBONE = None`; remove that line from its file."
+                "this detector asks for a backbone but declares none: write BACKBONE = 'wide_resnet50_2.tv_in1k', "
+                "or another name of timm, at the top of its file."
             )
         return self.backbone
 

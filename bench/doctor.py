@@ -1,4 +1,4 @@
-"""`bench doctor`: what of this machine a run would meet: versions, device, memory, disk, weights.
+"""`bench doctor`: what of this machine a run would meet: versions, device, memory, disk, weights, confinement.
 
 Looks only: no network, no download, nothing is left on disk. Every line is a whole sentence; those that begin with
 `missing` stop a run, and the exit code is 1 then.
@@ -21,7 +21,7 @@ FREE_MEMORY = 2 << 30  # bytes, for one cell of tiny size with everything import
 
 def examine(results: Path, cache: Path, data: Path | None) -> list[Finding]:
     """All findings, in the order in which a run would meet them."""
-    found = [*_packages(), *_disk(results, "results"), *_disk(cache, "decoded images"), *_data(data)]
+    found = [*_packages(), *_disk(results, "results"), *_disk(cache, "decoded images"), *_confinement(), *_data(data)]
     try:
         importlib.import_module("bench.preload")  # all third-party packages, their warnings silenced
     except Exception as error:  # a broken installation raises anything
@@ -76,6 +76,16 @@ def _disk(folder: Path, what: str) -> Iterator[Finding]:
         yield SLOW, f"{folder} has {_gb(free)} left for {what}: enough for tiny sizes, not for a whole data set."
     else:
         yield OK, f"{folder} has {_gb(free)} left for {what}."
+
+
+def _confinement() -> Iterator[Finding]:
+    from bench.wall import confinement
+
+    held = confinement.version()
+    if held:
+        yield OK, f"methods are confined by Landlock {held}."
+    else:
+        yield SLOW, "this kernel has no Landlock: methods run in a process of their own, but could read any file."
 
 
 def _data(folder: Path | None) -> Iterator[Finding]:

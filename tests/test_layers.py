@@ -30,6 +30,7 @@ LAYERS = [
     {"analysis"},
     {"training"},
     {"published"},
+    {"doctor"},
     {"results", "metrics", "data"},
     {"schema"},
     {"registry"},

@@ -64,7 +64,10 @@ def add_run(commands) -> None:
     where.add_argument("--jobs", type=int, help="cells at a time (CPU: one per core, at most 8; GPU: 1)")
     where.add_argument("--threads", type=int, default=1, help="CPU threads per cell; changes last bits (%(default)s)")
     where.add_argument(
-        "--redo", choices=("missing", "failed", "all"), default="missing", help="which cells to run (%(default)s)"
+        "--redo",
+        choices=("missing", "failed", "changed", "all"),
+        default="missing",
+        help="which cells to run; changed: measured with other code, data or settings than now (%(default)s)",
     )
     where.add_argument("--plan", action="store_true", help="print what would run, and stop")
     where.add_argument("--keep", action="store_true", help="keep weights and memory after every step, for bench figure")

@@ -1,8 +1,8 @@
 """What the GPU says of itself, and how long single images take."""
 
-from contextlib import suppress
-
 import numpy as np
+
+from bench.training.device import nvml_handle
 
 
 class Gpu:
@@ -13,12 +13,9 @@ class Gpu:
         self.peaks = {"allocated_bytes": 0, "reserved_bytes": 0}
         if device == "cpu":
             return
-        with suppress(ImportError, OSError):  # NVML is optional: without it the columns stay empty
-            import pynvml
-
-            pynvml.nvmlInit()
-            self.nvml, self.handle = pynvml, pynvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
-            self.start_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)
+        if found := nvml_handle(device):  # NVML is optional: without it the columns stay empty
+            self.nvml, self.handle = found
+            self.start_mj = self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)
 
     def sample(self, peaks: dict[str, int] | None) -> None:
         """Note the utilisation of this moment, and the peaks that the allocator tells of a step."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.evaluation.replay_fidelity import Quality
 from bench.runner import cost, energy
-from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP
+from bench.schema.cell import DEVICE_PEAK, FEATURES, MICRO_BATCH, PER_STEP
 from bench.wall.parent import Used
 
 SIZES = ("parameters", "trainable_parameters", "detector_bytes")
@@ -37,6 +37,8 @@ class CostLog:
                 _put(self.cost, name, t, images)
         if about["micro_batch"] is not None:
             _put(self.cost, MICRO_BATCH, t, about["micro_batch"] or math.nan)
+        if told["gpu"] is not None:
+            _put(self.cost, DEVICE_PEAK, t, told["gpu"]["allocated_bytes"])
         self.sizes = {name: about[name] for name in SIZES}
         self.peak_rss = max(self.peak_rss, used.peak_rss_bytes)
         self.gpu.sample(told["gpu"])

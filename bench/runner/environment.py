@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import bench
-from bench.training.device import name_of
+from bench.training.device import name_of, on_cpu
 from bench.training.feature_names import processor
 
 PACKAGES = ("torch", "torchvision", "avalanche-lib", "anomalib", "timm", "diffusers", "transformers", "numpy", "scipy")
@@ -28,7 +28,7 @@ def environment(device: str) -> dict:
         "versions": {name: _version(name) for name in PACKAGES},
         "bench": bench.__version__,
         "commit": _commit(),
-        "deterministic": device == "cpu",  # some CUDA kernels have no deterministic form
+        "deterministic": on_cpu(device),  # some CUDA kernels have no deterministic form
     }
 
 

@@ -1,9 +1,9 @@
 """Names of the record's parts for those who read it."""
 
 from bench.schema.metric import MAP_MAX, RAW_ERROR
-from bench.schema.record import FEATURES, MICRO_BATCH, PER_STEP, SCHEMA, Capability, Cost, Status
+from bench.schema.record import DEVICE_PEAK, FEATURES, MICRO_BATCH, PER_STEP, SCHEMA, Capability, Cost, Status
 from bench.schema.record import Record as Cell
 from bench.schema.spec import Spec, key_of
 
-__all__ = ["FEATURES", "MAP_MAX", "MICRO_BATCH", "PER_STEP", "RAW_ERROR", "SCHEMA"]
+__all__ = ["DEVICE_PEAK", "FEATURES", "MAP_MAX", "MICRO_BATCH", "PER_STEP", "RAW_ERROR", "SCHEMA"]
 __all__ += ["Capability", "Cell", "Cost", "Spec", "Status", "key_of"]

@@ -22,6 +22,7 @@ from bench.schema.spec import FieldMapping, Natural, Spec, adapter, first_fault,
 SCHEMA = 1
 PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 FEATURES = ("feature_hits", "feature_misses")  # of `Cost`, with --feature-cache
+DEVICE_PEAK = "device_peak_bytes"  # of `Cost`, on an accelerator
 MICRO_BATCH = "micro_batch"  # of `Cost`, with --auto-batch
 
 # Lists have one number per step; null in the file, NaN in memory, `—` in tables: not measured, never 0.
@@ -74,6 +75,7 @@ class Cost(TypedDict):
     # seconds nor the energy of such a cell are those of its method: tables leave them out.
     feature_hits: NotRequired[Amounts]
     feature_misses: NotRequired[Amounts]
+    device_peak_bytes: NotRequired[Amounts]  # on an accelerator: most bytes that tensors of the step held there
     micro_batch: NotRequired[Amounts]  # with --auto-batch: most images that the memory had to hold a graph of
     # of all processor packages since the cell's process began, by RAPL, whatever else ran on them; null: not readable
     cpu_energy_j: NotRequired[float | None]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.training.backbone import Backbone
+from bench.training.device import numerics, on_cpu
 from bench.training.experiences import as_float
 
 VERSION = 1  # raise it whenever the same network and image would give other features
@@ -73,9 +74,8 @@ def _sum_of_bits(tensor: Tensor) -> Tensor:
 
 def _machine(device: torch.device) -> tuple:
     """What computes: another kind of processor, number of threads or library sums in another order."""
-    if device.type == "cuda":
-        cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
-        return torch.__version__, torch.cuda.get_device_name(device), cudnn.version(), cudnn.allow_tf32, precision
+    if not on_cpu(device):
+        return torch.__version__, *numerics(device)
     return torch.__version__, processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
 
 

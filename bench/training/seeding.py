@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from bench.training.device import kept_draws
+
 
 def seed_for(seed: int, *names: object) -> int:
     """A seed of its own for each named use, so that one component's draws cannot shift another's."""
@@ -27,7 +29,7 @@ def seed_everything(seed: int) -> None:
 def untouched_draws() -> Iterator[None]:
     """Within, one may seed and draw; afterwards the three global generators go on as if nothing had been drawn."""
     before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with kept_draws():
         try:
             yield
         finally:

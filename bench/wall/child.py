@@ -6,8 +6,8 @@ import time
 import traceback
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,8 @@ class Learner:
         """
         strategy, step = self.strategy, self.task.step
         seed_everything(seed_for(self.task.seed, "train", step))
-        strategy.train(train_experience([TrainImages(*one) for one in given], step), eval_streams=[])
+        with self._advised():
+            strategy.train(train_experience([TrainImages(*one) for one in given], step), eval_streams=[])
         carried = [states.encode(strategy.model.state_dict(), f"{type(strategy.model).__name__}.state_dict()")]
         carried += [states.encode(one.state_dict(), f"{type(one).__name__}.state_dict()") for one in strategy.methods]
         split = strategy.auto_batch and strategy.auto_batch.micro_batch
@@ -143,7 +144,24 @@ class Learner:
         (B, S, S) and, where the method or detector has them, `routes` (B,) and `raw_errors` (B,).
         """
         self.answers.give = answer
-        self.strategy.eval([TestExperience(batches, category)])
+        with self._advised():
+            self.strategy.eval([TestExperience(batches, category)])
+
+    @contextmanager
+    def _advised(self) -> Iterator[None]:
+        """Whoever runs out of memory within is told what to change."""
+        try:
+            yield
+        except RuntimeError as error:
+            if devices.out_of_memory(error):
+                smaller = (
+                    "a smaller --image-size, batch (--set DETECTOR.batch_size=N) or network, or --precision bfloat16"
+                )
+                way = "" if self.task.auto_batch else "--auto-batch, "
+                error.add_note(
+                    f"The memory of {devices.name_of(self.task.device)} is too small for this: try {way}{smaller}."
+                )
+            raise
 
     def cpu_seconds(self) -> float:
         """Processor seconds of this process so far."""
@@ -250,7 +268,7 @@ def _serve(channel: Channel, scratch: str) -> None:
     header, arrays = channel.receive()
     os.environ["TMPDIR"] = scratch
     os.chdir(scratch)
-    closed = confine(header["readable"], [*DEVICES, scratch]) if header["confine"] else []
+    closed = confine(header["readable"], [*DEVICES, *devices.nodes(), scratch]) if header["confine"] else []
     recall = _asking(channel) if header["features"] else None
     learner = Learner(Task.of(header["task"]), _carried(arrays), recall, channel.send)
     channel.send("ready", closed=closed)
