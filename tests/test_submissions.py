@@ -93,9 +93,7 @@ def test_one_altered_score_changes_the_table_accordingly(bench, given, tmp_path)
     assert after["matrices"]["image_auroc"][1][0] == before["matrices"]["image_auroc"][1][0]
     means = [np.mean(made["matrices"]["image_auroc"][1]) for made in (before, after)]
     assert f"| {means[0]:.3f} |" in old.replace("  ", "")
-    assert f"| {means[1]:.3f} |" in page.read_text().replace(
-        "  ", ""
-    )
+    assert f"| {means[1]:.3f} |" in page.read_text().replace("  ", "")
 
 
 def _labels(tmp_path):
