@@ -61,6 +61,8 @@ def test_the_files_of_the_project_declare_what_is_read(kind):
 def test_every_trait_of_the_vocabulary_is_that_of_a_detector():
     traits = {trait for entry in registry.found("detector").values() for trait in entry.declared["TRAITS"]}
     assert traits == set(TRAITS)
+    asked = {entry.declared["REQUIRES"] for entry in registry.found("method").values()} - {None}
+    assert asked | {"bfloat16"} == traits, "a trait that nothing asks for says nothing"
 
 
 def test_the_hooks_are_those_that_avalanche_calls():

@@ -58,7 +58,7 @@ def _entries(kind: str, names: tuple[str, ...], request: Request) -> list[regist
 
 
 def _detectors(method: registry.Entry, request: Request) -> list[registry.Entry]:
-    return _entries("detector", request.detectors or (method.declared["DEFAULT_DETECTOR"],), request)
+    return _entries("detector", request.detectors or (registry.default_detector(method, request.plugins),), request)
 
 
 def _check_owners(request: Request, pairs) -> None:
