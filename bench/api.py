@@ -3,6 +3,8 @@
 Nothing is imported before it is asked for, so that a reader, which needs no torch, loads in a moment.
 """
 
+# ruff: noqa: F401 - what stands under TYPE_CHECKING is for editors, which complete and explain from it
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from bench.data.sample import Sample
     from bench.errors import BadInput
     from bench.schema.request import PROCEDURAL_PRIOR
-    from bench.training.backbone import Features, Student
+    from bench.training.backbone import Embedder, Features, Student
     from bench.training.batch import Batch, Prediction
     from bench.training.detector import Detector, clip, freeze, smooth, trainable
     from bench.training.device import kept_draws

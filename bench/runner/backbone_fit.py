@@ -6,8 +6,8 @@ from types import ModuleType
 
 from bench.schema.request import BackboneSpec
 from bench.training.backbone import BackboneUnfit, reductions_of
-from bench.training.tokens import blocks_of, is_transformer
 from bench.training.setup import Setup
+from bench.training.tokens import blocks_of, is_transformer
 
 
 class _Answered(Exception):  # noqa: N818 - nothing is wrong

@@ -57,7 +57,7 @@ def checked(said: Prediction, detector: Detector, image: Tensor) -> Prediction:
         raise TypeError(f"{predict} returned a {type(said).__name__}: return Prediction(score, map)")
     if said.score.shape != image.shape[:1]:
         raise TypeError(f"{predict} returned scores {tuple(said.score.shape)} for {len(image)} images: one each, (B,)")
-    if said.map.ndim != 4 or said.map.shape[:2] != (len(image), 1):
+    if said.map is not None and (said.map.ndim != 4 or said.map.shape[:2] != (len(image), 1)):
         raise TypeError(f"{predict} returned maps {tuple(said.map.shape)}: they are (B, 1, H, W)")
     return said
 
