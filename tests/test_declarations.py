@@ -7,7 +7,7 @@ import pytest
 
 from bench import api, registry
 from bench.errors import BadInput
-from bench.registry.declarations import HOOKS, TRAITS, declarations
+from bench.registry.declarations import CAPABILITIES, HOOKS, TRAITS, declarations
 
 PLUGIN = "class Mine(Plugin):\n    def {}(self, strategy, **_): pass\n"
 
@@ -169,3 +169,11 @@ def test_the_api_names_what_it_gives_in_one_way():
     told = {alias.name: node.module for node in typed.body for alias in node.names}
     assert told == api.HOMES
     assert all(getattr(api, name) is not None for name in api.__all__)
+
+
+def test_every_capability_of_a_record_may_be_declared():
+    from typing import get_args
+
+    from bench.schema.cell import Capability
+
+    assert set(get_args(Capability)) <= set(CAPABILITIES)
