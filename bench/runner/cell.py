@@ -16,6 +16,7 @@ from bench.data import rows_of
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
 from bench.evaluation.replay_fidelity import Quality
+from bench.registry.source import source_files
 from bench.results import segments, stored
 from bench.runner import checkpoint
 from bench.runner.cost_log import CostLog
@@ -205,10 +206,12 @@ def task_of(cell: Cell, step: int, threads: int = 1) -> Task:
 
 
 def readable(cell: Cell) -> list[str]:
-    """What a method may read beside the bench's code: its file, weights that are given, and the hubs' caches."""
+    """What a method may read beside the bench's code: its files, weights that are given, and the hubs' caches."""
     asked = cell.request
     named = [value for options in asked.overrides.values() for value in options.values() if isinstance(value, str)]
     weights = cell.backbone.weights.file if cell.backbone else ""
     hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
-    places = [*asked.plugins, *filter(None, [*named, weights]), *hubs]
+    parts = [registry.find(kind, cell.spec[kind], asked.plugins) for kind in ("method", "detector")]
+    code = [file for entry in parts for file in source_files(entry)]
+    places = [*code, *filter(None, [*named, weights]), *hubs]
     return [str(Path(place).resolve()) for place in places if Path(place).exists()]
