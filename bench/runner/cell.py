@@ -53,7 +53,8 @@ def run(
     start, under_way = time.perf_counter(), None
     make_deterministic(threads)
     try:
-        with nurseries.opened() if nursery is None else nullcontext(nursery) as forks:
+        own = nursery is None and not cell.request.no_wall
+        with nurseries.opened() if own else nullcontext(nursery) as forks:
             under_way = CellRun(cell, root, emit, forks, threads, loggers)
             first, steps = under_way.resume(), len(cell.stream.steps)
             emit({"start": first, "steps": steps})
