@@ -7,7 +7,7 @@ import pytest
 
 from bench import registry
 from bench.errors import BadInput
-from bench.registry.declarations import HOOKS, TRAITS, declarations
+from bench.registry.declarations import CAPABILITIES, HOOKS, TRAITS, declarations
 
 PLUGIN = "class Mine(Plugin):\n    def {}(self, strategy, **_): pass\n"
 
@@ -88,3 +88,11 @@ def test_a_config_that_cannot_be_used_is_told_when_the_file_is_loaded(tmp_path, 
     file.write_text(text + BUILD)
     with pytest.raises(BadInput, match=sentence):
         registry.entry.Entry("method", "mine", file, "").load()
+
+
+def test_every_capability_of_a_record_may_be_declared():
+    from typing import get_args
+
+    from bench.schema.cell import Capability
+
+    assert set(get_args(Capability)) <= set(CAPABILITIES)

@@ -30,7 +30,6 @@ LAYERS = [
     {"analysis"},
     {"training"},
     {"published"},
-    {"doctor"},
     {"results", "metrics", "data"},
     {"schema"},
     {"registry"},
