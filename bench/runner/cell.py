@@ -211,5 +211,7 @@ def readable(cell: Cell) -> list[str]:
     named = [value for options in asked.overrides.values() for value in options.values() if isinstance(value, str)]
     weights = cell.backbone.weights.file if cell.backbone else ""
     hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
-    places = [*asked.plugins, *filter(None, [*named, weights]), *hubs]
+    found = [registry.find(kind, cell.spec[kind], asked.plugins) for kind in ("method", "detector")]
+    packages = [entry.file.parent for entry in found if entry.module]  # wherever an entry point leads
+    places = [*asked.plugins, *packages, *filter(None, [*named, weights]), *hubs]
     return [str(Path(place).resolve()) for place in places if Path(place).exists()]
