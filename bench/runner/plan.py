@@ -144,6 +144,7 @@ def _variant(method, detector, chosen, request: Request) -> str:
     parts += [f"eval={every or 'final'}" for every in _evaluated(chosen, request)]
     parts += [f"precision={request.precision}"] if request.precision != "float32" else []
     parts += ["auto_batch"] if request.auto_batch else []
+    parts += ["no_wall"] if request.no_wall else []
     parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
     if detector.declared["BACKBONE"]:
         parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []
