@@ -25,7 +25,7 @@ def cases():
                 yield pytest.param(entry, rule, id=f"{entry.kind}-{entry.name}-{rule.__name__}", marks=marks)
 
 
-@pytest.mark.parametrize(("entry", "rule"), cases())
+@pytest.mark.parametrize(("entry", "rule"), list(cases()))
 def test_the_contract_is_kept(entry, rule, request, tmp_path_factory):
     key = (entry.kind, entry.name)
     if key not in TRIALS:

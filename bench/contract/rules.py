@@ -156,8 +156,9 @@ def predicting_changes_nothing(tried: Trial) -> None:
 
 def restores_images(tried: Trial) -> None:
     """reconstruct gives images in 0..1, or None"""
+    model = tried.trained[0].model
     with torch.no_grad():
-        restored = tried.trained[0].model.reconstruct(tried.images[:3])
+        restored = model.reconstruct(tried.images[:3])
     if restored is not None:
         owe(restored.shape == tried.images[:3].shape, f"it gives {tuple(restored.shape)}: the shape of the images")
         within = restored.isfinite().all() and restored.min() > -0.01 and restored.max() < 1.01
@@ -201,11 +202,8 @@ def has_its_traits(tried: Trial) -> None:
     if "gradient" not in traits:
         owe(model.optimizer() is None, "it has an optimizer: add the trait gradient")
         return
-    model.train()
-    try:
-        response = model.response(tried.images[:2])
-    finally:
-        model.eval()
+    twin = build(*tried.pair).model.train()  # in training, batch norms move with what they see
+    response = twin.response(tried.images[:2])
     owe(any(part.requires_grad for part in response), "its response has no gradient: methods distil it")
     owe(all(len(part) == 2 for part in response), "each part of its response has one row per image, (B, ...)")
 
@@ -238,8 +236,9 @@ def lists_what_it_needs(tried: Trial) -> None:
 
 
 def _said(tried: Trial, images):
+    model = tried.trained[0].model  # trained before gradients are switched off
     with torch.no_grad():
-        return tried.trained[0].model.predict(images)
+        return model.predict(images)
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
