@@ -42,6 +42,13 @@ def steps(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is no number of steps: give 1 or more, or --eval-final instead")
 
 
+def share(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no share of the training images: give 0.2, or 0 for none")
+
+
 def gigabytes(text: str) -> float:
     with suppress(ValueError):
         if 0 <= float(text) < math.inf:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from bench.cli.arguments import EXAMPLES, gigabytes, names, new_command, results_folder, seeds, steps
+from bench.cli.arguments import EXAMPLES, gigabytes, names, new_command, results_folder, seeds, share, steps
 
 
 def add_run(commands) -> None:
@@ -23,10 +23,23 @@ def add_run(commands) -> None:
     )
     rarely = what.add_mutually_exclusive_group()
     rarely.add_argument(
-        "--eval-every", type=steps, default=1, metavar="N", help="evaluate after every N-th step and after the last (1)"
+        "--eval-every",
+        type=steps,
+        default=1,
+        metavar="N",
+        help="test all classes seen after every N-th step and the last (1)",
     )
     rarely.add_argument(
-        "--eval-final", dest="eval_every", action="store_const", const=0, help="evaluate after the last step only"
+        "--eval-final", dest="eval_every", action="store_const", const=0, help="... after the last step only"
+    )
+    what.add_argument(
+        "--eval-ahead", action="store_true", help="test classes before they are learned, too: forward transfer"
+    )
+    what.add_argument(
+        "--holdout",
+        type=share,
+        metavar="SHARE",
+        help="of each class's training images, to set thresholds on; no method trains on them (default: the stream's)",
     )
     how = run.add_argument_group("at what size")
     how.add_argument(

@@ -8,8 +8,8 @@ from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.data import Arrays, rows_of
-from bench.metrics.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
+from bench.data import Arrays, held_out_rows
+from bench.metrics.scoring import Judged, Rows, Truth, map_max
 from bench.results.stored import quantise, restore
 from bench.schema.stream import Stream
 from bench.training.batch import Prediction
@@ -80,18 +80,21 @@ class Evaluation:
         return judged
 
     @torch.no_grad()
-    def calibrate(self, strategy) -> None:
-        """Score normal training images of this step alone (before the test): they set its threshold."""
-        columns = [c for c, step in enumerate(self.stream.learned_at) if step == self.row]
-        rows = rows_of(self.arrays, columns, train=True)
-        rows = rows[np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows)), dtype=int)]
-        self.calibration = self._predict(strategy, rows, batch_size=32).score.cpu().numpy()
+    def calibrate(self, strategy, columns: Sequence[int]) -> None:
+        """Score the normal images of the classes `columns` that nobody trains on: they set thresholds."""
+        rows = {column: held_out_rows(self.arrays, [column]) for column in columns}
+        self.held_out = {
+            column: Judged(self._predict(strategy, held, batch_size=32).score.cpu().numpy())
+            for column, held in rows.items()
+            if len(held)
+        }
 
     def enter(self) -> dict[str, np.ndarray]:
         """Fill the rows of this step; returns the arrays to store of it, as `bench.results.stored` names them."""
-        self.rows.enter(self.row, self.judged, self.calibration)
+        self.rows.enter(self.row, self.judged, self.held_out)
         self.rows.enter_raw(self.row, self.raw)
-        return self.arrays_to_store | {"calibration": self.calibration}
+        calibration = {f"{self.stream.classes[c]}/calibration": said.score for c, said in self.held_out.items()}
+        return self.arrays_to_store | calibration
 
     @torch.no_grad()
     def canary(self, strategy, columns: Sequence[int]) -> None:

@@ -8,11 +8,14 @@
     step-0/bottle/scale         (k,)       float64  what the codes stand for, see `restore`: 2 to 257 rising numbers
     step-0/bottle/peaks         (n,)       float32  maximum of each map; no part of a submission
     step-0/bottle/routes        (n,)       int32    step that each image was assigned to, where a method routes
-    step-0/calibration          (m,)       float32  scores of normal training images of the step: they set the threshold
+    step-0/bottle/calibration   (m,)       float32  of the normal images held out of training: they set thresholds
+    step-0/calibration          (m,)       float32  likewise of a whole step, in older files and submissions: not used
 
-A step that was not evaluated (`bench run --eval-every`, `--eval-final`) has no entry.
+Scores may be float64 where a detector gives them so: a cast would make ties. Between evaluations (`bench run
+--eval-every`, `--eval-final`) a step has the classes that it brought, and no others.
 """
 
+import hashlib
 import os
 import re
 import zipfile
@@ -37,6 +40,12 @@ TYPES = {"scores": "float32", "maps": "uint16", "scale": "float64", "routes": "i
 def path_of(cell: Path) -> Path:
     """Where the scores of the cell file `cell` lie."""
     return cell.with_suffix(".scores.npz")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file of scores."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_of(spec: dict) -> int:
@@ -84,7 +93,7 @@ class Stored:
     routes: dict[tuple[int, str], np.ndarray]
     peaks: dict[tuple[int, str], np.ndarray]  # empty in files of before they were kept
     scales: dict[tuple[int, str], np.ndarray]  # empty where no maps were saved
-    calibration: dict[int, np.ndarray]
+    calibration: dict[tuple[int, str], np.ndarray]  # empty where no images were held out
 
     @property
     def steps(self) -> int:
@@ -99,17 +108,32 @@ class Stored:
             return restore(archive.read(f"step-{step}/{name}/maps"), self.scales[step, name])
 
     def judged(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
-        """What was said after a step of each class seen, by column."""
-        return {
-            column: Judged(
-                self.scores[step, name],
-                self.maps(step, name),
-                self.routes.get((step, name)),
-                self.peaks.get((step, name)),
-            )
-            for column, name in enumerate(classes)
-            if (step, name) in self.scores
-        }
+        """What was said after a step of each class tested, by column. Maps are read anew at every look-up."""
+        return JudgedOfStep(self, step, classes)
+
+    def held_out(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
+        """What was said after a step of the images held out of training, by column."""
+        columns = {name: column for column, name in enumerate(classes)}
+        found = {columns[name]: Judged(scores) for (t, name), scores in self.calibration.items() if t == step}
+        return dict(sorted(found.items()))
+
+
+class JudgedOfStep(Mapping):
+    """Column -> what was said of its test images after a step, with its maps read when it is asked for."""
+
+    def __init__(self, held: Stored, step: int, classes: tuple[str, ...]):
+        self.held, self.step = held, step
+        self.names = {column: name for column, name in enumerate(classes) if (step, name) in held.scores}
+
+    def __getitem__(self, column: int) -> Judged:
+        at, held = (self.step, self.names[column]), self.held
+        return Judged(held.scores[at], held.maps(*at), held.routes.get(at), held.peaks.get(at))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def read(path: Path) -> Stored:
@@ -118,23 +142,20 @@ def read(path: Path) -> Stored:
     Raises:
         BadInput: if there is nothing, or something else.
     """
-    parts: dict[str, dict] = {"scores": {}, "routes": {}, "peaks": {}, "scale": {}}
-    calibration, run = {}, None
+    parts: dict[str, dict] = {"scores": {}, "routes": {}, "peaks": {}, "scale": {}, "calibration": {}}
+    run = None
     with Archive(path) as archive:
         for entry in archive.entries:
             step, name, part = split(entry)
-            if part in parts:
+            if part in parts and name:
                 parts[part][step, name] = archive.read(entry)
-            elif part == "calibration":
-                calibration[step] = archive.read(entry)
             elif part == "run":
                 run = int(archive.read(entry))
     return Stored(
         Path(path),
         run,
-        **{part: parts[part] for part in ("scores", "routes", "peaks")},
+        **{part: parts[part] for part in ("scores", "routes", "peaks", "calibration")},
         scales=parts["scale"],
-        calibration=calibration,
     )
 
 

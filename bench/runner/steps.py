@@ -1,6 +1,5 @@
 """A cell in the making: a detector trained along the stream, tested on every class seen, R and the cost recorded."""
 
-import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -53,7 +52,12 @@ class Run:
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         request = cell.request
         arrays, _ = data.load(
-            cell.stream, request.data, cell.spec["image_size"], request.cache, plugins=request.plugins
+            cell.stream,
+            request.data,
+            cell.spec["image_size"],
+            request.cache,
+            plugins=request.plugins,
+            holdout=cell.spec.get("holdout", 0),
         )
         self.benchmark, self.gate = benchmark(
             cell.stream, arrays, labels="labels" in cell.capabilities, ahead="reads_ahead" in cell.capabilities
@@ -107,13 +111,13 @@ class Run:
         self.gate.open_steps = range(0)
         self.ledger.gpu.sample()
         with (testing := cost.Stopwatch(self.device)).running():
-            evaluated = self._evaluate(t) if self.cell.evaluated_after(t) else self._pass(t)
+            evaluated = self._evaluate(t)
         self.ledger.enter(training.lap(), spent, testing.lap(), evaluated, self.features.lap())
         self._save(t)
 
     def _evaluate(self, t: int) -> int:
-        """Show the test images of all classes seen, mixed unless the method is told the class; returns how many."""
-        seen = [c for c, step in enumerate(self.cell.stream.learned_at) if step <= t]
+        """Show the test images of the classes to be tested, mixed unless the class is told; returns how many."""
+        seen = self.cell.tested_after(t)
         told = "task_oracle" in self.cell.capabilities
         if told:
             shown, rows = [self.benchmark.test_stream[c] for c in seen], self.evaluation.truth.rows
@@ -123,7 +127,7 @@ class Run:
             experience, rows = mixed(self.evaluation.arrays, seen, self.gate, seed)
             shown = [experience]
         with sentry.closed(*self.closed):
-            self.evaluation.calibrate(self.strategy)
+            self.evaluation.calibrate(self.strategy, [c for c in seen if self.cell.stream.learned_at[c] <= t])
             self.gate.testing = True
             self.strategy.eval(shown)
             self.gate.testing = False
@@ -134,17 +138,12 @@ class Run:
         segments.write(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t))
         return len(rows)
 
-    def _pass(self, t: int) -> int:
-        segments.write(self.scores, self.hash, t, {}, {})
-        return 0
-
     def _save(self, t: int) -> None:
         """Tell, and write the checkpoint: the scores are stored already, so it never points beyond them."""
         values = self.evaluation.rows.of_step(t)
         for logger in self.loggers:
             logger.log_metrics([MetricValue(self, name, value, t) for name, value in values.items()])
-        evaluated = self.cell.evaluated_after(t)
-        mean = np.nanmean(self.evaluation.rows.matrices["image_auroc"][t]) if evaluated else math.nan
+        mean = np.nanmean(self.evaluation.rows.matrices["image_auroc"][t])
         self.emit({"step": t + 1, "image_auroc": float(mean)})
         checkpoint.save(self.path.with_suffix(".ckpt"), self.cell.key, t, self.strategy, self.ledger.state())
         if self.cell.request.keep:
@@ -171,12 +170,15 @@ class Run:
             "status": status,
             "reason": reason,
             **self.evaluation.rows.record(),
-            "stored": {"maps": self.cell.request.save_maps, "bytes": _size(self.scores)},
+            "stored": _about(self.scores, self.cell.request.save_maps),
             **self.ledger.record(),
             "environment": environment(self.device)
             | {"started": self.started, "finished": datetime.now(UTC).isoformat(timespec="seconds")},
         }
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _about(path: Path, maps: bool) -> dict:
+    """What is known of the scores beside the cell; their checksum once they are one file."""
+    if not path.is_file():
+        return {"maps": maps, "bytes": 0}
+    return {"maps": maps, "bytes": path.stat().st_size, "sha256": stored.checksum(path)}

@@ -7,6 +7,10 @@ from typing import Literal, NotRequired, TypedDict
 SCHEMA = 1
 MAP_MAX = "map_max_image_auroc"  # a matrix beside those of the metrics: the maximum of the map as the image score
 RAW_ERROR = "raw_error"  # a matrix beside those of the metrics: `Detector.raw_error`, lower is better
+# Matrices R of a stream with hold-out: what the threshold of a class does that was set when the class was learned.
+CLASS_FALSE_ALARM, CLASS_RECALL = "class_false_alarm", "class_recall"  # of its test images, after each step
+CLASS_THRESHOLD, CLASS_SPREAD = "class_threshold", "class_spread"  # set anew after each step; deviation of the scores
+CLASS_SHIFT = "class_threshold_shift"  # how far the threshold set anew lies from the first one, in first deviations
 PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 FEATURES = ("feature_hits", "feature_misses")  # of `Cost`, with --feature-cache
 MICRO_BATCH = "micro_batch"  # of `Cost`, with --auto-batch
@@ -60,6 +64,10 @@ class Spec(TypedDict):
     precision: NotRequired[Literal["bfloat16"]]  # inside the detector's networks; absent: float32
     # A batch that does not fit the memory is taken in parts (`Cost.micro_batch`), which may change the numbers.
     auto_batch: NotRequired[bool]
+    # Share of the normal training images of each class that no method trains on: they set thresholds. Absent: none.
+    holdout: NotRequired[float]
+    # Classes are tested before they are learned, too, which gives forward transfer.
+    eval_ahead: NotRequired[bool]
 
 
 def key_of(spec: Spec) -> str:
@@ -69,13 +77,23 @@ def key_of(spec: Spec) -> str:
 
 
 class Threshold(TypedDict):
-    """At the 95th percentile of the scores of normal *training* images of each step: what a line would run with."""
+    """What a threshold does to the test images of all classes seen that lets 5 % of normal images be rejected.
+
+    It is set after each step on the normal images held out of training of all classes seen. Without hold-out there are
+    no such numbers; cells of before it set a threshold on images that had been trained on: not comparable.
+    """
 
     value: Numbers
-    f1: Numbers  # over the test images of all classes seen
+    f1: Numbers
     precision: Numbers  # share of the rejected that are anomalous; absent from files of before it was kept, as `recall`
     recall: Numbers  # share of the anomalous that are rejected
     false_alarm: Numbers  # share of normal test images above it, 0..1
+    # likewise with the threshold of the step that each image is routed to, where the method routes
+    routed_f1: NotRequired[Numbers]
+    routed_precision: NotRequired[Numbers]
+    routed_recall: NotRequired[Numbers]
+    routed_false_alarm: NotRequired[Numbers]
+    routed_calibration_error: NotRequired[Numbers]  # mean over classes of how far the false alarms lie from 5 %
 
 
 class Gpu(TypedDict):
@@ -135,6 +153,7 @@ class Stored(TypedDict):
 
     maps: bool  # anomaly maps too: the pixel metrics are then those of the maps as quantised to 16 bits
     bytes: int
+    sha256: NotRequired[str]  # of the file; absent from older cells and from unfinished ones
 
 
 class Cell(TypedDict):
