@@ -9,9 +9,10 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from bench.errors import BadInput
 from bench.schema.request import PROCEDURAL_PRIOR, BackboneSpec
-from bench.training.backbone import Features, Recall, Student
+from bench.training.backbone import Embedder, Features, Recall, Student
 from bench.training.batch import Batch, Prediction
 from bench.training.detector import Detector, clip, freeze, trainable
+from bench.training.device import kept_draws
 from bench.training.experiences import as_float, normal_images
 from bench.training.strategy import Images, Strategy
 from bench.training.tokens import MapTokens, Tokens, tokens
@@ -21,6 +22,7 @@ __all__ = [
     "BadInput",
     "Batch",
     "Detector",
+    "Embedder",
     "Features",
     "Images",
     "Plugin",
@@ -31,6 +33,7 @@ __all__ = [
     "as_float",
     "clip",
     "freeze",
+    "kept_draws",
     "normal_images",
     "smooth",
     "trainable",
@@ -90,14 +93,22 @@ class Setup:
         """Return the run's frozen backbone as feature maps at `strides`, e.g. `setup.features(4, 8, 16)`."""
         return Features(self._backbone(), strides, self.recall)
 
-    def tokens(self, count: int) -> Tokens | MapTokens:
-        """Return the run's frozen backbone as token sequences: `count` layers of a transformer, one of any other."""
-        return tokens(self._backbone(), count, self.recall)
+    def tokens(self, count: int, *, blocks: Sequence[int] | None = None, norm: bool = False) -> Tokens | MapTokens:
+        """Return the run's frozen backbone as token sequences: `count` layers of a transformer, one of any other.
+
+        `blocks` chooses the layers instead (from 0, or below 0 from the end); `norm` sends them through the final norm.
+        """
+        return tokens(self._backbone(), count, self.recall, blocks=blocks, norm=norm)
+
+    def embedder(self) -> Embedder:
+        """Return the run's backbone with its weights as one embedding per image, to be trained."""
+        return Embedder(self._backbone())
 
     def _backbone(self) -> BackboneSpec:
         if self.backbone is None:
             raise BadInput(
-                "this detector needs a backbone but declares `BACKBONE = None`; remove that line from its file."
+                "this detector asks for a backbone but declares none: write BACKBONE = 'wide_resnet50_2.tv_in1k', "
+                "or another name of timm, at the top of its file."
             )
         return self.backbone
 

@@ -8,6 +8,7 @@ from bench.errors import BadInput
 from bench.render import leaderboard
 from bench.results import stored
 from bench.schema import config
+from bench.schema.record import replaced_by
 
 
 def run(options) -> int:
@@ -18,7 +19,7 @@ def run(options) -> int:
         cells = pool.call(context, _plan, options)
         todo = [cell for cell in cells if not cell.skip and _wanted(cell, options)]
         if options.plan:
-            print(_plan_text(cells, todo))
+            print(_plan_text(cells, todo, options.results))
             return 0
         if options.dry_run:
             print(backend.script(len(todo), options) if todo else "nothing to submit: all cells are finished.")
@@ -27,16 +28,15 @@ def run(options) -> int:
             if cell.skip:
                 results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         failed = _run(backend, todo, options)
-        if options.audit:
-            failed += _audit(context, cells, options)
-        print(_summary(cells, todo, failed))
+        standing = [_standing(cell, options.results) for cell in cells if not cell.skip and cell not in todo]
+        print(_summary(cells, todo, failed, standing))
         if options.save_maps:
             print(_sizes(todo, options.results))
         for reason in dict.fromkeys(cell.skip for cell in cells if cell.skip):
             print(f"skipped: {reason}")
         for path in leaderboard.write(options.results):
             print(f"wrote {path}")
-    return 1 if failed else 0
+    return 1 if failed or any(text.startswith("failed") for text in standing) else 0
 
 
 def _plan(options) -> list:
@@ -55,7 +55,7 @@ def _plan(options) -> list:
             backbone=options.backbone,
             weights=options.weights,
             image_size=options.image_size,
-            device=backends.device(options) or _device(options.device, options.audit),
+            device=backends.device(options) or _device(options.device),
             overrides=config.parse(options.set),
             plugins=tuple(options.plugin),
             cache=options.cache,
@@ -67,39 +67,52 @@ def _plan(options) -> list:
             holdout=options.holdout,
             precision=options.precision,
             auto_batch=options.auto_batch,
+            no_wall=options.no_wall,
         )
     )
 
 
-def _device(name: str, audit: bool) -> str:
-    import torch
+def _device(name: str) -> str:
+    from bench.training import device
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInput(f"--device {name}: PyTorch sees no CUDA device here; use --device cpu.")
-    if name != "cpu" and not name.startswith("cuda"):
-        raise BadInput(f"--device {name!r} is none of auto, cpu, cuda.")
-    if audit and name != "cpu":
-        raise BadInput("--audit compares scores to the last bit, and two runs on a GPU differ there: add --device cpu.")
+    name = device.found(name)
     return name
+
+
+def older_code(record, cell) -> bool:
+    """Whether a record was made by other source than a run would use now; False where it does not tell."""
+    return record.get("code") is not None and record["code"] != cell.code
+
+
+def _standing(cell, root: Path) -> str:
+    """How a cell stands that will not be run."""
+    path = results.path_of(root, cell.spec)
+    if not path.is_file():
+        return "not run before"
+    record = results.read(path)
+    if record["status"] == "failed":
+        return "failed before (--redo failed)"
+    return "finished, with older code (--redo changed)" if older_code(record, cell) else "finished"
 
 
 def _wanted(cell, options) -> bool:
     path = results.path_of(options.results, cell.spec)
     if options.redo == "all" or not path.exists():
-        return options.redo != "failed" or path.exists()
+        return options.redo not in ("failed", "changed") or path.exists()
     try:
         old = results.read(path)
     except BadInput:
         if options.redo == "missing":
             raise
         return True
+    if options.redo == "changed":
+        return old["key"] != cell.key or older_code(old, cell)
     if old["status"] == "failed":
         return options.redo == "failed"
+    if options.redo == "missing" and (told := replaced_by(path, cell.spec)):
+        raise BadInput(told)
     unkept = options.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
     unsaved = options.save_maps and not _saved(old, cell, path)
-    unsaved |= options.audit and not stored.path_of(path).is_file()
     return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
 
 
@@ -114,8 +127,11 @@ def _run(backend, todo: list, options) -> list:
     if not todo:
         return []
     for cell in todo:
+        path = results.path_of(options.results, cell.spec)
         if options.redo == "all":
-            results.path_of(options.results, cell.spec).with_suffix(".ckpt").unlink(missing_ok=True)
+            path.with_suffix(".ckpt").unlink(missing_ok=True)
+        if options.redo in ("all", "changed") and replaced_by(path, cell.spec):
+            path.unlink()  # asked for: nothing else lets a finished result go
     with Watch(len(todo)) as watch:
         backend.run(todo, options, watch)
     for cell, reason in watch.ended.get("died", ()):
@@ -125,43 +141,24 @@ def _run(backend, todo: list, options) -> list:
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
 
 
-def _audit(context, cells: list, options) -> list:
-    """Audit the finished cells that no audit has passed yet; returns those that failed."""
-    from bench.audit import audit
-
-    failed = []
-    for cell in cells:
-        if not cell.skip and _auditable(results.path_of(options.results, cell.spec), cell.key):
-            passed = audit(context, cell, options.results, options.threads)
-            print(f"{cell.name}: audit {'passed' if passed else 'FAILED'}")
-            failed += [] if passed else [cell]
-    return failed
-
-
-def _auditable(path: Path, key: str) -> bool:
-    """Whether a cell is finished, has its scores beside it, and has passed no audit yet."""
-    if not (path.is_file() and stored.path_of(path).is_file()):
-        return False
-    old = results.read(path)
-    return old["status"] == "ok" and old["key"] == key and not old.get("audited")
-
-
 def _sizes(todo: list, root: Path) -> str:
     files = [stored.path_of(results.path_of(root, cell.spec)) for cell in todo]
     sizes = [file.stat().st_size for file in files if file.is_file()]
     return f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}."
 
 
-def _plan_text(cells: list, todo: list) -> str:
+def _plan_text(cells: list, todo: list, root: Path) -> str:
     lines = []
     for cell in cells:
-        fate = f"skip: {cell.skip}" if cell.skip else ("run" if cell in todo else "finished")
+        fate = f"skip: {cell.skip}" if cell.skip else ("run" if cell in todo else _standing(cell, root))
         lines.append(f"{cell.name}: {fate}")
     return "\n".join([*lines, f"{len(todo)} of {len(cells)} cells would run."])
 
 
-def _summary(cells: list, todo: list, failed: list) -> str:
+def _summary(cells: list, todo: list, failed: list, standing: list[str]) -> str:
     skipped = sum(bool(cell.skip) for cell in cells)
-    finished = len(cells) - skipped - len(todo)
+    finished = sum(text.startswith("finished") for text in standing)
     ran = len(todo) - len(failed)
-    return f"{ran} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} pairs skipped."
+    line = f"{ran} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} pairs skipped."
+    rest = [text.removeprefix("finished, ") for text in standing if text != "finished"]
+    return "\n".join([line, *(f"{rest.count(text)} {text}" for text in dict.fromkeys(rest))])

@@ -25,10 +25,10 @@ def joined(parts: dict[int, Tensor]) -> Tensor:
 
 
 class Quota:
-    """At most `size` items, size // classes of each class; which ones is drawn at random."""
+    """At most `size` items, size // classes of each class, or `per_class` of each; which ones is drawn at random."""
 
-    def __init__(self, size: int):
-        self.size = size
+    def __init__(self, size: int, per_class: int = 0):
+        self.size, self.per_class = size, per_class
         self.kept: dict[int, Tensor] = {}  # class -> (n, ...)
         self.places: dict[int, Tensor] = {}  # class -> (n,), which of its training images they are, for measuring
 
@@ -51,7 +51,7 @@ class Quota:
 
     def admit(self, new: dict[int, Tensor], *, trim: bool = True) -> None:
         """Keep a random choice of each new class, and cut the old ones to the same quota (unless not to `trim`)."""
-        quota = max(1, self.size // (len(self.kept) + len(new)))
+        quota = self.per_class or max(1, self.size // (len(self.kept) + len(new)))
         for category, items in new.items():
             chosen = torch.randperm(len(items))[:quota]
             self.kept[category], self.places[category] = items[chosen], chosen.int()

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
+from bench.api import kept_draws
+
 
 @contextmanager
 def without_trace(detector: nn.Module, *, by_batch: bool = False) -> Iterator[None]:
@@ -25,7 +27,7 @@ def without_trace(detector: nn.Module, *, by_batch: bool = False) -> Iterator[No
     ]
     before = [getattr(layer, switch) for layer, switch in switches]
     generators = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(_devices(detector)):
+    with kept_draws():
         try:
             for layer, switch in switches:
                 setattr(layer, switch, False)
@@ -35,10 +37,6 @@ def without_trace(detector: nn.Module, *, by_batch: bool = False) -> Iterator[No
                 setattr(layer, switch, value)
             random.setstate(generators[0])
             np.random.set_state(generators[1])
-
-
-def _devices(detector: nn.Module) -> list[torch.device]:
-    return list({parameter.device for parameter in detector.parameters() if parameter.is_cuda})
 
 
 def drift(now: Sequence[Tensor], then: Sequence[Tensor]) -> Tensor:

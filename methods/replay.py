@@ -1,7 +1,7 @@
 """Replay: a few stored images of every class seen are trained on again beside the new ones.
 
 Robins 1995; Chaudhry et al., On Tiny Episodic Memories in Continual Learning, arXiv:1902.10486.
-Kept between steps: `memory` images as uint8, shared equally by the classes seen.
+Kept between steps: `memory` images as uint8, shared equally by the classes seen, or `per_class` of each.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ CAPABILITIES = ("labels",)  # the quota is per class
 @dataclass(frozen=True)
 class Config:
     memory: int = 100  # images in all; the field uses 40, 100 and 300
+    per_class: int = 0  # images of every class seen instead, so that the memory grows; 0: `memory` in all
 
     @classmethod
     def tiny(cls) -> "Config":
@@ -30,7 +31,7 @@ class Replay(Plugin):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.memory = Quota(config.memory)  # (3, H, W) uint8
+        self.memory = Quota(config.memory, config.per_class)  # (3, H, W) uint8
 
     def after_train_dataset_adaptation(self, strategy, **_):
         """Train this step on the memory too."""

@@ -1,10 +1,12 @@
-"""Any MVTec-like tree: <class>/train/good, <class>/test/<defect>, <class>/ground_truth/<defect>."""
+"""Any tree of classes: MVTec AD, LOCO, AD 2, 3D-AD, AutoVI, BTAD, Real-IAD, converted VisA, and one's own."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from os.path import exists, isdir, isfile  # unlike Path's, these say False where permission is lacking
 from pathlib import Path
 from typing import NamedTuple
@@ -12,45 +14,85 @@ from typing import NamedTuple
 from bench.data import Sample, refuse
 from bench.data.pixels import SUFFIXES
 from bench.errors import BadInput
+from scenarios import _real_iad
+from scenarios._found import Found
 
 NEEDS = "--data DIR with <class>/train/good, <class>/test/good, <class>/test/<defect> and <class>/ground_truth/<defect>"
-NORMAL = ("good", "ok", "normal")
+NORMAL = ("good", "ok", "normal", "nominal", "defectfree", "nondefective")  # lower case, without - and _
+OPTIONS = ("train_limit", "masks")
+MASKS = ("read", "none", "inverted")
 
 
-class Found(NamedTuple):
-    """What is in a data set, what is wrong with it, and what was passed over."""
+class Layout(NamedTuple):
+    """Where the images of one kind and their masks lie below the folder of a class: <test>/<kind>/<images_in>."""
 
-    samples: list[Sample]
-    problems: list[str]
-    notes: list[str]
+    name: str
+    train: str
+    test: str
+    masks: str
+    images_in: str = ""
+    masks_in: str = ""
+
+
+# The first one whose folders are there. That masks lie in a folder per image (LOCO, AutoVI) is seen image by image.
+LAYOUTS = (
+    Layout("MVTec AD 2, its public test images", "train", "test_public", "test_public/ground_truth"),
+    Layout("MVTec 3D-AD, its colour images", "train", "test", "test", images_in="rgb", masks_in="gt"),
+    Layout("MVTec AD", "train", "test", "ground_truth"),
+)
+SPELLINGS = {  # lower case, without - and _, the first one found counts
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "test_public": ("testpublic",),
+    "ground_truth": ("groundtruth", "gt", "masks", "mask", "labels", "label", "annotations"),
+}
+# What the name of a mask has more than that of its image: 000_mask, 000_GT, mask_000, 000.png_mask.
+AFFIX = re.compile(
+    r"^(mask|gt|label)[ _-]+|[ _.-]+(mask|gt|labels?|ground[ _-]?truth|seg|segmentation|annotation)$", re.IGNORECASE
+)
 
 
 def samples(root: Path | None, categories: Sequence[str], options: dict) -> list[Sample]:
     """All images of the classes. Raises BadInput for an absent or wrong folder, an absent class or an absent mask.
 
-    A mask is ground_truth/<defect>/<name>_mask or <name>, with any image suffix; the normal folders are good, ok or
-    normal. The option `train_limit` keeps the first so many training images of each class.
+    Options: `train_limit` keeps the first so many training images of each class; `masks: none` reads no masks (image
+    metrics only), `masks: inverted` takes black for the defect. A class without any mask is read as with `none`.
     """
-    found = walk(root, categories)
-    refuse(found.problems)
-    return limited(found.samples, options)
+    found = walk(root, categories, options)
+    refuse([*found.clashes, *found.problems])
+    return found.samples
 
 
-def walk(root: Path | None, categories: Sequence[str]) -> Found:
+def walk(root: Path | None, categories: Sequence[str], options: dict | None = None) -> Found:
     """Like `samples`, with the problems of single images and classes listed instead of raised."""
-    root = locate(root, lambda folder: any(isdir(folder / name) for name in categories), NEEDS)
-    found = Found([], [], [])
+    options = options or {}
+    check_options(options)
+    root = locate(
+        root,
+        lambda folder: (
+            any(name in _real_iad.tables(folder) for name in categories)
+            or any(isdir(folder / name) for name in categories)
+        ),
+        NEEDS,
+    )
+    found, real_iad = Found(), _real_iad.tables(root)
     for category in categories:
-        if isdir(root / category):
-            _class(root / category, found)
+        if category in real_iad:
+            _real_iad.read(root, category, real_iad[category], found)
+        elif isdir(root / category):
+            _tree(root / category, found, options.get("masks", "read"))
         else:
             found.problems.append(absent(category, classes(root), f"a folder in {root}"))
-    return found
+    return found.limited(options.get("train_limit"))
 
 
 def classes(root: Path) -> list[str]:
-    """The folders that look like a class: those with `train` or `test` in them."""
-    return [path.name for path in entries(root) if isdir(path / "train") or isdir(path / "test")]
+    """The folders that look like a class: those with `train` or `test` in them, else those of pictures alone."""
+    if tables := _real_iad.tables(root):
+        return sorted(tables)
+    folders = [path for path in entries(root) if isdir(path)]
+    trees = [path.name for path in folders if any(_child(path, part) for part in ("train", "test", "test_public"))]
+    return trees or [path.name for path in folders if is_flat(path)]
 
 
 def locate(root: Path | None, holds: Callable[[Path], bool], needs: str) -> Path:
@@ -82,24 +124,6 @@ def absent(category: str, there: Sequence[str], what: str) -> str:
     return f"The class {category!r} is not {what}: {rest}"
 
 
-def limited(samples: list[Sample], options: dict) -> list[Sample]:
-    """The samples, with at most `options["train_limit"]` training images of each class, the first by name."""
-    unknown = set(options) - {"train_limit"}
-    if unknown:
-        raise BadInput(f"This reader has no option {min(unknown)!r}: it has train_limit.")
-    limit = options.get("train_limit")
-    if limit is None:
-        return samples
-    if type(limit) is not int or limit < 1:
-        raise BadInput(f"The option train_limit is {limit!r}: it must be a whole number above 0.")
-    kept, seen = [], {}
-    for sample in sorted(samples, key=lambda sample: str(sample.image)):
-        seen[sample.category] = seen.get(sample.category, 0) + (sample.split == "train")
-        if sample.split == "test" or seen[sample.category] <= limit:
-            kept.append(sample)
-    return kept
-
-
 def entries(folder: Path) -> list[Path]:
     """What is in a folder, sorted, without hidden files (macOS leaves `._000.png` that are no images)."""
     try:
@@ -108,30 +132,253 @@ def entries(folder: Path) -> list[Path]:
         raise BadInput(f"The folder {folder} cannot be read ({error.strerror}): check its permissions.") from error
 
 
-def _class(folder: Path, found: Found) -> None:
-    splits = [path for path in entries(folder) if path.name in ("train", "test") and isdir(path)]
-    for split in splits:
-        kinds = [path for path in entries(split) if isdir(path)]
-        for kind in kinds:
-            normal = kind.name.lower() in NORMAL
-            if split.name == "test" or normal:
-                _kind(folder, split.name, kind, normal, found)
-            else:
-                found.notes.append(f"{kind} is not read: training takes normal images only")
+def check_options(options: dict) -> None:
+    """Raises BadInput for an option that this reader does not have, or that cannot be."""
+    unknown = set(options) - set(OPTIONS)
+    if unknown:
+        raise BadInput(f"This reader has no option {min(unknown)!r}: it has {' and '.join(OPTIONS)}.")
+    limit = options.get("train_limit", 1)
+    if type(limit) is not int or limit < 1:
+        raise BadInput(f"The option train_limit is {limit!r}: it must be a whole number above 0.")
+    if options.get("masks", "read") not in MASKS:
+        raise BadInput(f"The option masks is {options['masks']!r}: it is one of {', '.join(MASKS)}.")
 
 
-def _kind(folder: Path, split: str, kind: Path, normal: bool, found: Found) -> None:
-    masks = {} if normal else {path.stem: path for path in _images(folder / "ground_truth" / kind.name, found)}
-    for image in _images(kind, found):
-        mask = masks.get(f"{image.stem}_mask", masks.get(image.stem))
-        if mask is None and not normal:
-            wanted = folder / "ground_truth" / kind.name / f"{image.stem}_mask.png"
-            found.problems.append(f"The anomalous image {image} has no mask: put it at {wanted}")
-        found.samples.append(Sample(folder.name, split, image, mask, int(not normal), "good" if normal else kind.name))
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name.lower())
 
 
-def _images(folder: Path, found: Found) -> list[Path]:
+def _child(folder: Path, part: str) -> Path | None:
+    """The folder below `folder` that is the `part` of a layout, in whichever spelling; a part may be a path."""
+    for name in part.split("/"):
+        there = {_plain(path.name): path for path in reversed(entries(folder)) if isdir(path)}
+        spelt = next((spelling for spelling in SPELLINGS[name] if spelling in there), None)
+        if spelt is None:
+            return None
+        folder = there[spelt]
+    return folder
+
+
+def is_flat(folder: Path) -> bool:
+    """Whether there are pictures directly in a folder."""
+    return any(path.suffix.lower() in SUFFIXES and isfile(path) for path in entries(folder))
+
+
+def _layout(folder: Path) -> Layout:
+    public, coloured, plain = LAYOUTS
+    if _child(folder, "test_public"):
+        return public
+    splits = [split for split in (_child(folder, "train"), _child(folder, "test")) if split]
+    if any(isdir(kind / coloured.images_in) for split in splits for kind in entries(split) if isdir(kind)):
+        return coloured
+    return plain
+
+
+def _tree(folder: Path, found: Found, how: str) -> None:
+    layout = _layout(folder)
+    train, test, masks = (_child(folder, part) for part in (layout.train, layout.test, layout.masks))
+    if how == "none":
+        masks = None
+    if not train and not test:
+        pictures = _images(folder, found, set())
+        found.taken.append(
+            f"{folder.name}: a flat folder of {len(pictures)} pictures, taken for normal training images"
+        )
+        found.samples.extend(Sample(folder.name, "train", image, None, 0, "good") for image in pictures)
+        return
+    known = {path for path in (train, test, masks) if path}
+    for path in entries(folder):
+        if path not in known and path != _child(folder, "ground_truth"):
+            found.passed_over(folder, path)
+    start = len(found.samples)
+    if train:
+        _training(folder.name, train, layout, found)
+    if test:
+        _testing(folder, test, masks, layout, found, how)
+    _say(folder.name, layout, found, found.samples[start:], how)
+
+
+def _training(category: str, train: Path, layout: Layout, found: Found) -> None:
+    kinds = [path for path in entries(train) if isdir(path)]
+    if not kinds:
+        pictures = _images(train, found, set())
+        found.samples.extend(Sample(category, "train", image, None, 0, "good") for image in pictures)
+        return
+    for path in entries(train):
+        if path not in kinds:
+            found.passed_over(train, path)
+    for kind in kinds:
+        if _plain(kind.name) in NORMAL:
+            images = _images(kind / layout.images_in, found, set())
+            found.samples.extend(Sample(category, "train", image, None, 0, "good") for image in images)
+            _beside(kind, layout, found)
+        else:
+            found.notes.append(f"{kind} is not read: training takes normal images only")
+
+
+def _testing(folder: Path, test: Path, masks: Path | None, layout: Layout, found: Found, how: str) -> None:
+    for path in entries(test):
+        if not isdir(path):
+            found.passed_over(test, path)
+    kinds = [path for path in entries(test) if isdir(path) and path != masks]
+    used, lacking = set(), []
+    for kind in kinds:
+        if _plain(kind.name) in NORMAL:
+            images = _images(kind / layout.images_in, found, set())
+            found.samples.extend(Sample(folder.name, "test", image, None, 0, "good") for image in images)
+        else:
+            lacking += _anomalous(folder, kind, masks, layout, found, used, how)
+        _beside(kind, layout, found)
+    if masks and masks != test:
+        _orphans(masks, {kind.name for kind in kinds}, used, found)
+    masked = any(sample.masks for sample in found.samples if sample.category == folder.name)
+    if how != "none" and (masked or used):  # where there is no mask at all, image metrics are wanted
+        found.problems.extend(_no_mask(folder, layout, image, used) for image in lacking)
+
+
+def _anomalous(
+    folder: Path, kind: Path, masks: Path | None, layout: Layout, found: Found, used: set[Path], how: str
+) -> list[Path]:
+    """Adds the images of a kind of defect; returns those whose mask is not there."""
+    inside = kind / layout.images_in
+    images = _images(inside, found, used)
+    beside = _masks_beside(images)  # 000.png and 000_mask.png in one folder
+    images = [image for image in images if image not in beside]
+    candidates = {} if how == "none" else _candidates(kind, masks, layout)
+    for path in beside:
+        for key in _keys(path):
+            candidates.setdefault(key, set()).add((path,))
+    taken, lacking = defaultdict(list), []
+    for image in images:
+        fitting = candidates.get(image.name.lower(), set()) | candidates.get(image.stem.lower(), set())
+        if len(fitting) > 1:
+            names = " and ".join(str(parts[0]) for parts in sorted(fitting))
+            found.clashes.append(f"The image {image} has two masks, {names}: keep the right one")
+        mask = min(fitting) if fitting else None
+        if mask is None:
+            lacking.append(image)
+        else:
+            taken[mask].append(image)
+            used.update(path for parts in fitting for path in parts)
+        mask = mask[0] if mask and len(mask) == 1 else mask
+        found.samples.append(Sample(folder.name, "test", image, mask, 1, kind.name, how == "inverted"))
+    for mask, sharing in taken.items():
+        if len(sharing) > 1:
+            names = " and ".join(map(str, sharing))
+            found.clashes.append(f"The images {names} share the mask {mask[0]}: give each a name and a mask of its own")
+    return lacking
+
+
+def _candidates(kind: Path, masks: Path | None, layout: Layout) -> dict[str, set[tuple[Path, ...]]]:
+    """The masks that may belong to images of a kind: in the folder of the kind, or all in one folder."""
+    if masks is None:
+        return {}
+    if isdir(masks / kind.name / layout.masks_in):
+        return _keyed(entries(masks / kind.name / layout.masks_in))
+    if masks == kind.parent:
+        return {}
+    return _keyed(path for path in entries(masks) if not isdir(path) or not isdir(kind.parent / path.name))
+
+
+def _masks_beside(images: Sequence[Path]) -> set[Path]:
+    stems = {image.stem.lower() for image in images}
+    return {image for image in images if (bare := _bare(image.stem)) != image.stem.lower() and bare in stems}
+
+
+def _keyed(paths: Iterable[Path]) -> dict[str, set[tuple[Path, ...]]]:
+    """Masks by what the name of their image may be; a folder named like an image holds the parts of its mask."""
+    keyed = defaultdict(set)
+    for path in paths:
+        if isdir(path):
+            parts = tuple(part for part in entries(path) if part.suffix.lower() in SUFFIXES and isfile(part))
+            if parts:
+                keyed[path.name.lower()].add(parts)
+        elif path.suffix.lower() in SUFFIXES:
+            for key in _keys(path):
+                keyed[key].add((path,))
+    return keyed
+
+
+def _keys(mask: Path) -> set[str]:
+    return {mask.stem.lower(), _bare(mask.stem)}
+
+
+def _bare(stem: str) -> str:
+    return AFFIX.sub("", stem.lower())
+
+
+def _no_mask(folder: Path, layout: Layout, image: Path, used: set[Path]) -> str:
+    kind = image.parent.parent if layout.images_in else image.parent
+    inside = folder / layout.masks / kind.name / layout.masks_in
+    wanted = inside / f"{image.stem}{'' if layout.masks_in else '_mask'}.png"
+    there = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.parent != image.parent]
+    there = [path for path in there if _bare(path.stem) == image.stem.lower() and kind.name in path.parts]
+    bare = {_bare(path.stem): path for path in entries(inside) if path not in used} if isdir(inside) else {}
+    near = there or [bare[name] for name in difflib.get_close_matches(image.stem, bare, 1)]
+    hint = f"is it {near[0]}? Else put" if near else "put"
+    return f"The anomalous image {image} has no mask: {hint} it at {wanted}"
+
+
+def _orphans(masks: Path, kinds: set[str], used: set[Path], found: Found) -> None:
+    """Masks that belong to no image."""
+    for path in entries(masks):
+        if not isdir(path):
+            if path not in used:
+                found.passed_over(masks, path)
+        elif path.name not in kinds and not used.intersection(path.iterdir()):
+            found.notes.append(f"{path} is not read: there are no test images of this kind")
+        elif _plain(path.name) in NORMAL:
+            found.notes.append(f"{path} is not read: normal images have no defect")
+        else:
+            for mask in entries(path):
+                if mask not in used and not (isdir(mask) and used.intersection(mask.iterdir())):
+                    found.notes.append(f"{mask} is not read: no image has this name")
+
+
+def _beside(kind: Path, layout: Layout, found: Found) -> None:
+    """What lies beside the colour images of MVTec 3D-AD."""
+    if layout.images_in:
+        for path in entries(kind):
+            if path.name not in (layout.images_in, layout.masks_in):
+                found.passed_over(kind, path)
+
+
+def _images(folder: Path, found: Found, used: set[Path]) -> list[Path]:
     inside = entries(folder) if isdir(folder) else []
     images = [path for path in inside if path.suffix.lower() in SUFFIXES and isfile(path)]
-    found.notes.extend(f"{path} is no image and is not read" for path in inside if path not in set(images))
+    for path in inside:
+        if path not in set(images):
+            found.passed_over(folder, path)
     return images
+
+
+def _say(category: str, layout: Layout, found: Found, mine: Sequence[Sample], how: str) -> None:
+    """One line on what the folder of a class was taken for."""
+    name = layout.name
+    anomalous = [sample for sample in mine if sample.label]
+    if any(isinstance(sample.mask, tuple) or _is_part(sample) for sample in anomalous):
+        name = "MVTec LOCO AD or AutoVI, a folder of masks per image, united"
+    line = f"{category}: {name}"
+    others = sorted({_scheme(sample) for sample in anomalous if sample.masks} - {"NAME_mask", "NAME"})
+    if others and not name.startswith("MVTec LOCO"):
+        line += f", masks named {', '.join(others)}"
+    if anomalous and not any(sample.masks for sample in anomalous):
+        line += ", without masks: image metrics only"
+    if any(_plain(sample.image.parent.name) in SPELLINGS["train"] for sample in mine):
+        line += ", the pictures directly in its training folder taken for normal ones"
+    if how == "inverted":
+        line += ", masks inverted"
+    if not any(sample.split == "test" and not sample.label for sample in mine):
+        line += ", without normal test images: no metric that ranks them against anomalous ones"
+    elif not anomalous:
+        line += ", without anomalous test images: false alarms only"
+    found.taken.append(line)
+
+
+def _is_part(sample: Sample) -> bool:
+    return bool(sample.masks) and sample.masks[0].parent.name.lower() == sample.image.stem.lower()
+
+
+def _scheme(sample: Sample) -> str:
+    """How a mask is named after its image."""
+    return sample.masks[0].stem.lower().replace(sample.image.stem.lower(), "NAME", 1)

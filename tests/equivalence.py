@@ -9,16 +9,16 @@ from unittest import mock
 import numpy as np
 import timm
 import torch
+from given import experiences
 from torch import Tensor, nn
 
 from bench import registry
 from bench.api import Plugin, Setup
 from bench.data import Arrays
-from bench.runner.environment import seed_everything
 from bench.schema.request import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Weights
 from bench.schema.stream import Stream
 from bench.training.detector import Detector
-from bench.training.experiences import benchmark
+from bench.training.seeding import seed_everything
 from methods import joint
 
 Reference = Callable[["Training"], tuple[list[float], dict[str, Tensor]]]
@@ -82,9 +82,8 @@ def train(name: str, *, pixels: int = 64, backbone: str = "resnet18", **config) 
     training = Training(module.build(chosen, setup))
     strategy = joint.build(joint.Config(), dataclasses.replace(setup, detector=training.detector))
     strategy.plugins.append(training)
-    experiences, gate = benchmark(Stream("test/1", 1, "folder", (("bottle",),), pixels), _arrays(pixels), ahead=True)
-    gate.open_steps = range(1)
-    strategy.train(experiences.train_stream[0], eval_streams=[])
+    made = experiences(Stream("test/1", 1, "folder", (("bottle",),), pixels), _arrays(pixels), ahead=True)
+    strategy.train(made.train_stream[0], eval_streams=[])
     return training
 
 

@@ -4,13 +4,13 @@ import dataclasses
 from dataclasses import replace
 
 import torch
+from given import experiences
 
 from bench import registry, results
 from bench.api import Setup
-from bench.runner.environment import seed_everything, seed_for, untouched_draws
 from bench.schema.config import resolve
 from bench.schema.request import BackboneSpec, Cell, Request, Weights
-from bench.training.experiences import benchmark
+from bench.training.seeding import seed_everything, seed_for, untouched_draws
 
 RANDOM = BackboneSpec("test_resnet", Weights("random", "seed 0"))
 QUICK = {"epochs": 2, "steps": 5, "replays": 4, "every": 12}  # as little as still runs every stage
@@ -55,15 +55,13 @@ def build(method: str, detector: str, *, seed: int = 0):
 def train(
     strategy, stream, arrays, *, method: str = "finetune", first: int = 0, last: int | None = None, seed: int = 0
 ):
-    """Train steps `first` to `last` behind the gate; returns the gate."""
+    """Train steps `first` to `last`; returns the experiences."""
     capabilities = registry.find("method", method).declared["CAPABILITIES"]
-    bench, gate = benchmark(stream, arrays, labels="labels" in capabilities, ahead="reads_ahead" in capabilities)
+    made = experiences(stream, arrays, labels="labels" in capabilities, ahead="reads_ahead" in capabilities)
     for t in range(first, len(stream.steps) if last is None else last):
-        gate.open_steps = range(len(stream.steps)) if "reads_ahead" in capabilities else range(t, t + 1)
         seed_everything(seed_for(seed, "train", t))
-        strategy.train(bench.train_stream[t], eval_streams=[])
-    gate.open_steps = range(0)
-    return bench, gate
+        strategy.train(made.train_stream[t], eval_streams=[])
+    return made
 
 
 @torch.no_grad()

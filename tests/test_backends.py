@@ -237,7 +237,7 @@ def test_a_process_that_dies_is_a_result(job, monkeypatch):
         (("--backend", "slurm", "--gpus-per-cell", "0.5"), "Slurm gives whole GPUs"),
         (("--backend", "slurm", "--gpus-per-cell", "-1"), "not negative"),
         (("--backend", "ray", "--jobs", "2"), "--jobs is for this machine and for Slurm"),
-        (("--backend", "ray", "--audit"), "--backend local"),
+        (("--backend", "ray", "--no-wall"), "--backend local"),
         (("--backend", "ray", "--device", "cuda"), "add --gpus-per-cell"),
         (("--backend", "ray", "--device", "cpu", "--gpus-per-cell", "1"), "idle"),
         (("--backend", "slurm", "--sbatch", "account", "--dry-run"), "OPTION=VALUE"),

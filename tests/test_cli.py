@@ -75,7 +75,7 @@ BAD = {
     "option of another type": (["--set", "autoencoder.epochs=many"], "autoencoder.epochs='many' is str"),
     "negative option": (["--set", "autoencoder.epochs=-1"], "autoencoder.epochs=-1 is negative"),
     "unknown order": (["--order", "sideways"], "random:SEED"),
-    "unknown device": (["--device", "tpu"], "none of auto, cpu, cuda"),
+    "unknown device": (["--device", "tpu"], "none that PyTorch can compute on"),
     "no data given": (["--scenario", "mvtec/3x5"], "--data"),
     "no such data folder": (["--scenario", "mvtec/3x5", "--data", "nowhere"], "nowhere"),
     "data is a file": (["--scenario", "mvtec/3x5", "--data", "mini.yaml"], "mini.yaml"),

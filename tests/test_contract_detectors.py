@@ -8,8 +8,8 @@ from mini import build, config_of, setup_for, train
 
 from bench import registry
 from bench.api import Detector, Strategy
+from bench.data import rows_of
 from bench.schema.config import resolve
-from bench.training.experiences import rows_of
 
 DETECTORS = registry.found("detector")
 TRAINED = {}

@@ -143,6 +143,7 @@ def test_a_defect_lost_in_the_resize_is_a_note(root, cache):
     Image.fromarray(dot).save(path)
     arrays, _ = load(stream("bolt"), root, 4, cache)
     assert arrays.notes == (
+        "bolt: MVTec AD",
         "1 defects are too small to leave a pixel of their mask at 4 px, first: bolt/test/scratch/000.png",
     )
     assert load(stream("bolt"), root, 4, cache)[0].notes == arrays.notes

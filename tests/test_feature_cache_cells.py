@@ -11,12 +11,16 @@ from mini import cell, read
 
 from bench import results
 from bench.analysis.summary import figures
-from bench.audit import difference
 from bench.results import path_of, stored
 from bench.runner import run
 from bench.runner.feature_cache import FOLDER
 
 PLENTY = 1.0  # GB
+
+
+def same(one, other) -> bool:
+    """Whether two runs gave the same scores."""
+    return all(np.array_equal(scores, other.scores[place]) for place, scores in one.scores.items())
 
 
 def with_cache(one, folder, limit=PLENTY):
@@ -47,7 +51,7 @@ def runs(stream, cache, arrays, tmp_path_factory):
 def test_scores_are_the_same_to_the_last_bit_with_and_without(runs):
     for one, record, scores, record_with, scores_with in runs[0]:
         assert record["status"] == record_with["status"] == "ok", record_with["reason"]
-        assert scores.scores and not difference(scores, scores_with), one.name
+        assert scores.scores and same(scores, scores_with), one.name
         for part in ("matrices", "pooled", "threshold", "key"):
             assert json.dumps(record[part]) == json.dumps(record_with[part]), (one.name, part)
 
@@ -98,28 +102,6 @@ def test_a_run_that_goes_on_with_a_cache_counts_from_there(stream, cache, arrays
     run(one, tmp_path / "results")
     cost = read(tmp_path / "results", one)["cost"]
     assert np.isnan(cost["feature_misses"][0]) and cost["feature_misses"][1] > 0 == cost["feature_misses"][2]
-
-
-def test_a_method_that_reads_kept_features_is_a_failed_row(stream, cache, arrays, tmp_path):
-    """Also where the run keeps none: an earlier one may have."""
-    folder = cache / FOLDER
-    text = f'''"""Looks for features of old images."""
-import os
-from bench.api import Plugin, Setup, Strategy
-from methods.finetune import Config
-
-def build(config: Config, setup: Setup) -> Strategy:
-    return setup.strategy([Thief()])
-
-class Thief(Plugin):
-    def before_training_exp(self, strategy, **_):
-        os.listdir("{folder}")
-'''
-    (tmp_path / "thief.py").write_text(text)
-    one = cell(stream, cache, "thief", "padim", plugins=(tmp_path / "thief.py",))
-    run(one, tmp_path / "results")
-    record = read(tmp_path / "results", one)
-    assert record["status"] == "failed" and "LeakError: os.listdir" in record["reason"]
 
 
 def test_the_command_takes_gigabytes_and_refuses_what_are_none(bench):

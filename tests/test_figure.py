@@ -7,7 +7,7 @@ from matplotlib import image as picture
 
 from bench import results
 
-CELL = "custom/mini/finetune+autoencoder,epochs=1/seed-0"
+CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
 KEPT = (*MINI, "--keep")
 FIGURE = ("figure", CELL, "--scenario", "mini.yaml")
 
@@ -30,9 +30,10 @@ def test_the_pictures_are_those_of_the_run(bench, tmp_path, monkeypatch):
     seen = {}
     original = evaluation.Evaluation.enter
 
-    def remember(self):
-        seen[self.row] = {column: made.score.tolist() for column, made in self.judged.items()}
-        return original(self)
+    def remember(self, said):
+        rows = {column: self.truth.rows[column] for column in said.seen}
+        seen[said.step] = {column: said.scores[said.places(own)].tolist() for column, own in rows.items()}
+        return original(self, said)
 
     monkeypatch.setattr(evaluation.Evaluation, "enter", remember)
     bench(*KEPT)

@@ -5,13 +5,13 @@ import math
 
 import pytest
 import torch
+from given import held_bytes
 from timm.layers import Conv2dSame
 from torch import nn
 from toy import IMAGES, Noisy, assert_continues, images, same, strategy, train
 
 from bench.api import Detector, Prediction, trainable
 from bench.errors import BadInput
-from bench.runner.cost import carried_bytes
 from methods import finetune, gradient_projection
 from methods.gradient_projection import routes
 from methods.gradient_projection.columns import Recording, inside, transposed
@@ -290,7 +290,7 @@ def test_carried_bytes_are_those_of_the_bases_and_a_share_per_vector(dtype, size
         ranks = {name: part["vectors"].shape[1] for name, part in state.items()}
         assert ranks["net.1.weight"] == IMAGES * (step + 1)
         expected = ranks["net.1.weight"] * (192 * size + 4) + ranks["net.4.weight"] * (96 * size + 4)
-        assert carried_bytes(state) == expected
+        assert held_bytes(state) == expected
 
 
 def test_a_budget_keeps_the_vectors_with_most_energy_per_byte():
@@ -309,7 +309,7 @@ def test_a_run_stays_within_its_budget():
     built = strategy(gradient_projection, Wide, max_basis_bytes=9000, **EVERYTHING)
     for step in range(3):
         train(built, first=step, last=step + 1)
-        carried = carried_bytes(built.methods[0].state_dict())
+        carried = held_bytes(built.methods[0].state_dict())
         assert 9000 - 4 * (192 + 1) < carried <= 9000
 
 

@@ -4,15 +4,15 @@ import io
 
 import pytest
 import torch
+from given import held_bytes
 from mini import build as build_cell
 from mini import scores
 from mini import train as train_cell
 from toy import IMAGES, SIZE, Linear, Noisy, images, strategy, train
 
+from bench.data import rows_of
 from bench.errors import BadInput
-from bench.runner.cost import carried_bytes
 from bench.schema.stream import Stream
-from bench.training.experiences import rows_of
 from methods import cl_cfa, cl_padim, cumulative, finetune, single
 
 BYTES = 3 * SIZE * SIZE  # of an image
@@ -31,7 +31,7 @@ def test_cumulative_trains_on_everything_so_far_and_counts_it():
     for step in range(3):
         train(built, first=step, last=step + 1)
         assert built.train_images == Noisy.epochs * IMAGES * (step + 1)
-        assert carried_bytes(built.methods[0].state_dict()) == BYTES * IMAGES * (step + 1)
+        assert held_bytes(built.methods[0].state_dict()) == BYTES * IMAGES * (step + 1)
     kept = built.methods[0].images.float() / 255
     assert torch.allclose(kept, torch.cat([images(t) for t in range(3)]), atol=1e-6)
 
@@ -65,11 +65,10 @@ def test_single_learns_each_step_from_the_same_start():
 def test_single_brings_back_the_model_of_the_class_evaluated():
     stream = Stream("toy/2-1", 1, "none", (("a", "b"), ("c",)), SIZE, {}, "tests")
     built, seen = strategy(single), []
-    made, gate = train(built, last=1, labels=True, stream=stream)
+    made = train(built, last=1, labels=True, stream=stream)
     first = weights_of(built)
     train(built, first=1, last=2, labels=True, stream=stream)
     second = weights_of(built)
-    gate.testing = True
     for column in (0, 1, 2):
         built.eval([made.test_stream[column]])
         seen.append(weights_of(built))
@@ -80,23 +79,22 @@ def test_single_brings_back_the_model_of_the_class_evaluated():
 
 def test_single_carries_every_trained_state_but_no_frozen_weight():
     built = strategy(single)
-    frozen = carried_bytes([built.model.frozen.weight, built.model.frozen.bias])
-    state = carried_bytes(dict(built.model.state_dict())) - frozen
+    frozen = held_bytes([built.model.frozen.weight, built.model.frozen.bias])
+    state = held_bytes(dict(built.model.state_dict())) - frozen
     for step in range(3):
         train(built, first=step, last=step + 1, labels=True)
         mapping = 8 * (step + 1)  # class -> step
-        assert carried_bytes(built.methods[0].state_dict()) == state * (step + 2) + mapping
+        assert held_bytes(built.methods[0].state_dict()) == state * (step + 2) + mapping
 
 
 def test_single_goes_on_from_its_state():
     one, two = strategy(single), strategy(single, seed=5)  # another start, which the state replaces
-    made, gate = train(one, last=2, labels=True, reseed=True)
+    made = train(one, last=2, labels=True, reseed=True)
     two.model.load_state_dict(one.model.state_dict())
     two.methods[0].load_state_dict(saved(one))
     for built in (one, two):
         train(built, first=2, labels=True, reseed=True)
     assert equal(weights_of(one), weights_of(two))
-    gate.testing = True
     for built in (one, two):
         built.eval([made.test_stream[0]])
     assert equal(weights_of(one), weights_of(two))
@@ -140,7 +138,7 @@ def test_cl_padim_weighs_every_step_alike_and_carries_one_field(stream, arrays):
         train_cell(fresh, stream, arrays, first=step, last=step + 1)
         means.append(fresh.model.net.gaussian.mean)
         train_cell(built, stream, arrays, first=step, last=step + 1)
-        sizes.append(carried_bytes(built.methods[0].state_dict()))
+        sizes.append(held_bytes(built.methods[0].state_dict()))
     assert torch.allclose(built.model.net.gaussian.mean, torch.stack(means).mean(0), atol=1e-5)
     channels, positions = means[0].shape
     assert sizes == [4 * positions * (channels**2 + channels) + 8] * 3  # the paper's 3136 · (350² + 350) · 4 B
@@ -187,7 +185,7 @@ def test_cl_cfa_runs_its_mean_over_all_batches():
         every = torch.stack([batch.mean(0) for batches in seen for batch in batches])
         assert torch.allclose(built.model.centroid, every.mean(0), atol=1e-6)
         assert built.methods[0].state_dict()["batches"] == len(every)
-        assert carried_bytes(built.methods[0].state_dict()) == 4 * 3 + 8
+        assert held_bytes(built.methods[0].state_dict()) == 4 * 3 + 8
 
 
 def test_cl_cfa_goes_on_from_its_state():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import toy
+from given import held_bytes
 from PIL import Image
 from priors import LENGTH, SIZE, WIDTH, ldm, stable_diffusion
 
 from bench.api import BadInput, Plugin, Setup
-from bench.runner.cost import carried_bytes
 from methods import replaycad
 from methods._latent_diffusion import load
 from methods.replaycad.code import ClassCode, Latents, MaskTokens, _times, learn, recall
@@ -87,10 +87,10 @@ def test_learning_lowers_the_loss_on_what_is_learned(model, images, masks):
 def test_kept_bytes_are_those_of_the_formula(model, images, masks):
     state = learn(model, config(), images, masks).state()
     masks_bytes = sum(len(mask) for mask in state["masks"])
-    assert carried_bytes(state) == 4 * (2 * WIDTH + 16 * 8 + 8) + masks_bytes
+    assert held_bytes(state) == 4 * (2 * WIDTH + 16 * 8 + 8) + masks_bytes
     assert len(state["masks"]) == 2 and masks_bytes < 2 * 200
     state = learn(model, config(masks_from="none"), images, masks).state()
-    assert carried_bytes(state) == 4 * 2 * WIDTH, "words alone"
+    assert held_bytes(state) == 4 * 2 * WIDTH, "words alone"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_kept_bytes_are_those_of_the_formula(model, images, masks):
 def test_bytes_and_tokens_at_the_papers_sizes(width, words, row, features, latent, tokens, kept):
     where = MaskTokens(row, features, width)
     assert where(torch.randn(1, *latent)).shape == (1, tokens, width)
-    assert carried_bytes(ClassCode(torch.zeros(words, width), where, []).state()) == kept
+    assert held_bytes(ClassCode(torch.zeros(words, width), where, []).state()) == kept
 
 
 def test_mask_tokens_are_rows_of_the_latent_in_order():
@@ -184,7 +184,7 @@ def test_every_step_trains_on_old_replays_and_new_images_from_the_same_start(toy
     assert {c: found[0].shape for c, found in plugin.recall().items()} == dict.fromkeys(range(3), (5, 3, 8, 8))
     assert list(plugin.exhibits(torch.zeros(4, 3, 8, 8), 1)) == ["replay"]
     assert plugin.report()["fixed_bytes"] > 0
-    carried = carried_bytes(plugin.state_dict())
+    carried = held_bytes(plugin.state_dict())
     masks = sum(len(mask) for code in plugin.codes.values() for mask in code.masks)
     assert carried == 3 * 4 * (2 * WIDTH + 16 * 8 + 8) + masks + 3 * 8 + 8
 

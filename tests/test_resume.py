@@ -11,7 +11,7 @@ from mini import cell, read
 
 from bench import results
 from bench.backends import pool
-from bench.runner import checkpoint, run, work
+from bench.runner import checkpoint, run
 
 PARTS = ("matrices", "pooled", "threshold")
 
@@ -46,13 +46,12 @@ def test_another_seed_differs(stream, cache, tmp_path, reference):
 def test_twenty_kills_at_random_moments_change_no_bit(stream, cache, tmp_path, reference):
     context, moment = pool.server(), random.Random(0)
     for kill in range(20):
-        _, events = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(quick(stream, cache), tmp_path, events, 1, ()))
-        process.start()
-        events.close()
+        events, process, nursery = pool.start(context, quick(stream, cache), tmp_path, 1, (), {})
         time.sleep(moment.uniform(0.0, 0.6) if kill else 5.0 * moment.random())  # the first pays for the imports
         process.kill()  # SIGKILL
         process.join()
+        nursery.join()
+        events.close()
         path = results.path_of(tmp_path, quick(stream, cache).spec)
         if path.exists() and read(tmp_path, quick(stream, cache))["status"] == "ok":
             path.unlink()  # it finished before the kill came: start the stream again

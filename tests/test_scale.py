@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from avalanche.core import BaseSGDPlugin
+from given import held_bytes
 from torch import nn
 from torch.nn import functional as F
 from toy import IMAGES, SIZE, STREAM, Linear, arrays, images, strategy, train
@@ -19,7 +20,6 @@ from bench.api import BadInput, Setup
 from bench.evaluation.replay_fidelity import Quality, frechet, psnr
 from bench.render.show import text
 from bench.runner import run
-from bench.runner.cost import carried_bytes
 from bench.runner.plan import plan
 from bench.schema import stream
 from bench.schema.config import parse
@@ -165,10 +165,10 @@ def test_scale_keeps_thumbnails_by_quota_and_counts_the_codec_too():
         share = 6 // (step + 1)
         assert {c: len(items) for c, items in plugin.memory.kept.items()} == dict.fromkeys(range(step + 1), share)
         assert plugin.report()["payload_bytes"] == share * (step + 1) * THUMBNAIL
-        beside = carried_bytes(plugin.state_dict()) - share * (step + 1) * (THUMBNAIL + 4)
+        beside = held_bytes(plugin.state_dict()) - share * (step + 1) * (THUMBNAIL + 4)
         networks = networks or beside
         assert beside == networks
-    assert networks - carried_bytes(dict(plugin.codec.state_dict())) == 8  # the count of steps
+    assert networks - held_bytes(dict(plugin.codec.state_dict())) == 8  # the count of steps
     for category, items in plugin.memory.kept.items():
         assert torch.equal(
             items, plugin.codec.shrink(as_bytes(images(category)))[plugin.memory.places[category].long()]
@@ -330,7 +330,7 @@ def test_generative_replay_draws_from_the_detector_and_carries_nothing():
     spy = Batches()
     built = strategy(generative_replay, Coder, spies=[spy], samples=10)
     train(built)
-    assert carried_bytes(built.methods[0].state_dict()) == 0
+    assert held_bytes(built.methods[0].state_dict()) == 0
     flat = [[(picture.flatten(1).amax(1) == picture.flatten(1).amin(1)).all() for picture in b] for b in spy.seen]
     per_step = len(flat) // 3
     assert not any(map(any, flat[:per_step]))
@@ -488,17 +488,12 @@ def test_frechet_distance_of_known_gaussians():
     assert frechet(a, 2 * a) == pytest.approx(np.trace(np.cov(a.T)) + np.square(a.mean(0)).sum(), rel=0.01)
 
 
-class Recaller:
-    """A plugin that gives back the images of class 1 at places 4 and 2, a little brighter."""
-
-    def __init__(self, shift: int, places=(4, 2)):
-        self.shift, self.places = shift, places
-
-    def recall(self):
-        held = arrays()
-        own = held.images[held.train & (held.categories == 1)][[4, 2]].astype(int) + self.shift
-        pictures = torch.from_numpy(own.clip(0, 255).astype(np.uint8)).movedim(-1, 1)
-        return {1: (pictures, None if self.places is None else torch.tensor(self.places))}
+def recalled(shift: int, places=(4, 2)):
+    """What a plugin recalls that gives back the images of class 1 at places 4 and 2, a little brighter."""
+    held = arrays()
+    own = held.images[held.train & (held.categories == 1)][[4, 2]].astype(int) + shift
+    pictures = torch.from_numpy(own.clip(0, 255).astype(np.uint8)).movedim(-1, 1)
+    return {1: (pictures, None if places is None else torch.tensor(places))}
 
 
 def test_a_memory_is_measured_against_the_images_it_stands_for(monkeypatch):
@@ -507,12 +502,12 @@ def test_a_memory_is_measured_against_the_images_it_stands_for(monkeypatch):
     monkeypatch.setattr(
         "bench.evaluation.replay_fidelity.structural_similarity_index_measure", lambda *_, **__: torch.tensor(1.0)
     )
-    near, far = (quality.measure(Recaller(shift), 1) for shift in (1, 16))
+    near, far = (quality.measure(recalled(shift), 1) for shift in (1, 16))
     assert near["memory_psnr"] == near["memory_psnr/b"] > far["memory_psnr"]
     assert near["memory_psnr"] == pytest.approx(20 * math.log10(255), abs=0.5)
-    wrong = quality.measure(Recaller(1, places=(3, 1)), 1)
+    wrong = quality.measure(recalled(1, places=(3, 1)), 1)
     assert wrong["memory_psnr"] < near["memory_psnr"] - 10
-    assert quality.measure(Recaller(1, places=None), 1) == {"memory_ffd": 0.0}
+    assert quality.measure(recalled(1, places=None), 1) == {"memory_ffd": 0.0}
     assert quality.measure(scale.Plugin(), 1) == {}
 
 

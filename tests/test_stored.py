@@ -18,7 +18,7 @@ from bench.metrics.scoring import Judged, Rows, Truth
 from bench.results import segments, stored
 from bench.runner import run
 
-CELL = "custom/mini/finetune+autoencoder,epochs=1/seed-0"
+CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
 SCORE = ("score", CELL, "--scenario", "mini.yaml")
 
 

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 import torch
+from given import experiences
 from mini import build, train
 
 from bench import registry
 from bench.api import Images, Plugin, normal_images
-from bench.training.experiences import benchmark
 
 # What brings a number of a tensor to Python, and so waits for a GPU.
 WAITING = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__")
@@ -91,7 +91,7 @@ def test_batches_are_pinned_for_a_gpu_only(device):
 def test_training_loaders_pin_for_a_gpu_only(device, remembered, stream, arrays):
     strategy = build("finetune", "autoencoder")
     strategy.make_optimizer()
-    strategy.device, strategy.experience = torch.device(device), benchmark(stream, arrays)[0].train_stream[0]
+    strategy.device, strategy.experience = torch.device(device), experiences(stream, arrays).train_stream[0]
     strategy.adapted_dataset = strategy.experience.dataset
     strategy.remembered = strategy.adapted_dataset if remembered else None
     strategy.make_train_dataloader()

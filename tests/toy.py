@@ -5,13 +5,13 @@ import random
 
 import numpy as np
 import torch
+from given import experiences
 from torch import Tensor, nn
 
 from bench.api import Detector, Prediction, Setup, freeze, trainable
 from bench.data import Arrays
-from bench.runner.environment import seed_everything, seed_for, untouched_draws
 from bench.schema.stream import Stream
-from bench.training.experiences import benchmark
+from bench.training.seeding import seed_everything, seed_for, untouched_draws
 
 SIZE = 8  # px
 IMAGES = 12  # per class and split
@@ -98,14 +98,13 @@ def strategy(method, detector: type[Detector] = Noisy, *, seed: int = 0, spies=(
 
 
 def train(built, *, first: int = 0, last: int = 3, labels: bool = False, stream: Stream = STREAM, reseed: bool = False):
-    """Train steps `first` to `last` behind the gate; returns the benchmark. `reseed`: per step, as the runner does."""
-    made, gate = benchmark(stream, arrays(stream), labels=labels)
+    """Train steps `first` to `last`; returns the experiences. `reseed`: per step, as the runner does."""
+    made = experiences(stream, arrays(stream), labels=labels)
     for t in range(first, last):
-        gate.open_steps = range(t, t + 1)
         if reseed:
             seed_everything(seed_for(0, "train", t))
         built.train(made.train_stream[t], eval_streams=[])
-    return made, gate
+    return made
 
 
 def images(step: int) -> Tensor:

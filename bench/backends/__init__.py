@@ -38,12 +38,12 @@ def _check(options) -> None:
     gpus, device = options.gpus_per_cell or 0, options.device
     if gpus < 0 or (options.cpus_per_cell or 0) < 0:
         raise BadInput("--gpus-per-cell and --cpus-per-cell are not negative: leave them out for 0 GPUs and 1 CPU.")
-    if device.startswith("cuda") and not gpus:
+    if device not in ("auto", "cpu") and not gpus:
         raise BadInput(f"--device {device} needs GPUs to be asked for: add --gpus-per-cell 1.")
     if device == "cpu" and gpus:
         raise BadInput(f"--device cpu leaves the {gpus:g} GPUs of --gpus-per-cell idle: drop one of the two.")
-    if options.audit:
-        raise BadInput("--audit compares scores to the last bit, on one machine: run it with --backend local.")
+    if options.no_wall:
+        raise BadInput("--no-wall is for a debugger on this machine: run it with --backend local.")
     if options.backend == "ray" and options.jobs:
         raise BadInput("--jobs is for this machine and for Slurm: on Ray, --cpus-per-cell and --gpus-per-cell decide.")
     if options.backend == "slurm" and gpus != int(gpus):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,20 +12,12 @@ from pathlib import Path
 
 from bench.errors import BadInput
 
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",  # until a cell sets its own number; a pool of threads must not exist before the fork
-    "TQDM_DISABLE": "1",  # anomalib's bars would run through ours
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
-
 
 def server() -> multiprocessing.context.BaseContext:
     """Return the context whose processes are forked from a server with `bench.preload` imported."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.preload"])
-    return context
+    from bench.wall import nursery
+
+    return nursery.server()
 
 
 def call(context, function: Callable, *arguments):
@@ -84,37 +77,59 @@ def run(
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
-                ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(cell, root, theirs, threads, loggers, environment or {}))
-                process.start()
-                theirs.close()
-                running[ours] = (cell, process)
+                events, *processes = start(context, cell, root, threads, loggers, environment or {})
+                running[events] = (cell, *processes)
             for ready in connection.wait(list(running)):
                 _hear(ready, running, on_event)
     finally:
-        for _, process in running.values():
+        for _, process, _ in running.values():
             process.terminate()
-        for _, process in running.values():
+        for _, process, nursery in running.values():
             process.join()
+            nursery.join()
+
+
+def start(context, cell, root: Path, threads: int, loggers: tuple, environment: dict[str, str]) -> tuple:
+    """Start a cell: returns the end of a pipe that says its events, its process, and the one that forks its steps.
+
+    The latter knows nothing of the cell, and ends with whatever it forked when the cell's process has gone.
+    """
+    events, theirs = context.Pipe(duplex=False)
+    asking, forking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = context.Process(target=_work, args=(cell, root, theirs, threads, loggers, asking, environment))
+    nursery = context.Process(target=_fork_steps, args=(forking, environment))
+    with theirs, asking, forking:
+        nursery.start()
+        process.start()
+    return events, process, nursery
 
 
 def _hear(ready, running: dict, on_event: Callable) -> None:
-    cell, process = running[ready]
+    cell, process, nursery = running[ready]
     try:
         on_event(cell, ready.recv())
     except EOFError:  # the process has ended, one way or another
         process.join()
+        nursery.join()
         del running[ready]
         if process.exitcode:
             on_event(cell, {"done": "died", "reason": f"the process ended with exit code {process.exitcode}"})
 
 
-def _work(cell, root: Path, events, threads: int, loggers: tuple, environment: dict[str, str]) -> None:
+def _work(cell, root: Path, events, threads: int, loggers: tuple, asking, environment: dict[str, str]) -> None:
     from bench.runner import work
+    from bench.wall.nursery import Nursery
 
     die_with_parent()
     os.environ.update(environment)
-    work(cell, root, events, threads, loggers)
+    work(cell, root, events, threads, loggers, Nursery(asking))
+
+
+def _fork_steps(forking: socket.socket, environment: dict[str, str]) -> None:
+    from bench.wall.nursery import serve
+
+    os.environ.update(environment)
+    serve(forking)
 
 
 def die_with_parent() -> None:

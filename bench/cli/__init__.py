@@ -12,6 +12,7 @@ from bench.errors import BadInput
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 a check or a cell failed, 2 bad input, 130 interrupted."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no UTF-8
     options = parser().parse_args(arguments)
     try:
         return options.command(options) or 0
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     running.add_run(commands)
     reading.add_list(commands)
+    running.add_doctor(commands)
     reading.add_leaderboard(commands)
     scores.add_data(commands)
     reading.add_published(commands)

@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from bench.errors import BadInput
+
 EXAMPLES = """examples:
   python -m bench run --methods all
       every method on the embedded stream, tiny sizes, no data needed; then the leaderboard
@@ -66,3 +68,11 @@ def truth_sources(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scenario", help="the YAML file, where the stream is none of those shipped")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
     command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user named; raises BadInput if it cannot be."""
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise BadInput(f"The file {path} cannot be written ({error.strerror}): give another place.") from error

@@ -73,11 +73,14 @@ def add_run(commands) -> None:
         metavar="GB",
         help="keep features of frozen networks in the cache, for all cells: same scores, no times in tables (0)",
     )
-    where.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    where.add_argument("--device", default="auto", help="auto, cpu, cuda, or another of PyTorch's (%(default)s)")
     where.add_argument("--jobs", type=int, help="cells at a time (CPU: one per core, at most 8; GPU: 1)")
     where.add_argument("--threads", type=int, default=1, help="CPU threads per cell; changes last bits (%(default)s)")
     where.add_argument(
-        "--redo", choices=("missing", "failed", "all"), default="missing", help="which cells to run (%(default)s)"
+        "--redo",
+        choices=("missing", "failed", "changed", "all"),
+        default="missing",
+        help="which cells to run; changed: measured with other code, data or settings than now (%(default)s)",
     )
     where.add_argument("--plan", action="store_true", help="print what would run, and stop")
     where.add_argument("--keep", action="store_true", help="keep weights and memory after every step, for bench figure")
@@ -85,7 +88,7 @@ def add_run(commands) -> None:
         "--save-maps", action="store_true", help="store anomaly maps (16 bits) beside the scores, for bench score"
     )
     where.add_argument(
-        "--audit", action="store_true", help="run each cell again, every step in a process of its own: same scores?"
+        "--no-wall", action="store_true", help="methods in this very process, for a debugger; such rows never rank"
     )
     where.add_argument("--logger", type=names, default=(), help="csv, tensorboard, wandb")
     _add_backends(run)
@@ -137,7 +140,7 @@ def add_figure(commands) -> None:
     command.add_argument("--scenario", help="the YAML file, where the cell was run with one")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="as given to bench run")
     command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
-    command.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, or another of PyTorch's (%(default)s)")
     results_folder(command)
 
 
@@ -146,3 +149,23 @@ def _do_figure(options) -> None:
 
     for path in figure(options):
         print(f"wrote {path}")
+
+
+def add_doctor(commands) -> None:
+    command = new_command(
+        commands, "doctor", _do_doctor, "what this machine has for a run: versions, device, memory, disk, weights"
+    )
+    results_folder(command)
+    command.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
+    command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+
+
+def _do_doctor(options) -> int:
+    from bench import doctor
+
+    found = doctor.examine(options.results, options.cache, options.data)
+    for level, sentence in found:
+        print(f"{level:8}{sentence}")
+    missing = sum(level == doctor.MISSING for level, _ in found)
+    print(f"{missing} to mend before a run." if missing else "nothing stands in the way of a run.")
+    return 1 if missing else 0

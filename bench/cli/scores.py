@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
-from bench.cli.arguments import names, new_command, results_folder, truth_sources
+from bench.cli.arguments import names, new_command, results_folder, truth_sources, write_text
 
 
 def add_data(commands) -> None:
@@ -14,17 +15,30 @@ def add_data(commands) -> None:
     actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
     check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
     check.add_argument("folder", type=Path)
+    check.add_argument("--image-size", type=int, default=256, help="px at which defects may vanish (%(default)s)")
+    check.add_argument("--reader", help="mvtec, visa or folder; found out unless given")
+    check.add_argument("--masks", choices=("read", "none", "inverted"), default="read", help="the reader's option")
+    check.add_argument("--json", action="store_true", help="everything, for programs")
+    check.add_argument("--stream", type=Path, metavar="OUT.yaml", help="write the stream file that runs on it")
+    check.add_argument(
+        "--look", type=Path, metavar="OUT.html", help="write a page of images with their masks' outlines"
+    )
     order = actions.add_parser("order", help="the test images of a stream in the order of a submission's scores")
     order.add_argument("stream", help="for example mvtec/1x15, or a YAML file")
     order.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
     order.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
+    get = actions.add_parser("get", help="fetch open images from their authors, laid out as a stream needs them")
+    get.add_argument("name", help="for example open, or one class of it: open/cookie")
+    get.add_argument("--to", type=Path, required=True, metavar="DIR")
+    get.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="copies of the repositories at hand")
+    get.add_argument("--accept-licence", action="store_true", help="of each source; without it they are listed")
     download = actions.add_parser("download", help="fetch a data set")
     download.add_argument("name", choices=("mvtec", "visa"))
     download.add_argument("--to", type=Path, default=Path("data"))
 
 
 def _do_data(options) -> None:
-    from bench.data import check, download
+    from bench.data import download
 
     if options.action == "order":
         from bench.data.order import order
@@ -33,9 +47,37 @@ def _do_data(options) -> None:
         for line in order(load(options.stream), options.data and Path(options.data), options.plugin):
             print(line)
     elif options.action == "check":
-        print(check.check(options.folder))
+        return _check(options)
+    elif options.action == "get":
+        from bench.data.get import get, lines
+
+        got = get(options.name, options.to, options.source, accept_licence=options.accept_licence, progress=_progress)
+        print("\n".join(lines(got)))
     else:
         print(download.download(options.name, options.to))
+
+
+def _progress(there: int, total: int) -> None:
+    if sys.stderr.isatty() or there == total:
+        print(f"\r{there} of {total} images", end="\n" if there == total else "", file=sys.stderr)
+
+
+def _check(options) -> int:
+    """Print the report, and write what was asked for; 1 if there are problems."""
+    import json
+
+    from bench.data.check import check
+    from bench.data.look import look
+
+    how = {} if options.masks == "read" else {"masks": options.masks}
+    report = check(options.folder, options.reader, size=options.image_size, options=how)
+    if options.stream:
+        write_text(options.stream, report.stream_file)
+        report.command = report.command.replace("my-stream.yaml", str(options.stream))
+    print(json.dumps(report.json(), indent=1) if options.json else report)
+    if options.look:
+        write_text(options.look, look(options.folder, options.reader, how))
+    return int(report.has_problems)
 
 
 def add_score(commands) -> None:

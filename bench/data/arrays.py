@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from bench.data import pixels
-from bench.data.fingerprint import fingerprint, workers, write_json
+from bench.data.fingerprint import fingerprint, repeated, workers, write_json
 from bench.data.listing import Item, listing, refuse
 from bench.data.pixels import decode
 from bench.errors import BadInput
@@ -31,7 +32,8 @@ class Arrays:
     labels: np.ndarray  # (N,) int64, 0 normal, 1 anomalous
     categories: np.ndarray  # (N,) int64, index into stream.classes
     train: np.ndarray  # (N,) bool, what methods train on
-    notes: tuple[str, ...] = ()  # what is odd, and no error
+    notes: tuple[str, ...] = ()  # what the folders were taken for, and what is odd, and no error
+    unmasked: np.ndarray | None = None  # (N,) bool, anomalous images of which nobody knows where; None: there are none
     held_out: np.ndarray | None = None  # (N,) bool, normal images of the training set that no method sees in training
 
 
@@ -53,7 +55,8 @@ def load(
     Raises BadInput for whatever is wrong with the data, after looking at all of them.
     """
     root, cache = Path(root).expanduser() if root else None, writable(cache)
-    items = listing(stream, root, plugins)
+    notes = []
+    items = listing(stream, root, plugins, notes)
     identity = fingerprint(items, cache)
     place = cache / f"{identity[:16]}-{size}px-v{pixels.VERSION}"
     if not _complete(place):
@@ -68,7 +71,8 @@ def load(
         labels=np.array([sample.label for sample in samples]),
         categories=np.array([column[sample.category] for sample in samples]),
         train=np.array([sample.split == "train" for sample in samples]),
-        notes=tuple(json.loads((place / "complete.json").read_text(encoding="utf-8"))["notes"]),
+        notes=(*notes, *json.loads((place / "complete.json").read_text(encoding="utf-8"))["notes"]),
+        unmasked=np.array([_is_unmasked(item) for item in items]),
     )
     return hold_out(arrays, holdout, identity), identity
 
@@ -88,8 +92,7 @@ def hold_out(arrays: Arrays, share: float, identity: str) -> Arrays:
             rows = rows_of(arrays, [column], train=True)
             if len(rows) < 2:
                 raise BadInput("A class has a single training image, so none can be held out: run with --holdout 0.")
-            # Images of a class lie in an order of their own, so a count of those before it tells one class from another
-            # in every order of the stream.
+            # The place of a class among all images tells one from another, and is the same in every order of the stream
             draw = np.random.default_rng([int(identity[:16], 16), int(rows[0])])
             count = min(max(round(share * len(rows)), 1), len(rows) - 1)
             held[draw.permutation(rows)[:count]] = True
@@ -142,7 +145,8 @@ def _build(items: Sequence[Item], size: int, place: Path, progress: Progress | N
     temporary.mkdir()
     images = _array(temporary / "images.npy", np.uint8, (len(items), size, size, 3))
     masks = _array(temporary / "masks.npy", np.bool_, (len(items), size, size))
-    problems, lost = [], []
+    items, notes = with_bits(items)
+    problems, lost, odd = [], [], []
     with ThreadPoolExecutor(workers()) as pool:
         for row, result in enumerate(_windowed(pool, items, size)):
             if isinstance(result, str):
@@ -151,21 +155,72 @@ def _build(items: Sequence[Item], size: int, place: Path, progress: Progress | N
                 images[row], mask = result
                 if mask.any():  # rows never written stay holes in the file: most images have no defect
                     masks[row] = mask
-                elif items[row].sample.label:
+                    if looks_inverted(mask):
+                        odd.append(items[row])
+                elif items[row].sample.label and not _is_unmasked(items[row]):
                     lost.append(items[row].place)
             if progress:
                 progress(row + 1, len(items))
     refuse(problems)
     images.flush()
     masks.flush()
-    write_json(temporary / "complete.json", {"images": len(items), "size": size, "notes": _vanished(lost, size)})
+    write_json(
+        temporary / "complete.json",
+        {"images": len(items), "size": size, "notes": [*notes, *inverted(odd), *_vanished(lost, size)]},
+    )
     temporary.replace(place)
+
+
+def with_bits(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
+    """The items with the true depth of 16-bit files, which each class has in common, and a line on each such class."""
+    files, notes = defaultdict(list), []
+    for item in items:
+        if isinstance(item.sample.image, Path) and item.sample.image.suffix.lower() in (".png", ".tif", ".tiff"):
+            files[item.sample.category].append(item.sample.image)
+    depth = {category: pixels.bits(paths) for category, paths in files.items()}
+    for category, bits in depth.items():
+        if bits < 16:
+            notes.append(f"{category}: its 16-bit files hold {bits} bits: {2**bits - 1} is taken for white")
+    bits_of = {category: bits for category, bits in depth.items() if bits < 16}
+    return [
+        item._replace(sample=replace(item.sample, bits=bits_of.get(item.sample.category, 16))) for item in items
+    ], notes
+
+
+def looks_inverted(mask: np.ndarray) -> bool:
+    """Whether a mask (H, W) covers more than half of its image and the whole border, and yet not everything."""
+    border = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    return bool(mask.mean() > 0.5 and not mask.all() and all(side.all() for side in border))
+
+
+def inverted(odd: Sequence[Item]) -> list[str]:
+    """A line on each class with masks that look inverted."""
+    count = Counter(item.sample.category for item in odd)
+    first = {item.sample.category: item.place for item in reversed(odd)}
+    return [
+        f"{category}: {number} masks cover their whole image but for an island, first: that of {first[category]}; if "
+        "black is the defect, say so with the reader's option `masks: inverted`"
+        for category, number in count.items()
+    ]
+
+
+def _is_unmasked(item: Item) -> bool:
+    reader = getattr(item.reader, "reader", item.reader)  # of a drifting class, what is drawn on
+    return bool(item.sample.label) and not item.sample.masks and not hasattr(reader, "decode")
 
 
 def _windowed(pool: ThreadPoolExecutor, items: Sequence[Item], size: int):
     """Results in order, a few hundred decoded images ahead at most: they would not all fit into memory."""
     for start in range(0, len(items), 256):
         yield from pool.map(lambda item: pixels_of(item, size), items[start : start + 256])
+
+
+def _leaks(items: Sequence[Item], cache: Path) -> list[str]:
+    pairs = repeated(items, cache)
+    if not pairs:
+        return []
+    test, train = pairs[0]
+    return [f"{len(pairs)} test images are training images, first: {test} is {train}; the scores are flattered"]
 
 
 def _vanished(lost: Sequence[str], size: int) -> list[str]:

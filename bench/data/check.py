@@ -2,58 +2,150 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from os.path import isdir
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from bench import registry
-from bench.data.arrays import Progress, pixels_of, writable
-from bench.data.download import download
-from bench.data.fingerprint import contents, fingerprint, workers
+from bench.data.arrays import Progress, inverted, looks_inverted, pixels_of, with_bits, writable
+from bench.data.fingerprint import fingerprint, repeated, workers
 from bench.data.listing import Item, gaps, item
 from bench.data.near_duplicates import SIDE, twins
+from bench.data.pixels import mask, turned
 from bench.errors import BadInput
 from bench.schema import stream as streams
 
-__all__ = ["check", "download"]
-
 KINDS = ("mvtec", "visa", "folder")
-SHOWN = 10  # lines of a list, so that a broken data set does not scroll its own diagnosis away
+SHOWN = 20  # lines of a list in text, so that a thousand trifles do not hide the rest; JSON has all
+SIZE = 256  # px
 
 
-def check(root: Path, reader: str | None = None, cache: Path | None = None, progress: Progress | None = None) -> str:
-    """The report on a data folder, as text; every image and mask in it is decoded once.
+@dataclass
+class Report:
+    """What a check found, the serious first. `leaks`, `wrong` and `missing` are problems, the rest is for the eye."""
+
+    root: str
+    reader: str
+    images: int
+    table: list[dict]  # of each class: counts of images, good masks, kinds of defects
+    taken: list[str] = field(default_factory=list)  # what each class was taken for
+    leaks: list[str] = field(default_factory=list)  # test images that are training images
+    wrong: list[str] = field(default_factory=list)  # pixels or labels that are not, or may not be, what they should be
+    missing: list[str] = field(default_factory=list)
+    alike: list[str] = field(default_factory=list)  # test images far nearer to a training image than those are
+    trivial: list[str] = field(default_factory=list)  # differs from the official data set, or was taken as it is
+    passed_over: list[str] = field(default_factory=list)  # lies in the folder and is not read
+    too_small: list[str] = field(default_factory=list)  # what is left of the defects at `size`
+    size: int = SIZE
+    streams: list[str] = field(default_factory=list)
+    fingerprint: str = ""
+    stream_file: str = ""
+    command: str = ""
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether a number from these data would not be what it seems."""
+        return bool(self.leaks or self.wrong or self.missing)
+
+    def __str__(self) -> str:
+        from tabulate import tabulate
+
+        parts = [
+            f"{self.root}: {self.reader}, {len(self.table)} classes, {self.images} images",
+            "\n".join(self.taken),
+            tabulate(self.table, "keys", "simple"),
+            _lines("leaks from training to test", self.leaks, None),
+            _lines("wrong pixels or labels", self.wrong, None),
+            _lines("missing", self.missing, None),
+            _lines("nearly training images", self.alike),
+            _lines(f"defects at {self.size} px", self.too_small, None),
+            _lines("warnings", self.trivial),
+            _lines("not read", self.passed_over),
+            _lines("streams that run on it", self.streams, None),
+            f"fingerprint of all of it: {self.fingerprint}",
+            f"a stream of its own:\n\n{self.stream_file}\nnext: {self.command}",
+        ]
+        return "\n\n".join(part for part in parts if part)
+
+    def json(self) -> dict:
+        """All of it, no list cut."""
+        return asdict(self) | {"problems": self.has_problems}
+
+
+class Seen(NamedTuple):
+    """What decoding found: by position of the item what is wrong, and small pixels of those that are right."""
+
+    bad: dict[int, str]
+    small: dict[int, np.ndarray]  # (SIDE, SIDE, 3) uint8
+    odd: list[Item]  # with masks that look inverted
+    defects: Counter  # class -> connected defects at full size
+    images_lost: Counter  # class -> anomalous images without a pixel of their mask at the chosen size
+    defects_lost: Counter  # class -> connected defects of which no pixel is left
+
+
+def check(
+    root: Path,
+    reader: str | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    size: int = SIZE,
+    options: Mapping | None = None,
+) -> Report:
+    """The report on a data folder; every image and mask in it is decoded once.
 
     `reader` is mvtec, visa or folder; None finds out. `cache` keeps the hashes of the files for the next time.
+    `size` (px) is the one at which defects may vanish. `options` are the reader's.
     Raises BadInput if there is nothing to report on: no such folder, one of the wrong level, or one without a class.
     """
     if cache is None:
         with tempfile.TemporaryDirectory() as folder:
-            return check(root, reader, Path(folder), progress)
-    root, cache = Path(root).expanduser(), writable(cache)
+            return check(root, reader, Path(folder), progress, size, options)
+    root, cache, options = Path(root).expanduser(), writable(cache), dict(options or {})
+    kind, names, found, items = read(root, reader, options)
+    items, depths = with_bits(items)
+    seen = _decoded(items, size, progress)
+    lacking = [f"Class {name!r} has no {words} images" for name in names for words in gaps(found.samples, name)]
+    copies = repeated(items, cache)
+    alike = [pair for pair in twins(items, seen.small) if pair[0] not in dict(copies)]
+    report = Report(str(root), kind, len(items), _table(items, names, seen.bad), _merged(found.taken), size=size)
+    report.leaks = [f"the test image {test} is the training image {train}" for test, train in copies]
+    report.alike = [f"the test image {test} nearly is the training image {train}" for test, train in alike]
+    report.wrong = [*seen.bad.values(), *found.clashes, *inverted(seen.odd), *found.doubtful]
+    report.missing = [*lacking, *found.problems]
+    report.trivial = [*_unofficial(items, names, _module(kind)), *depths, *_turned(items)]
+    report.passed_over = list(found.notes)
+    report.too_small = [
+        f"{name}: {seen.defects_lost[name]} of {seen.defects[name]} defects and the whole mask of "
+        f"{seen.images_lost[name]} images vanish: choose a larger --image-size, or pixel metrics leave them out"
+        for name in names
+        if seen.defects_lost[name]
+    ]
+    report.streams = _runnable(items, names, kind, cache)
+    report.fingerprint = fingerprint(items, cache)
+    report.stream_file = _stream_file(names, kind, size, options)
+    report.command = (
+        f"python -m bench run --methods finetune,replay,joint --scenario my-stream.yaml --data {shlex.quote(str(root))}"
+    )
+    return report
+
+
+def read(root: Path, reader: str | None, options: dict) -> tuple[str, list[str], object, list[Item]]:
+    """(reader, classes, what it found, the items) of a folder; raises BadInput as `check` does."""
     kind = _kind(root, reader)
     module = _module(kind)
     names = module.classes(root)
-    found = module.walk(root, names)
-    items = [item(sample, root, module, {}) for sample in found.samples]
-    lacking = [f"Class {name!r} has no {words} images" for name in names for words in gaps(found.samples, name)]
-    bad, small = _decoded(items, progress)
-    parts = [
-        f"{root}: {kind}, {len(names)} classes, {len(items)} images",
-        _table(items, names, bad),
-        _lines("problems", [*lacking, *found.problems, *bad.values()]),
-        _lines("warnings", [*_warnings(items, names, module), *_copies(items, cache, small)]),
-        _lines("not read", found.notes),
-        _lines("streams that run on it", _runnable(items, names, kind, cache), limit=99),
-        f"fingerprint of all of it: {fingerprint(items, cache)}",
-    ]
-    return "\n\n".join(parts)
+    found = module.walk(root, names, options)
+    return kind, names, found, [item(sample, root, module, {}) for sample in found.samples]
 
 
 def _kind(root: Path, kind: str | None) -> str:
@@ -63,12 +155,17 @@ def _kind(root: Path, kind: str | None) -> str:
     visa, mvtec, folder = map(_module, ("visa", "mvtec", "folder"))
 
     def holds(path: Path) -> bool:
-        return visa.table(path) is not None or (isdir(path) and bool(folder.classes(path)))
+        return isdir(path) and (visa.holds(path) or bool(folder.classes(path)))
 
+    if isdir(root) and not visa.holds(root) and not any(map(isdir, folder.entries(root))) and folder.is_flat(root):
+        raise BadInput(
+            f"{root} is a flat folder of pictures: put them into a folder for their class, {root / 'NAME/train/good'}, "
+            f"and those to test on into {root / 'NAME/test/good'} and {root / 'NAME/test/DEFECT'}."
+        )
     folder.locate(root, holds, folder.NEEDS)
     if not holds(root):
         raise BadInput(f"There is no class in {root}: this needs {folder.NEEDS}, or VisA as unpacked.")
-    if kind or visa.table(root):
+    if kind or visa.holds(root):
         return kind or "visa"
     return "mvtec" if set(mvtec.classes(root)) <= set(mvtec.OFFICIAL) else "folder"
 
@@ -77,42 +174,58 @@ def _module(name: str) -> ModuleType:
     return registry.find("scenario", name).load()
 
 
-def _decoded(items: Sequence[Item], progress: Progress | None) -> tuple[dict[int, str], dict[int, np.ndarray]]:
-    """What is wrong with an image or its mask, and small pixels of those that are right, by position of the item."""
-    bad, small = {}, {}
+def _decoded(items: Sequence[Item], size: int, progress: Progress | None) -> Seen:
+    seen = Seen({}, {}, [], Counter(), Counter(), Counter())
     with ThreadPoolExecutor(workers()) as pool:
-        for index, pixels in enumerate(pool.map(_pixels, items)):
-            if isinstance(pixels, str):
-                bad[index] = pixels
-            elif pixels is not None:
-                small[index] = pixels
+        for index, result in enumerate(pool.map(lambda each: _pixels(each, size), items)):
+            if isinstance(result, str):
+                seen.bad[index] = result
+            else:
+                image, defects, left, odd = result
+                category = items[index].sample.category
+                seen.small[index] = image
+                seen.odd.extend([items[index]] * odd)
+                seen.defects[category] += defects
+                seen.defects_lost[category] += defects - left
+                seen.images_lost[category] += bool(defects and not left)
             if progress:
                 progress(index + 1, len(items))
-    return bad, small
+    return seen
 
 
-def _pixels(each: Item) -> np.ndarray | str | None:
-    if each.sample.label and each.sample.mask is None:
-        return None  # the reader has listed it already
+def _pixels(each: Item, size: int) -> tuple[np.ndarray, int, int, bool] | str:
+    """(small image, connected defects, those with a pixel left at `size`, whether the mask looks inverted)."""
+    from scipy.ndimage import label
+
     result = pixels_of(each, SIDE)  # the same decoding as at any size, and less to resize
-    return result if isinstance(result, str) else result[0]
+    if isinstance(result, str) or not each.sample.masks:
+        return result if isinstance(result, str) else (result[0], 0, 0, False)
+    full = mask(each.sample)
+    defects, count = label(full, np.ones((3, 3)))
+    small = Image.fromarray(defects.astype(np.int32)).resize((size, size), Image.Resampling.NEAREST)
+    return result[0], count, len(set(np.unique(np.asarray(small))) - {0}), looks_inverted(full)
 
 
-def _table(items: Sequence[Item], names: Sequence[str], bad: dict[int, str]) -> str:
-    from tabulate import tabulate
-
+def _table(items: Sequence[Item], names: Sequence[str], bad: dict[int, str]) -> list[dict]:
     rows = []
     for name in names:
         mine = [(index, each.sample) for index, each in enumerate(items) if each.sample.category == name]
         count = Counter((sample.split, sample.label) for _, sample in mine)
         defects = [(index, sample) for index, sample in mine if sample.label]
-        masked = sum(sample.mask is not None and index not in bad for index, sample in defects)
-        kinds = sorted({sample.kind for _, sample in defects})
-        rows.append([name, count["train", 0], count["test", 0], len(defects), masked, ", ".join(kinds) or "—"])
-    return tabulate(rows, ["class", "train", "test good", "test anomalous", "good masks", "defects"], "simple")
+        rows.append(
+            {
+                "class": name,
+                "train": count["train", 0],
+                "test good": count["test", 0],
+                "test anomalous": len(defects),
+                "good masks": sum(bool(sample.masks) and index not in bad for index, sample in defects),
+                "defects": ", ".join(sorted({sample.kind for _, sample in defects})) or "—",
+            }
+        )
+    return rows
 
 
-def _warnings(items: Sequence[Item], names: Sequence[str], module: ModuleType) -> list[str]:
+def _unofficial(items: Sequence[Item], names: Sequence[str], module: ModuleType) -> list[str]:
     """Where a data set differs from the official one: its numbers then compare with no printed table."""
     official = getattr(module, "OFFICIAL", {})
     count = Counter((each.sample.category, each.sample.split) for each in items)
@@ -125,16 +238,27 @@ def _warnings(items: Sequence[Item], names: Sequence[str], module: ModuleType) -
     return sorted(lines)
 
 
-def _copies(items: Sequence[Item], cache: Path, small: Mapping[int, np.ndarray]) -> list[str]:
-    """Test images that are among the training images, byte for byte or nearly: a memory knows them by heart."""
-    known = contents({each.sample.image for each in items if isinstance(each.sample.image, Path)}, cache)
-    trained_on = {known[each.sample.image]: each.place for each in items if each.sample.split == "train"}
-    tested = [each for each in items if each.sample.split == "test"]
-    pairs = [(each.place, trained_on.get(known[each.sample.image])) for each in tested]
-    same = {test: train for test, train in pairs if train}
-    alike = {test: train for test, train in twins(items, small) if test not in same}
-    lines = [f"the test image {test} is the training image {train}" for test, train in same.items()]
-    return lines + [f"the test image {test} nearly is the training image {train}" for test, train in alike.items()]
+def _turned(items: Sequence[Item]) -> list[str]:
+    """Classes whose images are shown otherwise than they are stored."""
+    count = Counter(
+        each.sample.category
+        for each in items
+        if isinstance(each.sample.image, Path)
+        and each.sample.image.suffix.lower() in (".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+        and turned(each.sample.image)
+    )
+    return [f"{name}: {number} images are turned upright by their EXIF orientation" for name, number in count.items()]
+
+
+def _merged(lines: Sequence[str]) -> list[str]:
+    """Lines `class: what it was taken for`, with all classes that were taken for the same in one."""
+    classes = {}
+    for line in lines:
+        name, colon, rest = line.partition(": ")
+        classes.setdefault(rest if colon else "", []).append(name)
+    return [
+        line for line in (*classes.pop("", []), *(f"{', '.join(names)}: {rest}" for rest, names in classes.items()))
+    ]
 
 
 def _runnable(items: Sequence[Item], names: Sequence[str], kind: str, cache: Path) -> list[str]:
@@ -149,8 +273,20 @@ def _runnable(items: Sequence[Item], names: Sequence[str], kind: str, cache: Pat
     return lines
 
 
-def _lines(title: str, lines: Sequence[str], limit: int = SHOWN) -> str:
+def _stream_file(names: Sequence[str], kind: str, size: int, options: dict) -> str:
+    """A manifest that runs on the folder, one class per step, in order of their names."""
+    import yaml
+
+    content = {"version": 1, "reader": kind, "image_size": size, "source": "my own data"}
+    if options:
+        content["options"] = options
+    content["steps"] = [[name] for name in names]
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _lines(title: str, lines: Sequence[str], limit: int | None = SHOWN) -> str:
     if not lines:
         return f"{title}: none"
-    more = [f"  and {len(lines) - limit} more"] if len(lines) > limit else []
-    return "\n".join([f"{title}: {len(lines)}", *(f"  {line}" for line in lines[:limit]), *more])
+    shown = lines if limit is None else lines[:limit]
+    more = [f"  and {len(lines) - len(shown)} more: --json lists them"] if len(lines) > len(shown) else []
+    return "\n".join([f"{title}: {len(lines)}", *(f"  {line}" for line in shown), *more])

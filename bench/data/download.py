@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shutil
 import tarfile
 import urllib.error
@@ -49,22 +50,25 @@ def download(name: str, into: Path, progress: Bytes | None = None) -> Path:
 
 def fetch(url: str, path: Path, sha256: str, progress: Bytes | None = None) -> Path:
     """Load `url` into `path`, going on with a part left by an earlier call; raises BadInput if it arrives damaged."""
+    part = path.with_name(f"{path.name}.part")
     if not path.exists():
-        part = path.with_name(f"{path.name}.part")
         try:
             _load(url, part, progress)
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
             raise BadInput(
                 f"{url} cannot be reached ({reason}): check the connection and call this again, "
                 f"or fetch it elsewhere and put it at {path}."
             ) from error
-        part.replace(path)
-    with path.open("rb") as file:
+    there = path if path.exists() else part
+    with there.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise BadInput(f"{path} is not what its owner published (sha256 {found[:16]}…): remove it and fetch it again.")
-    return path
+        part.unlink(missing_ok=True)
+        raise BadInput(
+            f"{url} is not what its owner published (sha256 {found[:16]}…): remove {path} and fetch it again."
+        )
+    return there.replace(path)
 
 
 def unpack(archive: Path, target: Path) -> None:

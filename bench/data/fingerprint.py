@@ -25,7 +25,7 @@ def fingerprint(items: Sequence[Item], cache: Path) -> str:
     a rendered image, place and recipe stand for the content. File hashes are kept in `cache`: a file of the same
     path, size and modification time is not read again.
     """
-    paths = {path for item in items for path in (item.sample.image, item.sample.mask) if isinstance(path, Path)}
+    paths = {path for item in items for path in (item.sample.image, *item.sample.masks) if isinstance(path, Path)}
     known = contents(paths, cache)
     rows = sorted(
         [
@@ -35,11 +35,11 @@ def fingerprint(items: Sequence[Item], cache: Path) -> str:
             item.place,
             item.recipe,
             known.get(item.sample.image, ""),
-            known.get(item.sample.mask, ""),
+            "+".join(known[mask] for mask in item.sample.masks),
         ]
         for item in items
     )
-    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(_bytes(json.dumps(rows, ensure_ascii=False))).hexdigest()
 
 
 def contents(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
@@ -48,7 +48,7 @@ def contents(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
     if not paths:
         return {}
     root = os.path.commonpath([path.parent for path in paths])
-    store = cache / f"hashes-{hashlib.sha256(root.encode()).hexdigest()[:12]}.json"
+    store = cache / f"hashes-{hashlib.sha256(_bytes(root)).hexdigest()[:12]}.json"
     with FileLock(f"{store}.lock"):  # the second process waits for the first one's hashes, and need not read the files
         known = _known(store)
         stamps = {path: _stamp(path) for path in paths}
@@ -59,6 +59,17 @@ def contents(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
         if unknown:
             write_json(store, known)
     return {path: known[str(path)][2] for path in paths}
+
+
+def repeated(items: Sequence[Item], cache: Path) -> list[tuple[str, str]]:
+    """(place of a test image, place of the training image that it is, byte for byte)."""
+    known = contents({item.sample.image for item in items if isinstance(item.sample.image, Path)}, cache)
+    trained_on = {known.get(item.sample.image): item.place for item in items if item.sample.split == "train"}
+    trained_on.pop(None, None)  # rendered images
+    tested = [
+        (item.place, trained_on.get(known.get(item.sample.image))) for item in items if item.sample.split == "test"
+    ]
+    return [(test, train) for test, train in tested if train]
 
 
 def workers() -> int:
@@ -75,6 +86,10 @@ def write_json(path: Path, content: object) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # a file name may be no UTF-8
 
 
 def _known(store: Path) -> dict:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import registry
+from bench.data.drift import drifting, product_of
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ class Item(NamedTuple):
     sample: Sample
     place: str  # path below the root of its data set, or the key of a rendered image
     reader: ModuleType
-    recipe: str  # version and options of the reader's own decoder; "" where the file alone decides the pixels
+    recipe: str  # version and options of the reader's own decoder, or an inverted mask; "" where the file alone decides
 
 
-def listing(stream: Stream, root: Path | None, plugins: Iterable[Path] = ()) -> list[Item]:
+def listing(
+    stream: Stream, root: Path | None, plugins: Iterable[Path] = (), notes: list[str] | None = None
+) -> list[Item]:
     """All items of a stream, sorted by class name, split, kind and place: the same for every order of its steps.
 
-    Raises BadInput for an unknown reader, where a reader does, and for a class without training, normal test or
-    anomalous test images.
+    What a reader took the folders for, and what it is not sure of, is added to `notes`.
+    Raises BadInput for an unknown reader, where a reader does, and for a class without training or test images.
     """
     readers = stream.reader.split("+")
     items = []
@@ -40,19 +43,32 @@ def listing(stream: Stream, root: Path | None, plugins: Iterable[Path] = ()) -> 
         categories = [category.removeprefix(prefix) for category in stream.classes if category.startswith(prefix)]
         place = _part(stream, root, name) if prefix else root
         module = registry.find("scenario", name, plugins).load()
-        items += _read(module, place, categories, stream.options, prefix)
+        options = {name: value for name, value in stream.options.items() if name != "drift"}
+        product = product_of(stream.options)
+        wanted = [product] if product else categories
+        samples = _read(module, place, wanted, options, [] if notes is None else notes)
+        found = [item(sample, place, module, options, prefix) for sample in samples]
+        items += drifting(found, categories, prefix, **stream.options["drift"]) if product else found
     return sorted(items, key=lambda item: (item.sample.category, item.sample.split, item.sample.kind, item.place))
 
 
 def gaps(samples: Sequence[Sample], category: str) -> list[str]:
-    """What a class lacks to be trained and tested on, in words; empty if nothing."""
-    found = {(sample.split, sample.label) for sample in samples if sample.category == category}
-    wanted = {("train", 0): "training", ("test", 0): "good test", ("test", 1): "anomalous test"}
-    return [words for key, words in wanted.items() if key not in found]
+    """What a class lacks to be trained and tested on, in words; empty if nothing.
+
+    A class without anomalous test images tells its false alarms, one without normal ones its recall.
+    """
+    found = {sample.split for sample in samples if sample.category == category}
+    return [words for key, words in {"train": "training", "test": "test"}.items() if key not in found]
 
 
-def _read(module: ModuleType, root: Path | None, categories: list[str], options: dict, prefix: str) -> list[Item]:
-    samples = module.samples(root, categories, options)
+def _read(module: ModuleType, root: Path | None, categories: list[str], options: dict, notes: list[str]):
+    if hasattr(module, "walk"):
+        found = module.walk(root, categories, options)
+        refuse([*found.clashes, *found.problems])
+        samples = found.samples
+        notes += [*found.taken, *found.leaks, *found.doubtful]
+    else:
+        samples = module.samples(root, categories, options)
     refuse(
         [
             f"Class {category!r} has no {words} images{f' in {root}' if root else ''}: this needs {module.NEEDS}"
@@ -60,7 +76,7 @@ def _read(module: ModuleType, root: Path | None, categories: list[str], options:
             for words in gaps(samples, category)
         ]
     )
-    return [item(sample, root, module, options, prefix) for sample in samples]
+    return samples
 
 
 def item(sample: Sample, root: Path | None, module: ModuleType, options: dict, prefix: str = "") -> Item:
@@ -70,6 +86,8 @@ def item(sample: Sample, root: Path | None, module: ModuleType, options: dict, p
     recipe = ""
     if hasattr(module, "decode"):
         recipe = f"{module.__name__} {getattr(module, 'VERSION', 1)} {json.dumps(options, sort_keys=True)}"
+    elif sample.inverted:
+        recipe = "inverted mask"
     return Item(replace(sample, category=prefix + sample.category), str(place), module, recipe)
 
 

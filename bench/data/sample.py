@@ -16,6 +16,15 @@ class Sample:
     category: str
     split: Literal["train", "test"]
     image: Path | str
-    mask: Path | None
+    mask: Path | tuple[Path, ...] | None  # several are united; None for an anomalous image: nobody knows where
     label: int  # 0 normal, 1 anomalous
     kind: str  # "good", or the type of defect
+    inverted: bool = False  # its mask is black where the defect is
+    bits: int = 16  # that the values of a 16-bit file fill; the bench finds out, for whole classes
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """Its mask files: none, one, or the parts of one."""
+        if self.mask is None:
+            return ()
+        return self.mask if isinstance(self.mask, tuple) else (self.mask,)

@@ -1,42 +1,38 @@
-"""Scores every class seen so far after each step and keeps the rows of R. The only holder of the test set's truth."""
+"""Shows test images to a method and scores what it says of them. The only holder of the test set's truth."""
 
-from collections.abc import Sequence
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from avalanche.core import BaseSGDPlugin
-from torch import Tensor
-from torch.nn import functional as F
 
-from bench.data import Arrays, held_out_rows
-from bench.metrics.scoring import Judged, Rows, Truth, map_max
+from bench.data import Arrays, rows_of
+from bench.metrics.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
 from bench.results.stored import quantise, restore
 from bench.schema.stream import Stream
-from bench.training.batch import Prediction
-from bench.training.experiences import as_float
 
-CANARY_IMAGES = 8
+BATCH = 32  # test images
+CANARY_IMAGES, CANARY_BATCH = 8, 3
+LATENCY_BATCHES, LATENCY_S = (1, 32), 0.5  # images, seconds for each
 CANARY_TOLERANCE = 1e-3  # of the spread of the scores: batch size changes the last bits of a convolution, not more
+
+Look = Callable[[Iterable[np.ndarray], Callable[[dict], None], int | None], None]  # `Step.look`
 
 
 class CanaryError(RuntimeError):
-    """An image's score depended on the other images of its batch, on their order, or on the time it was asked for."""
+    """An image's score depended on the other images of its batch, their order, or on when it was asked."""
 
 
-class Watch(BaseSGDPlugin, supports_distributed=False):
-    """Takes down what the strategy says of test images. It is all of the evaluation that a method can reach."""
+class AnswerError(RuntimeError):
+    """A method said of a test image what is no score or no map."""
 
-    def __init__(self, size: int):
-        super().__init__()
-        self.size, self.batches, self.raw = size, [], []
 
-    def before_eval(self, strategy, **_):
-        self.batches: list[Prediction] = []
-        self.raw: list[Tensor | None] = []
-
-    def after_eval_iteration(self, strategy, **_):
-        self.batches.append(_at_size(strategy.mb_output, self.size))
-        self.raw.append(strategy.model.raw_error(strategy.mbatch.image))
+def calibration_rows(arrays: Arrays, stream: Stream, step: int) -> np.ndarray:
+    """Rows of the normal images of this step alone whose scores set its threshold."""
+    columns = [c for c, learned in enumerate(stream.learned_at) if learned == step]
+    rows = rows_of(arrays, columns, train=True)
+    return rows[np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows)), dtype=int)]
 
 
 class Evaluation:
@@ -49,111 +45,187 @@ class Evaluation:
         self.stream, self.arrays, self.device, self.save_maps = stream, arrays, device, save_maps
         self.truth = Truth(arrays, len(stream.classes))
         self.rows = Rows(stream, self.truth)
-        self.watch = Watch(arrays.images.shape[1])
-        self.row = 0  # the step just trained; set by the runner
+        self.key = _key(arrays)
 
-    def take(self, rows: np.ndarray) -> None:
-        """Sort what was said of the test images `rows`, in the order in which they were shown, into classes."""
-        said, self.watch.batches = _join(self.watch.batches), []
-        raw = None if any(error is None for error in self.watch.raw) else torch.cat(self.watch.raw)
-        order = np.argsort(rows)
-        self.judged, self.arrays_to_store, self.raw = {}, {}, {}
-        for column in np.unique(self.arrays.categories[rows]).tolist():
-            places = order[np.searchsorted(rows, self.truth.rows[column], sorter=order)]
-            self.judged[column] = self._judged(column, Prediction(*(_at(field, places) for field in said)))
-            if raw is not None:
-                self.raw[column] = _at(raw, places).cpu().numpy()
+    def show(self, look: Look, step: int, *, told: bool) -> "Said":
+        """Show the test images of all classes seen, with those that set the threshold among them.
 
-    def _judged(self, column: int, said: Prediction) -> Judged:
-        name, anomaly_map = self.stream.classes[column], _array(said.map[:, 0])
-        score = said.score.cpu().numpy()
-        route = None if said.route is None else said.route.cpu().numpy().astype(np.int32)
-        self.arrays_to_store[f"{name}/scores"] = score
-        if route is not None:
-            self.arrays_to_store[f"{name}/routes"] = route
-        if self.save_maps:
-            codes, scale = quantise(said.map[:, 0].cpu().numpy())
-            self.arrays_to_store |= {f"{name}/maps": codes, f"{name}/scale": scale}
-            anomaly_map = _array(torch.from_numpy(restore(codes, scale)).to(said.map.device))
-        judged = Judged(score, anomaly_map, route)
-        self.arrays_to_store[f"{name}/peaks"] = map_max(judged)
-        return judged
+        They come in an order that nobody can compute without the truth, the same everywhere; one class after the other
+        where the method is `told` which it is.
 
-    @torch.no_grad()
-    def calibrate(self, strategy, columns: Sequence[int]) -> None:
-        """Score the normal images of the classes `columns` that nobody trains on: they set thresholds."""
-        rows = {column: held_out_rows(self.arrays, [column]) for column in columns}
-        self.held_out = {
-            column: Judged(self._predict(strategy, held, batch_size=32).score.cpu().numpy())
-            for column, held in rows.items()
-            if len(held)
-        }
+        Raises:
+            AnswerError: if an answer is no finite score and map for each image.
+        """
+        seen = [c for c, learned in enumerate(self.stream.learned_at) if learned <= step]
+        calibration = calibration_rows(self.arrays, self.stream, step)
+        rows = np.concatenate([*(self.truth.rows[c] for c in seen), calibration])
+        rows = np.random.default_rng([self.key, step]).permutation(rows)
+        if told:
+            rows = rows[np.argsort(self.arrays.categories[rows], kind="stable")]
+        said = Said(self, step, seen, rows, calibration)
+        said.ask(look, BATCH, told)
+        return said
 
-    def enter(self) -> dict[str, np.ndarray]:
-        """Fill the rows of this step; returns the arrays to store of it, as `bench.results.stored` names them."""
-        self.rows.enter(self.row, self.judged, self.held_out)
-        self.rows.enter_raw(self.row, self.raw)
-        calibration = {f"{self.stream.classes[c]}/calibration": said.score for c, said in self.held_out.items()}
-        return self.arrays_to_store | calibration
-
-    @torch.no_grad()
-    def canary(self, strategy, columns: Sequence[int]) -> None:
-        """Show a random sample of `columns` again, mixed, in another order and batch size; demand the same answers.
+    def show_again(self, look: Look, said: "Said", *, told: bool) -> None:
+        """Show a random sample again, in another order and batch size; demand the same answers.
 
         Raises:
             CanaryError: if a score or a map moved by more than `CANARY_TOLERANCE` of the spread of all of them.
         """
-        rng = np.random.default_rng(self.row)
-        pool = [(c, i) for c in columns for i in range(len(self.truth.rows[c]))]
-        chosen = [pool[k] for k in rng.permutation(len(pool))[:CANARY_IMAGES]]
-        again = self._predict(strategy, [self.truth.rows[c][i] for c, i in chosen], batch_size=3)
-        scores = [self.judged[c].score for c in columns]
-        maps = [self.judged[c].map for c in columns]
-        _compare("scores", again.score, [self.judged[c].score[i] for c, i in chosen], scores)
-        _compare("maps", again.map[:, 0], [self.judged[c].map[i] for c, i in chosen], maps)
+        rows = np.random.default_rng([self.key, said.step, 1]).permutation(said.tests)[:CANARY_IMAGES]
+        if told:
+            rows = rows[np.argsort(self.arrays.categories[rows], kind="stable")]
+        again = Said(self, said.step, said.seen, rows, said.calibration)
+        again.ask(look, CANARY_BATCH, told)
+        first = said.places(rows)
+        for what in ("scores", "maps"):
+            _compare(what, getattr(again, what), getattr(said, what)[first], getattr(said, what))
 
-    def _predict(self, strategy, rows, batch_size: int) -> Prediction:
-        strategy.model.eval()
-        said = []
-        for start in range(0, len(rows), batch_size):
-            image = as_float(
-                torch.from_numpy(np.stack([self.arrays.images[r] for r in rows[start : start + batch_size]]))
-            )
-            said.append(_at_size(strategy.model.predict(image.to(strategy.device)), self.watch.size))
-        return _join(said)
+    def time(self, look: Look, said: "Said", *, told: bool) -> dict[str, float]:
+        """Milliseconds per image at batch 1 and 32, hand-over included: the median of as many as fit the budget.
+
+        Shown are test images that this process has hardly seen; the first batch of a size is the warm-up.
+
+        Raises:
+            CanaryError: if an answer that was timed is another than the one that counts.
+        """
+        order, found = np.random.default_rng([self.key, said.step, 2]).permutation(said.tests), {}
+        if told:
+            order = order[self.arrays.categories[order] == self.arrays.categories[order[0]]]
+        for size in LATENCY_BATCHES:
+            rows = np.resize(order, size * max(2, min(50, len(order) // size)))
+            again, seconds = Said(self, said.step, said.seen, rows, said.calibration), []
+            again.ask(look, size, told, seconds=seconds, budget=LATENCY_S)
+            _compare("scores", again.scores[: again.count], said.scores[said.places(rows[: again.count])], said.scores)
+            found[str(size)] = 1000 * float(np.median(seconds[1:])) / size
+        return found
+
+    def enter(self, said: "Said") -> dict[str, np.ndarray]:
+        """Fill the rows of this step; returns the arrays to store of it, as `bench.results.stored` names them."""
+        judged, arrays, raw = {}, {}, {}
+        for column in said.seen:
+            places = said.places(self.truth.rows[column])
+            judged[column], kept = self._judged(column, said, places)
+            arrays |= kept
+            if said.raw_errors is not None:
+                raw[column] = said.raw_errors[places]
+        calibration = said.scores[said.places(said.calibration)]
+        self.rows.enter(said.step, judged, calibration)
+        self.rows.enter_raw(said.step, raw)
+        return arrays | {"calibration": calibration}
+
+    def _judged(self, column: int, said: "Said", places: np.ndarray) -> tuple[Judged, dict[str, np.ndarray]]:
+        name, maps = self.stream.classes[column], said.maps[places]
+        arrays = {f"{name}/scores": said.scores[places]}
+        route = None if said.routes is None else said.routes[places]
+        if route is not None:
+            arrays[f"{name}/routes"] = route
+        if self.save_maps:
+            codes, scale = quantise(maps)
+            arrays |= {f"{name}/maps": codes, f"{name}/scale": scale}
+            maps = restore(codes, scale)
+        if self.device != "cpu":
+            maps = torch.from_numpy(maps).to(self.device)
+        judged = Judged(said.scores[places], maps, route)
+        arrays[f"{name}/peaks"] = map_max(judged)
+        return judged, arrays
 
 
-def _compare(what: str, again: Tensor, first: list, every: list) -> None:
-    first = torch.stack([torch.as_tensor(value) for value in first])
-    moved = (again.to(first) - first).abs().max().item()
-    spread = float(max(values.max() for values in every)) - float(min(values.min() for values in every))
+class Said:
+    """What a method says of the images `rows`, in the order in which they are shown."""
+
+    def __init__(
+        self, evaluation: Evaluation, step: int, seen: Sequence[int], rows: np.ndarray, calibration: np.ndarray
+    ):
+        self.evaluation, self.step, self.seen, self.rows, self.calibration = evaluation, step, seen, rows, calibration
+        side = evaluation.arrays.images.shape[1]
+        self.scores, self.maps = np.empty(len(rows), np.float32), np.empty((len(rows), side, side), np.float32)
+        self.routes: np.ndarray | None = np.empty(len(rows), np.int32)
+        self.raw_errors: np.ndarray | None = np.empty(len(rows), np.float32)
+        self.count = self.due = 0  # answers taken, and how many the next one must hold
+
+    def ask(
+        self, look: Look, size: int, told: bool, *, seconds: list[float] | None = None, budget: float = np.inf
+    ) -> None:
+        """Show all images, `size` at a time and, if their class is `told`, one class after the other.
+
+        `seconds` takes what each batch took; beyond a `budget` of them no more than two batches are shown.
+        """
+        self.seconds, self.budget = [] if seconds is None else seconds, budget
+        columns = self.evaluation.arrays.categories[self.rows]
+        groups = np.split(self.rows, np.flatnonzero(np.diff(columns)) + 1) if told else [self.rows]
+        for group in groups:
+            look(self._batches(group, size), self.take, int(columns[self.count]) if told else None)
+        if self.count != len(self.rows) and budget == np.inf:
+            raise AnswerError(f"{self.count} test images were judged of {len(self.rows)}.")
+
+    def _batches(self, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        for at in range(0, len(rows), size):
+            if len(self.seconds) > 1 and sum(self.seconds) > self.budget:
+                return
+            images = np.stack([self.evaluation.arrays.images[row] for row in rows[at : at + size]])
+            self.due, start = len(images), time.perf_counter()
+            yield images
+            self.seconds.append(time.perf_counter() - start)
+
+    @property
+    def tests(self) -> np.ndarray:
+        """Those that are test images, in the order of the data set."""
+        return np.setdiff1d(self.rows, self.calibration)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where `rows` were shown."""
+        order = np.argsort(self.rows)
+        return order[np.searchsorted(self.rows, rows, sorter=order)]
+
+    def take(self, answer: dict[str, np.ndarray]) -> None:
+        """Take the next answer down.
+
+        Raises:
+            AnswerError: if it is none, by class and image.
+        """
+        size, self.due = self.due, 0
+        if not size:
+            raise AnswerError("an answer came before the images that it is of.")
+        place = slice(self.count, self.count + size)
+        for name, target in (("scores", self.scores), ("maps", self.maps)):
+            value = answer.get(name)
+            if value is None or value.shape != (size, *target.shape[1:]) or value.dtype.kind != "f":
+                shape = "nothing" if value is None else f"{value.dtype} {value.shape}"
+                raise AnswerError(f"{name} of {self._named(self.count)}: {shape}, where one per image was due.")
+            if not np.isfinite(value).all():
+                first = int(np.flatnonzero(~np.isfinite(value.reshape(size, -1)).all(1))[0])
+                raise AnswerError(f"the {name[:-1]} of {self._named(self.count + first)} is NaN or infinite.")
+            target[place] = value
+        for name in ("routes", "raw_errors"):
+            value, target = answer.get(name), getattr(self, name)
+            if value is None or target is None or value.shape != (size,):
+                setattr(self, name, None)
+            else:
+                target[place] = value
+        self.count += size
+
+    def _named(self, place: int) -> str:
+        arrays, row = self.evaluation.arrays, self.rows[place]
+        column = arrays.categories[row]
+        number = int(np.searchsorted(rows_of(arrays, [column], train=bool(arrays.train[row])), row))
+        kind = "training" if arrays.train[row] else "test"
+        return f"{kind} image {number} of {self.evaluation.stream.classes[column]}"
+
+
+def _key(arrays: Arrays) -> int:
+    """64 bits of what a method must not know: labels and masks of the test images."""
+    digest = hashlib.sha256(np.asarray(arrays.labels).tobytes())
+    for row in np.flatnonzero(np.asarray(arrays.labels) == 1):
+        digest.update(np.packbits(arrays.masks[row]).tobytes())
+    return int.from_bytes(digest.digest()[:8], "big")
+
+
+def _compare(what: str, again: np.ndarray, first: np.ndarray, every: np.ndarray) -> None:
+    moved, spread = float(np.abs(again - first).max()), float(every.max()) - float(every.min())
     if not moved <= CANARY_TOLERANCE * max(spread, 1e-12):
         raise CanaryError(
-            f"{what} moved by {moved:.3g} when {len(first)} test images were shown again in another order and batch "
-            "size: `predict` must judge each image on its own, without batch statistics or undeclared state."
+            f"{what} moved by {moved:.3g} when {len(first)} test images were shown again, to another process, in "
+            "another order and batch size: `predict` must judge each image on its own, from the weights and the state "
+            "that was handed over."
         )
-
-
-def _at_size(prediction: Prediction, size: int) -> Prediction:
-    anomaly_map = prediction.map.detach().float()
-    if anomaly_map.shape[-1] != size:
-        anomaly_map = F.interpolate(anomaly_map, size=(size, size), mode="bilinear", align_corners=False)
-    return Prediction(prediction.score.detach().float(), anomaly_map, prediction.route)
-
-
-def _join(batches: list[Prediction]) -> Prediction:
-    routed = all(batch.route is not None for batch in batches)
-    return Prediction(
-        torch.cat([batch.score for batch in batches]),
-        torch.cat([batch.map for batch in batches]),
-        torch.cat([batch.route for batch in batches]) if routed else None,
-    )
-
-
-def _at(field: Tensor | None, places: np.ndarray) -> Tensor | None:
-    return None if field is None else field[torch.from_numpy(places).to(field.device)]
-
-
-def _array(values: Tensor):
-    """NumPy on the CPU, torch where the tensor already lies on a GPU: no map is copied back."""
-    return values if values.is_cuda else values.numpy()

@@ -22,15 +22,15 @@ class Quality:
         self.stream, self.arrays, self.device = stream, arrays, device
         self._features: Features | None = None
 
-    def measure(self, plugin, step: int) -> dict[str, float]:
-        """What is true of a plugin's memory after `step`; nothing for a plugin that recalls nothing.
+    def measure(self, recalled: dict, step: int) -> dict[str, float]:
+        """What is true of a plugin's memory after `step`, as `Plugin.recall` gives it; nothing if that is nothing.
 
         memory_psnr (dB) and memory_ssim: mean over its pictures, where each stands for an image; memory_psnr/CLASS.
         memory_ffd: Fréchet distance of the pictures' features to those of the originals, or, where they stand for no
         image, of as many images spread over the classes seen. Its network is the same for every cell: the project's
         own, not Inception, so FFDs compare with each other and with nothing else.
         """
-        recalled = {category: found for category, found in plugin.recall().items() if len(found[0])}
+        recalled = {category: found for category, found in recalled.items() if len(found[0])}
         if not recalled:
             return {}
         pairs = {category: self._pair(category, *found, step) for category, found in recalled.items()}

@@ -35,8 +35,9 @@ CALIBRATION_IMAGES = 64  # normal training images of a step that a system of its
 class Judged(NamedTuple):
     """What a system says of the test images of one class, in the order of the data set."""
 
-    score: np.ndarray  # (n,) float32, higher is more anomalous
-    map: Any | None = None  # (n, H, W) float32, array or CUDA tensor; None: there are none
+    score: np.ndarray  # (n,) float32 or float64, higher is more anomalous
+    # (n, H, W), array or CUDA tensor, or a function that gives one anew, which is then used up; None: there are none
+    map: Any | None = None
     route: np.ndarray | None = None  # (n,) step that each image was assigned to, where a method routes
     map_max: np.ndarray | None = None  # (n,) maximum of each map, where it was kept without the map
 
@@ -45,7 +46,8 @@ def map_max(judged: Judged) -> np.ndarray | None:
     """(n,) maximum of each map: as kept, else from the maps; None where there is neither."""
     if judged.map_max is not None or judged.map is None:
         return judged.map_max
-    flat = judged.map.reshape(len(judged.map), -1)
+    maps = judged.map() if callable(judged.map) else judged.map
+    flat = maps.reshape(len(maps), -1)
     return flat.max(axis=1) if isinstance(flat, np.ndarray) else flat.amax(1).cpu().numpy()
 
 
@@ -55,7 +57,9 @@ class Truth:
     def __init__(self, arrays: Arrays, classes: int):
         self.rows = [rows_of(arrays, [c], train=False) for c in range(classes)]
         self.labels = [np.asarray(arrays.labels[rows]) for rows in self.rows]
-        self.regions = [regions(np.asarray(arrays.masks[rows])) for rows in self.rows]
+        unmasked = np.zeros(len(arrays.labels), bool) if arrays.unmasked is None else arrays.unmasked
+        # None where nobody knows where the defects are: such a class has image metrics only
+        self.regions = [None if unmasked[r].any() else regions(np.asarray(arrays.masks[r])) for r in self.rows]
 
 
 class Rows:
@@ -111,15 +115,13 @@ class Rows:
         Some that were learned may be left out, which leaves what is counted over all of them NaN; some that are yet to
         come may be among them, and count for themselves alone. `held_out` is what was said of the normal images held
         out of training, of the classes that were learned: they set thresholds.
-        Every class is looked up for its maps one after the other, and once more after the last step.
+        Where maps are given as functions, one class after the other has its maps in memory, and no copy of them.
         """
         seen, of_images = sorted(judged), {}
         for column in seen:
-            one = judged[column]
-            for name, value in self._of_class(column, one).items():
+            for name, value in self._of_class(column, judged[column]).items():
                 self._matrix(name)[step, column] = value
-            of_images[column] = one._replace(map=None)
-            del one  # the maps are scored
+            of_images[column] = judged[column]
         learned = [c for c, at in enumerate(self.stream.learned_at) if at <= step]
         whole = of_images.keys() >= set(learned)
         of_images = {c: of_images[c] for c in learned if c in of_images}
@@ -136,7 +138,8 @@ class Rows:
     def enter_raw(self, step: int, errors: Mapping[int, np.ndarray]) -> None:
         """Note the mean over normal test images of `errors` (column -> (n,)), as some detectors tell them."""
         for column, of_class in errors.items():
-            self._matrix(RAW_ERROR)[step, column] = of_class[self.truth.labels[column] == 0].mean()
+            normal = of_class[self.truth.labels[column] == 0]
+            self._matrix(RAW_ERROR)[step, column] = normal.mean() if len(normal) else np.nan
 
     def of_step(self, step: int) -> dict[str, float]:
         """Every value of `step` as metric/class, for loggers."""
@@ -154,16 +157,24 @@ class Rows:
         highest = map_max(judged)
         if highest is not None:
             values[MAP_MAX] = image_metrics(highest, labels)["image_auroc"]
-        if judged.map is not None:
-            regions = self.truth.regions[column]
-            values["aupimo"] = _mean(aupimo(judged.map, regions))
-            values |= pixel_metrics(judged.map, regions)
+        regions = self.truth.regions[column]
+        if judged.map is not None and regions is not None:
+            own = callable(judged.map)  # then nobody else holds them, and they are sorted where they lie
+            maps = judged.map() if own else judged.map
+            values["aupimo"] = _mean(aupimo(maps, regions))
+            values |= pixel_metrics(maps, regions, overwrite=own)
         return values
 
     def _pooled_pixels(self, judged: Mapping[int, Judged], seen: list[int]) -> float:
-        if np.isnan(self.matrices["pixel_auroc"][-1, seen]).any():
+        seen = [column for column in seen if self.truth.regions[column] is not None]
+        if not seen or np.isnan(self.matrices["pixel_ap"][-1, seen]).any():
             return np.nan
-        return pooled_pixel_auroc(lambda index: judged[seen[index]].map, [self.truth.regions[c] for c in seen])
+
+        def maps(index: int):
+            given = judged[seen[index]].map
+            return given() if callable(given) else np.array(given) if isinstance(given, np.ndarray) else given.clone()
+
+        return pooled_pixel_auroc(maps, [self.truth.regions[c] for c in seen])
 
     def _route(self, step: int, judged: Mapping[int, Judged]) -> None:
         if all(one.route is not None for one in judged.values()):

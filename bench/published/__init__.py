@@ -42,7 +42,7 @@ PRINTED_AS = {
     ("cl_patchcore", "patchcore"): ("PatchCore (CL-30000)",),
     ("cl_padim", "padim"): ("PaDiM (CL)",),
     ("replay", "patchcore"): ("PatchCore+replay100",),
-    ("replay", "efficient_ad"): ("EfficientAD (replay-300)", "EfficientAD+replay100"),
+    ("replay", "efficientad"): ("EfficientAD (replay-300)", "EfficientAD+replay100"),
     ("replay", "fastflow"): ("FastFlow (replay-300)",),
     ("replay", "stfpm"): ("STFPM (replay-300)",),
     ("replay", "draem"): ("DRAEM (replay-300)",),

@@ -11,14 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 from bench.errors import BadInput
+from bench.registry.declarations import declarations
 
 REQUIRED = {"method": ("Config", "build"), "detector": ("Config", "build"), "scenario": ("samples",)}
-# What a file may declare at top level, as literals; these are the defaults.
-DECLARATIONS = {
-    "method": {"DEFAULT_DETECTOR": "reverse_distillation", "REQUIRES": None, "CAPABILITIES": (), "TUNED_ON": {}},
-    "detector": {"TRAITS": (), "BACKBONE": None, "TUNED_ON": {}},
-    "scenario": {"NEEDS": "nothing"},
-}
 
 
 @dataclass(frozen=True)
@@ -47,10 +42,8 @@ class Entry:
 
     @cached_property
     def declared(self) -> dict:
-        """The literals of `DECLARATIONS`, as the file gives them."""
-        return DECLARATIONS[self.kind] | {
-            name: value for name, value in _literals(self.tree) if name in DECLARATIONS[self.kind]
-        }
+        """What the file declares, checked. Raises BadInput for the first declaration that does not hold."""
+        return declarations(self.kind, self.file, self.tree)
 
     def tuned_on(self, config: dict, size: str) -> list[str]:
         """What `TUNED_ON` says of a resolved configuration: {option: on what the values that it brings were tuned}.
@@ -74,6 +67,7 @@ class Entry:
             BadInput: if the import fails, the module lacks what its kind requires, or it reaches into the bench.
         """
         self._check_imports()
+        _ = self.declared
         try:
             module = importlib.import_module(self.module) if self.module else _import_file(self.file)
         except BadInput:
@@ -85,16 +79,20 @@ class Entry:
         absent = [part for part in REQUIRED[self.kind] if not hasattr(module, part)]
         if absent:
             raise BadInput(f"{self.file} is no {self.kind}: it lacks `{'` and `'.join(absent)}`; see the README.")
+        self._check_config(module)
         return module
 
-
-def _literals(tree: ast.Module) -> Iterable[tuple[str, object]]:
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                yield node.targets[0].id, ast.literal_eval(node.value)
-            except ValueError:
-                continue  # not a literal, so not a declaration
+    def _check_config(self, module: ModuleType) -> None:
+        if self.kind == "scenario":
+            return
+        config, parameters = module.Config, getattr(module.Config, "__dataclass_params__", None)
+        if parameters is None or not parameters.frozen:
+            raise BadInput(f"{self.file}: Config is no frozen dataclass: put @dataclass(frozen=True) above it.")
+        if not callable(getattr(config, "tiny", None)):
+            raise BadInput(
+                f"{self.file}: Config has no `tiny`: add `@classmethod def tiny(cls): return cls(...)`, every stage of "
+                "the algorithm at a size for two processor cores."
+            )
 
 
 def _imported(tree: ast.Module) -> Iterable[str]:

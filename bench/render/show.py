@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -44,8 +45,12 @@ def find(cell: str, root: Path) -> list[Path]:
         return [Path(cell)]
     paths = sorted(Path(root).rglob("seed-*.json"))
     names = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    short = [re.sub(r",[0-9a-f]{8}(?=/seed-)", "", name) for name in names]  # the hash may be left out
     wanted = {cell, f"{cell}/seed-*", "/seed-".join(cell.rsplit("/", 1))}
-    found = [path for path, name in zip(paths, names, strict=True) if any(fnmatch.fnmatchcase(name, w) for w in wanted)]
+    found = [
+        path for path, *known in zip(paths, names, short, strict=True)
+        if any(fnmatch.fnmatchcase(name, one) for name in known for one in wanted)
+    ]  # fmt: skip
     if not found:
         from difflib import get_close_matches
 
@@ -63,8 +68,9 @@ def text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
         head.append(f"declares: {', '.join(cell['capabilities'])}")
     if cell.get("tuned_on"):
         head.append(f"tuned on: {'; '.join(cell['tuned_on'])}")
-    if cell.get("audited"):
-        head.append("audited: the same scores with every step in a process of its own")
+    if "wall" in cell:
+        closed = ", ".join(cell["wall"]["closed"])
+        head.append(f"confined: {closed} closed to the method" if closed else "not confined")
     if "external" in spec:
         head.append("external: scores by {author}, {reference}".format(**spec["external"]))
     parts = ["\n".join(head)]

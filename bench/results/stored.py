@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,18 +65,25 @@ def quantise(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     if not np.isfinite(maps).all():
         raise ValueError("a map holds NaN or infinite values; a ranking needs finite scores")
-    ordered = np.sort(maps, axis=None).astype(float) if maps.size else np.zeros(1)
+    ordered = np.sort(maps, axis=None) if maps.size else np.zeros(1)
     odds = np.linspace(-1, 1, KNOTS - 2) * np.log(len(ordered) + 1)
     places = np.rint((len(ordered) - 1) / (1 + np.exp(-odds))).astype(int)
-    knots = np.unique(ordered[[0, *places, -1]])
+    knots = np.unique(ordered[[0, *places, -1]].astype(float))
+    del ordered
     scale = knots if len(knots) > 1 else np.repeat(knots, 2)
-    return np.rint(np.interp(maps, scale, _codes(scale))).astype(np.uint16), scale
+    codes = np.empty(maps.shape, np.uint16)
+    for code, one in zip(codes, maps, strict=True):  # image by image: what is interpolated is float64
+        code[:] = np.rint(np.interp(one, scale, _codes(scale)))
+    return codes, scale
 
 
 def restore(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """(n, H, W) float32 maps: codes 0..65535, cut into as many even stretches as there are between the knots of the
     scale, each running straight from one knot to the next. With two knots: lowest and highest."""
-    return np.interp(codes, _codes(scale), scale).astype(np.float32)
+    maps = np.empty(codes.shape, np.float32)
+    for one, code in zip(maps, codes, strict=True):
+        one[...] = np.interp(code, _codes(scale), scale)
+    return maps
 
 
 def _codes(scale: np.ndarray) -> np.ndarray:
@@ -108,32 +116,23 @@ class Stored:
             return restore(archive.read(f"step-{step}/{name}/maps"), self.scales[step, name])
 
     def judged(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
-        """What was said after a step of each class tested, by column. Maps are read anew at every look-up."""
-        return JudgedOfStep(self, step, classes)
+        """What was said after a step of each class tested, by column; maps are read when they are asked for."""
+        return {
+            column: Judged(
+                self.scores[step, name],
+                partial(self.maps, step, name) if (step, name) in self.scales else None,
+                self.routes.get((step, name)),
+                self.peaks.get((step, name)),
+            )
+            for column, name in enumerate(classes)
+            if (step, name) in self.scores
+        }
 
     def held_out(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
         """What was said after a step of the images held out of training, by column."""
         columns = {name: column for column, name in enumerate(classes)}
         found = {columns[name]: Judged(scores) for (t, name), scores in self.calibration.items() if t == step}
         return dict(sorted(found.items()))
-
-
-class JudgedOfStep(Mapping):
-    """Column -> what was said of its test images after a step, with its maps read when it is asked for."""
-
-    def __init__(self, held: Stored, step: int, classes: tuple[str, ...]):
-        self.held, self.step = held, step
-        self.names = {column: name for column, name in enumerate(classes) if (step, name) in held.scores}
-
-    def __getitem__(self, column: int) -> Judged:
-        at, held = (self.step, self.names[column]), self.held
-        return Judged(held.scores[at], held.maps(*at), held.routes.get(at), held.peaks.get(at))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 def read(path: Path) -> Stored:

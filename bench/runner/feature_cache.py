@@ -1,6 +1,6 @@
 """Features of frozen networks, kept on disk over methods, seeds and steps: `bench run --feature-cache GB`.
 
-A name on the shelf is made of the network, of the pixels of one image (bench.runner.feature_names) and, for some
+A name on the shelf is made of the network, of the pixels of one image (bench.training.feature_names) and, for some
 batches, of their size. Who asks must hold the image: nothing can be got out without it. The size counts because
 libraries choose a convolution's kernel by its shape, and kernels differ in their last bits; the other images of a batch
 and their places do not count. So the first batch of each size is computed again, in reverse and in batches of
@@ -8,18 +8,21 @@ and their places do not count. So the first batch of each size is computed again
 known are computed with others, they must come out the same. A network that fails is not cached.
 """
 
+import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bench.runner import sentry
 from bench.runner.disk_cache import Shelf
-from bench.runner.feature_names import Names, picture, pixels_of
-from bench.training.backbone import Backbone, Maps, Recall
+from bench.schema.request import BackboneSpec
+from bench.training.backbone import Backbone, Maps
+from bench.training.experiences import as_float
+from bench.training.feature_names import Names, frozen, picture, pixels_of
+from bench.training.tokens import from_recipe
 
 FOLDER = "features"  # in the folder of decoded images
 REFERENCE = 8  # images
@@ -29,40 +32,40 @@ ALIKE, OWN, NEVER = "alike", "own", "never"  # what is kept of batches of a size
 class FeatureCache:
     """Answers for frozen networks from files in `folder`, at most `limit` bytes; counts images found and computed."""
 
-    def __init__(self, folder: Path, limit: float):
-        self.shelf, self.names = Shelf(folder, limit), Names()
+    def __init__(self, folder: Path, limit: float, backbone: BackboneSpec | None = None, device: str = "cpu"):
+        self.shelf, self.names, self.backbone, self.device = Shelf(folder, limit), Names(), backbone, device
         self.hits = self.misses = 0  # images, since the last `lap`
-        self.paused = False
+        self.networks: dict[str, Backbone] = {}
 
-    @property
-    def recall(self) -> Recall | None:
-        """What a network is given: a function, for a method may look into all that it can reach. None at limit 0."""
-        if not self.shelf.limit:
-            return None
-        return lambda network, image: self.maps(network, image)
+    def answer(self, recipe: dict, home: str, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """What a method's frozen network of `recipe` makes of pictures (B, H, W, 3) uint8, by layer.
+
+        It is computed here, by a network that no method can write into: what is kept is true for all of them. Nothing
+        if the method's network goes by another name (`home`), or its features have another layout in memory.
+        """
+        key = json.dumps(recipe)
+        if key not in self.networks:
+            self.networks[key] = from_recipe(self.backbone, recipe).to(self.device)
+        network, image = self.networks[key], as_float(torch.from_numpy(pixels)).to(self.device)
+        if self.names.home(network, image) != home:
+            return {}
+        with torch.no_grad():
+            made = self.maps(network, image)
+        whole = all(part.is_contiguous() for part in made.values())
+        return {layer: part.cpu().numpy() for layer, part in made.items()} if whole else {}
 
     def lap(self) -> tuple[int, int]:
         """Return the images found and computed so far, and count from zero."""
         counted, self.hits, self.misses = (self.hits, self.misses), 0, 0
         return counted
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """Compute everything meanwhile, e.g. where time is taken."""
-        self.paused = True
-        try:
-            yield
-        finally:
-            self.paused = False
-
     def maps(self, network: Backbone, image: Tensor) -> Maps:
         """What `network.compute(image)` returns, to the last bit, computed or found."""
-        pixels = None if self.paused or not _frozen(network) else pixels_of(image)
+        pixels = None if not frozen(network) else pixels_of(image)
         if pixels is None:
             return network.compute(image)
         home, made = self.names.home(network, image), None
-        with sentry.opened():
-            verdict = self.shelf.told(f"{home}/all") or self.shelf.told(f"{home}/{len(image)}")
+        verdict = self.shelf.told(f"{home}/all") or self.shelf.told(f"{home}/{len(image)}")
         if verdict not in (ALIKE, OWN, NEVER):
             verdict, made = self._try(network, image, home)
         if verdict == NEVER:
@@ -81,24 +84,21 @@ class FeatureCache:
             verdict = ALIKE
         else:
             verdict = OWN if _same(network.compute(reverse), wanted) else NEVER
-        with sentry.opened():
-            self.shelf.note(f"{home}/{len(image)}", verdict)
+        self.shelf.note(f"{home}/{len(image)}", verdict)
         return verdict, made
 
     def _answer(self, network, image: Tensor, home: str, names: list[str], verdict: str, made: Maps | None) -> Maps:
         """Find the features of a batch, compute those of the others (all are computed already if `made`), keep them."""
-        with sentry.opened():
-            found = [self.shelf.read(name) for name in names]
+        found = [self.shelf.read(name) for name in names]
         chosen = list(range(len(image))) if made else _chosen(found, verdict)
         self.hits += len(image) - len(chosen)
         self.misses += len(chosen)
         whole = len(chosen) == len(image)
         if chosen:
             made = made or (network.compute(image) if whole else _in_parts(network, image[chosen]))
-            with sentry.opened():
-                same = self._keep(names, found, chosen, made)
-                if not same:
-                    self.shelf.note(f"{home}/all", NEVER)
+            same = self._keep(names, found, chosen, made)
+            if not same:
+                self.shelf.note(f"{home}/all", NEVER)
             if whole or not same:
                 return made if whole else network.compute(image)
         stacked = {key: torch.stack([one[key] for one in found]).to(image.device) for key in found[0]}
@@ -115,10 +115,6 @@ class FeatureCache:
             else:
                 same &= _same(new, found[index])
         return same
-
-
-def _frozen(network: Backbone) -> bool:
-    return not (network.net.training or any(weight.requires_grad for weight in network.parameters()))
 
 
 def _same(one: Maps, other: Maps) -> bool:

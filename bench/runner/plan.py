@@ -2,11 +2,15 @@
 
 import dataclasses
 import hashlib
+import sys
+from functools import cache
 from pathlib import Path
 
-from bench import data, registry
+from bench import __version__, data, registry
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
+from bench.registry.source import from_outside, source_digest
+from bench.runner.backbone_fit import unfit
 from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
@@ -18,6 +22,7 @@ from bench.schema.request import (
     Weights,
     prior_digest,
 )
+from bench.schema.spec import Spec
 from bench.training.tokens import check
 
 
@@ -30,16 +35,17 @@ def plan(request: Request) -> list[Cell]:
     methods = _entries("method", request.methods, request)
     pairs = [(method, detector) for method in methods for detector in _detectors(method, request)]
     _check_owners(request, pairs)
-    cells = []
-    for name in request.scenarios:
+    cells, digest = [], cache(source_digest)  # each file is read once
+    for name in dict.fromkeys(request.scenarios):
         chosen = stream.reorder(stream.load(name), request.order)
         size = request.size or _default_size(chosen, request)
         pixels = request.image_size or chosen.image_size
         fingerprint = _fingerprint(chosen, pixels, request)
         for method, detector in pairs:
             backbone = _backbone(detector, size, request)
-            for seed in request.seeds:
-                cells.append(_cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request))
+            for seed in dict.fromkeys(request.seeds):
+                cell = _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request)
+                cells.append(_with_code(cell, method, detector, digest))
     _check_backbones(cells)
     return cells
 
@@ -67,7 +73,10 @@ def _default_size(chosen: stream.Stream, request: Request) -> str:
 
 
 def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
-    return data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)[1]
+    arrays, fingerprint = data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)
+    for note in arrays.notes:
+        print(f"{chosen.name}: {note}", file=sys.stderr)
+    return fingerprint
 
 
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
@@ -107,8 +116,19 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     if request.auto_batch:
         spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector, request.precision)
+    skip = _skip(method, detector, request.precision) or unfit(parts[1][1], detector_config, pixels, backbone)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
+
+
+def _with_code(cell: Cell, method: registry.Entry, detector: registry.Entry, digest) -> Cell:
+    """The cell with the digests of its source: in its key, where that does not come with the project."""
+    readers = [registry.find("scenario", name, cell.request.plugins) for name in cell.stream.reader.split("+")]
+    digests = {"method": digest(method), "detector": digest(detector), "scenario": "+".join(map(digest, readers))}
+    outside = {"method": from_outside(method), "detector": from_outside(detector)}
+    outside["scenario"] = any(map(from_outside, readers))
+    own = {kind: digests[kind] for kind in digests if outside[kind]}
+    spec = Spec.of(cell.spec | {"plugin_code": own}) if own else Spec.of(cell.spec)
+    return dataclasses.replace(cell, spec=spec, code=digests | {"bench": __version__})
 
 
 def _construction(backbone: BackboneSpec) -> dict:
@@ -179,7 +199,7 @@ def _weights(text: str, backbone: str) -> Weights:
         return Weights(text, backbone if text == "imagenet" else "seed 0")
     file = PROCEDURAL if text == "procedural" else Path(text)
     if not file.is_file():
-        raise BadInput(f"no weights {text!r}: give imagenet, procedural, random or the path of a .safetensors file.")
+        raise BadInput(f"no weights {text!r}: give imagenet, procedural, random or a .safetensors or .pth file.")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return Weights("procedural" if file == PROCEDURAL else "path", file.name, digest, str(file.resolve()))
 

@@ -79,6 +79,6 @@ def _as_type_of(default: object, value: object, name: str):
 
 
 def variant(overrides: Mapping[str, Mapping[str, object]], owners: Iterable[str]) -> str:
-    """A readable suffix for a result folder: `memory=40,lr=0.01`, sorted, of the owners concerned."""
-    parts = [f"{option}={value}" for owner in owners for option, value in overrides.get(owner, {}).items()]
+    """A readable suffix for a result folder: `replay.lr=0.01,replay.memory=40`, sorted, of the owners concerned."""
+    parts = [f"{owner}.{option}={value}" for owner in owners for option, value in overrides.get(owner, {}).items()]
     return ",".join(sorted(parts)).replace("/", "_").replace(" ", "")

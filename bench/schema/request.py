@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.schema.cell import key_of
+from bench.schema.record import Code
+from bench.schema.spec import Spec, key_of
 from bench.schema.stream import Stream
 
 TINY_BACKBONE = "test_resnet"  # timm's name
@@ -68,6 +69,7 @@ class Request:
     eval_ahead: bool = False  # test classes before they are learned, too
     holdout: float | None = None  # share of normal training images that set thresholds; None: the stream's
     precision: str = "float32"  # of detectors' networks; or bfloat16
+    no_wall: bool = False  # the method in the bench's own process, for debugging; such rows never rank
     auto_batch: bool = False  # smaller parts of a batch, gradients added up, where it does not fit the memory
 
 
@@ -75,28 +77,37 @@ class Request:
 class Cell:
     """One run: method × detector × scenario × seed. `spec` decides the numbers; the rest says where things are."""
 
-    spec: dict
+    spec: Spec
     capabilities: tuple[str, ...]
     stream: Stream
     backbone: BackboneSpec | None
     request: Request
     skip: str = ""  # why this pair makes no sense; empty if it does
     tuned_on: tuple[str, ...] = ()  # what `TUNED_ON` of method and detector says of the configuration
+    code: Code | None = None  # of what source method, detector and reader are
 
     @property
     def key(self) -> str:
         return key_of(self.spec)
 
+    @property
+    def resume_key(self) -> str:
+        """Names what a checkpoint may be gone on from: the same spec and the same code."""
+        return hashlib.sha256(f"{self.key} {sorted((self.code or {}).items())}".encode()).hexdigest()[:16]
+
+    def evaluated_after(self, step: int) -> bool:
+        """Whether the test images of all classes seen are shown after `step` (from 0)."""
+        every, done = self.spec.get("eval_every", 1), step + 1
+        return done == len(self.stream.steps) or (every > 0 and done % every == 0)
+
     def tested_after(self, step: int) -> list[int]:
         """Columns of the classes whose test images are shown after `step` (from 0).
 
-        All that were learned, every so many steps; those just learned in any case. With `eval_ahead` all that are yet
-        to come beside all that were learned, and those of the next step in any case.
+        All that were learned, where all are evaluated; those just learned in any case. With `eval_ahead` all that are
+        yet to come beside all that were learned, and those of the next step in any case.
         """
-        every, done, learned_at = self.spec.get("eval_every", 1), step + 1, self.stream.learned_at
-        everything = done == len(self.stream.steps) or (every > 0 and done % every == 0)
-        ahead = bool(self.spec.get("eval_ahead"))
-        if everything:
+        learned_at, ahead = self.stream.learned_at, bool(self.spec.get("eval_ahead"))
+        if self.evaluated_after(step):
             return [c for c, learned in enumerate(learned_at) if learned <= step or ahead]
         return [c for c, learned in enumerate(learned_at) if learned == step or (ahead and learned == step + 1)]
 

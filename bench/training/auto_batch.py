@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bench.training import device
 from bench.training.detector import Detector
 
 
@@ -45,7 +46,7 @@ class AutoBatch:
 
     def check(self, error: RuntimeError, image: Tensor) -> None:
         """Raise `error` again unless it tells of memory, and smaller parts are possible."""
-        if not out_of_memory(error):
+        if not device.out_of_memory(error):
             raise error
         if self._part(image) == 1:
             error.add_note("--auto-batch: not even one image at a time fits; give a smaller --image-size or network.")
@@ -53,8 +54,7 @@ class AutoBatch:
 
     def halve(self, image: Tensor) -> None:
         """Take half as many images at a time from now on."""
-        if image.is_cuda:
-            torch.cuda.empty_cache()
+        device.free_memory(image.device)
         before = self._part(image)
         self.parts = -(-len(image) // (before // 2))
         self.micro_batch = 0
@@ -97,8 +97,3 @@ class _InParts(torch.autograd.Function):
 
 def _sum(known: Tensor | None, new: Tensor | None) -> Tensor | None:
     return new if known is None else known if new is None else known.add_(new)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocator gave up: CUDA's has an exception of its own, the CPU's a message."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -10,15 +10,20 @@ from unittest import mock
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.errors import BadInput
 from bench.schema.request import BackboneSpec, Weights
 from bench.training.detector import freeze
+from bench.training.weights import load_weights
 
 Maps = dict[str, Tensor]
 Recall = Callable[["Backbone", Tensor], Maps]  # finds or computes what the network makes of a batch
+
+
+class BackboneUnfit(BadInput):
+    """A backbone does not offer the strides or blocks that a detector asks for."""
 
 
 class Backbone(nn.Module, ABC):
@@ -28,6 +33,7 @@ class Backbone(nn.Module, ABC):
     """
 
     layers: list[str]
+    recipe: dict  # with which `from_recipe` makes the same network of the same spec
 
     def __init__(self, spec: BackboneSpec, net: nn.Module, recall: Recall | None = None):
         super().__init__()
@@ -65,7 +71,7 @@ class Features(Backbone):
 
     def __init__(self, spec: BackboneSpec, strides: Sequence[int], recall: Recall | None = None):
         super().__init__(spec, _create(spec, tuple(strides)), recall)
-        self.strides = tuple(strides)
+        self.strides, self.recipe = tuple(strides), {"strides": list(strides)}
         self.channels = self.out_dims = list(self.net.feature_info.channels())
         self.layers = [f"stride{stride}" for stride in self.strides]
 
@@ -91,11 +97,32 @@ class Student(Features):
         return nn.Module.train(self, mode)
 
 
+class Embedder(nn.Module):
+    """The whole network with its weights, to be trained: images (B, 3, H, W) in 0..1 to embeddings (B, `width`).
+
+    An embedding is what timm's classifier would see: the class token, or the mean over the places.
+    """
+
+    def __init__(self, spec: BackboneSpec):
+        super().__init__()
+        self.net = create(spec, num_classes=0)
+        self.width, self.side = self.net.num_features, _fixed_side(self.net)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.side and image.shape[-1] != self.side:
+            image = F.interpolate(image, (self.side, self.side), mode="bilinear", antialias=True)
+        return self.net((image - self.mean) / self.std)
+
+
+def _fixed_side(net: nn.Module) -> int:
+    """The side in pixels that a transformer's positions are made for; 0 where any will do."""
+    return net.patch_embed.img_size[0] if hasattr(net, "patch_embed") else 0
+
+
 def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
-    offered = _reductions(spec)
-    missing = [stride for stride in strides if stride not in offered]
-    if missing:
-        raise BadInput(f"backbone {spec.name!r} has no features at stride {missing[0]}; it offers {offered}.")
+    offered = reductions_of(spec, strides)
     return create(spec, features_only=True, out_indices=[offered.index(stride) for stride in strides])
 
 
@@ -109,13 +136,24 @@ def create(spec: BackboneSpec, **kwargs) -> nn.Module:
         torch.manual_seed(spec.seed)  # random weights must not depend on what was drawn before
         net = _timm(spec, pretrained=spec.weights.kind == "imagenet", **kwargs)
     if spec.weights.file:
-        _load(net, spec)
+        with torch.device("meta"):
+            whole = _timm(spec)
+        load_weights(net, whole, spec.name, Path(spec.weights.file))
     return net
 
 
-def _reductions(spec: BackboneSpec) -> list[int]:
+def reductions_of(spec: BackboneSpec, wanted: Sequence[int]) -> list[int]:
+    """Strides of a network's feature maps, without its weights.
+
+    Raises:
+        BackboneUnfit: where one that is wanted is not among them.
+    """
     with torch.device("meta"):
-        return _timm(spec, features_only=True).feature_info.reduction()
+        offered = _timm(spec, features_only=True).feature_info.reduction()
+    for stride in wanted:
+        if stride not in offered:
+            raise BackboneUnfit(f"backbone {spec.name!r} has no features at stride {stride}; it offers {offered}.")
+    return offered
 
 
 def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:
@@ -133,21 +171,3 @@ def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:
             f"network by `python -c \"import timm; timm.create_model('{spec.name}', pretrained=True)\"`, "
             f"or give a local file with --weights FILE.safetensors."
         ) from error
-
-
-def _load(net: nn.Module, spec: BackboneSpec) -> None:
-    state = load_file(spec.weights.file)
-    wanted = net.state_dict()
-    absent = [name for name in wanted if name not in state]
-    if absent:
-        raise BadInput(
-            f"weights {Path(spec.weights.file).name!r} do not fit backbone {spec.name!r}: "
-            f"{len(absent)} of {len(wanted)} tensors are absent, the first is {absent[0]!r}; name the right --backbone."
-        )
-    wrong = [name for name in wanted if state[name].shape != wanted[name].shape]
-    if wrong:
-        raise BadInput(
-            f"weights {Path(spec.weights.file).name!r} do not fit backbone {spec.name!r}: {wrong[0]!r} is "
-            f"{tuple(state[wrong[0]].shape)}, not {tuple(wanted[wrong[0]].shape)}; name the right --backbone."
-        )
-    net.load_state_dict({name: state[name].float() for name in wanted})

@@ -1,84 +1,32 @@
-"""An Avalanche benchmark over cached arrays, with a gate that lets a method read only what it may see.
+"""What a method is given, as Avalanche has it: the experience of one step, and one of test images that come in turn."""
 
-What a method holds (experiences, data sets) leads neither to the arrays, nor to the gate, nor to other steps: the
-functions below close over them.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from avalanche.benchmarks import CLScenario, benchmark_from_datasets
+from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bench.data import Arrays, rows_of
-from bench.schema.stream import Stream
+
+class NotGivenError(RuntimeError):
+    """A method asked for what it is not given."""
 
 
-class LeakError(RuntimeError):
-    """A method read what it must not see; the cell fails."""
+class TrainImages(Dataset):
+    """Images (N, S, S, 3) uint8 as `(image, mask, label, category)`: mask blank, label 0, category -1 if not told."""
 
-
-@dataclass
-class Gate:
-    """What may be read now: training images of the steps in `open_steps`, test images only while `testing`."""
-
-    open_steps: range = range(0)
-    testing: bool = False
-
-
-class Items(Dataset):
-    """Images as `(image, mask, label, category)`; the mask is blank: training images have none, test ones hide it."""
-
-    def __init__(self, count: int, item: Callable[[int], tuple[Tensor, int, int]]):
-        self._count, self._item = count, item
+    def __init__(self, images: np.ndarray, categories: np.ndarray | None):
+        self.images, self.categories = torch.from_numpy(images), categories
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.images)
 
     def __getitem__(self, index: int):
-        image, label, category = self._item(index)
-        return image, _blank(image), label, category
-
-
-def train_images(arrays: Arrays, rows, step: int, gate: Gate, labels: bool) -> AvalancheDataset:
-    """Normal images of one step, label 0; `category` is -1 unless the method declares that it uses class labels."""
-
-    def item(index: int) -> tuple[Tensor, int, int]:
-        if step not in gate.open_steps:
-            raise LeakError(
-                f"training images of step {step} were read while {_open(gate)}: a method may read only "
-                "the step it is given, and must carry what it wants to keep (capability `reads_ahead` excepted)."
-            )
-        return _image(arrays, rows[index]), 0, int(arrays.categories[rows[index]]) if labels else -1
-
-    return AvalancheDataset([Items(len(rows), item)])
-
-
-def test_images(arrays: Arrays, rows, gate: Gate) -> AvalancheDataset:
-    """Test images without their truth: label and category -1; the evaluation has the truth."""
-
-    def item(index: int) -> tuple[Tensor, int, int]:
-        if not gate.testing:
-            raise LeakError(f"a test image was read while {_open(gate)}: nothing of the test set may reach training.")
-        return _image(arrays, rows[index]), -1, -1
-
-    return AvalancheDataset([Items(len(rows), item)])
-
-
-test_images.__test__ = False  # not a test case, whatever its name
-
-
-def _image(arrays: Arrays, row: int) -> Tensor:
-    return as_float(torch.from_numpy(np.array(arrays.images[row])))
-
-
-def _open(gate: Gate) -> str:
-    return "testing" if gate.testing else f"training on step {max(gate.open_steps, default='none')}"
+        image = as_float(self.images[index])
+        return image, _blank(image), 0, -1 if self.categories is None else int(self.categories[index])
 
 
 def _blank(image: Tensor) -> Tensor:
@@ -111,13 +59,13 @@ def normal_images(images: Tensor) -> AvalancheDataset:
 
 
 class ClosedStream:
-    """Stands where an experience has its stream, which would tell how many steps and classes there are, and which."""
+    """Stands where an experience has its stream, which would lead to the other steps."""
 
     def __init__(self, name: str):
         self.name = name
 
     def _refuse(self, *_):
-        raise LeakError(
+        raise NotGivenError(
             "the stream of an experience was looked into: a method knows neither the number nor the content of the "
             "steps and classes to come (capability `reads_ahead` excepted)."
         )
@@ -125,41 +73,44 @@ class ClosedStream:
     __len__ = __iter__ = __getitem__ = __getattr__ = _refuse
 
 
-def benchmark(stream: Stream, arrays: Arrays, *, labels: bool = False, ahead: bool = False) -> tuple[CLScenario, Gate]:
-    """Build one training experience per step and one test experience per class (in the order of `stream.classes`).
+def train_experience(given: Sequence[Dataset], step: int) -> DatasetExperience:
+    """The experience of `step`: of its images alone, or, given those of all steps, one that leads to the others."""
+    if len(given) > 1:
+        return benchmark_from_datasets(train=[AvalancheDataset([one]) for one in given]).train_stream[step]
+    experience = DatasetExperience(dataset=AvalancheDataset([given[0]]), current_experience=step)
+    experience.origin_stream = ClosedStream("train")
+    return experience
 
-    An experience leads to the others of its stream only for a method that reads `ahead`.
+
+class TestExperience(DatasetExperience):
+    """Test images that come batch by batch, (B, S, S, 3) uint8: nobody can look at a later one first.
+
+    `current_experience` is the class of all of them for a method that is told (capability `task_oracle`).
     """
-    gate = Gate()
-    column = {name: index for index, name in enumerate(stream.classes)}
-    train = [
-        train_images(arrays, rows_of(arrays, [column[name] for name in step], train=True), t, gate, labels)
-        for t, step in enumerate(stream.steps)
-    ]
-    test = [test_images(arrays, rows_of(arrays, [c], train=False), gate) for c in range(len(column))]
-    made = benchmark_from_datasets(train=train, test=test)
-    for name, closed in (("train", not ahead), ("test", True)):
-        for experience in made.streams[name] if closed else ():
-            experience.origin_stream = ClosedStream(name)
-    return made, gate
 
+    __test__ = False  # not a test case, whatever its name
 
-class MixedExperience(DatasetExperience):
-    """Test images of many classes; which class comes when is nothing to be asked for."""
+    def __init__(self, batches: Iterable[np.ndarray], category: int | None):
+        super().__init__(dataset=AvalancheDataset([]), current_experience=-1)
+        self.batches, self.category = batches, category
+        self.origin_stream = ClosedStream("test")
 
     @property
     def current_experience(self) -> int:
-        raise LeakError(
-            "the class of the test images was asked for: it is not given at test (capability `task_oracle` excepted)."
-        )
+        if self.category is None:
+            raise NotGivenError(
+                "the class of the test images was asked for: it is not given at test (capability `task_oracle` "
+                "excepted)."
+            )
+        return self.category
 
+    @current_experience.setter
+    def current_experience(self, value: int) -> None:
+        pass  # Avalanche sets it; `category` is what it is
 
-def mixed(arrays: Arrays, columns: Sequence[int], gate: Gate, seed: int) -> tuple[MixedExperience, np.ndarray]:
-    """One test experience over all images of the classes `columns`, shuffled, and the rows of `arrays` in its order.
-
-    A method that is not told the class at test sees neither where one class ends nor how many there are.
-    """
-    rows = np.random.default_rng(seed).permutation(rows_of(arrays, list(columns), train=False))
-    experience = MixedExperience(dataset=test_images(arrays, rows, gate))
-    experience.origin_stream = ClosedStream("test")
-    return experience, rows
+    def __iter__(self):
+        """Batches as a loader of a data set gives them, with their truth left blank."""
+        for images in self.batches:
+            image = as_float(torch.from_numpy(images))
+            blank = torch.full((len(image),), -1)
+            yield image, torch.zeros((len(image), 1, *image.shape[-2:]), dtype=torch.bool), blank, blank

@@ -16,11 +16,7 @@ from torch.utils.data import DataLoader
 from bench.training.auto_batch import AutoBatch
 from bench.training.batch import Batch
 from bench.training.detector import Detector
-
-
-def pinned(device: torch.device) -> bool:
-    """Whether batches are put where a GPU can copy them from while it computes."""
-    return device.type == "cuda"
+from bench.training.device import pins
 
 
 class NoOptimizer:
@@ -39,7 +35,7 @@ class Images:
     """All training images of a step in batches on the device, as often as one iterates."""
 
     def __init__(self, dataset: AvalancheDataset, batch_size: int, device: torch.device):
-        self.loader, self.device = DataLoader(dataset, batch_size, pin_memory=pinned(device)), device
+        self.loader, self.device = DataLoader(dataset, batch_size, pin_memory=pins(device)), device
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -121,8 +117,11 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
                 task_balanced_dataloader=False,
                 oversample_small_tasks=True,
                 shuffle=True,
-                pin_memory=pinned(self.device),
+                pin_memory=pins(self.device),
             )
+
+    def make_eval_dataloader(self, **_):
+        self.dataloader = self.experience  # test images come in turn, as batches
 
     def _loader_arguments(self, images: int) -> dict:
         # A batch norm cannot train on a last batch of one image.

@@ -38,7 +38,7 @@ def pictures(count: int, size: int) -> torch.Tensor:
 def method(spec: BackboneSpec, folder: Path | None, batches: list[torch.Tensor], wanted: list | None):
     """(seconds, features, images found) of one method over all batches."""
     cache = FeatureCache(folder, 100e9) if folder else None
-    network, made = Features(spec, STRIDES, cache and cache.recall), []
+    network, made = Features(spec, STRIDES, cache and cache.maps), []
     start = time.perf_counter()
     for batch in batches:
         made.append(network(batch))

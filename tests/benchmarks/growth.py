@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import resource
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -37,42 +38,47 @@ def manifest(folder: Path, classes: int) -> Path:
 
 def measure(classes: int, every: int, detector: str) -> dict[str, float]:
     """Costs of one stream."""
-    from bench import results, runner
+    from bench import results
     from bench.render import show
-    from bench.runner import cost
-    from bench.runner.environment import make_deterministic
+    from bench.runner.cell import CellRun
     from bench.runner.plan import plan
     from bench.schema.request import Request
+    from bench.training.seeding import make_deterministic
+    from bench.wall import nursery as nurseries
 
     make_deterministic(1)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, nurseries.opened() as nursery:
         folder, clock = Path(name), time.perf_counter
         request = Request(
             ("finetune",), (detector,), (str(manifest(folder, classes)),), size="tiny", plugins=(PLUGIN,),
             cache=folder / "cache", eval_every=every,
         )  # fmt: skip
         start = clock()
-        under_way = runner.Run(plan(request)[0], folder / "results", lambda event: None)
-        loaded, per_step, before = clock() - start, [], cost.peak_rss_bytes()
+        under_way = CellRun(plan(request)[0], folder / "results", lambda event: None, nursery, 1)
+        loaded, per_step, before = clock() - start, [], _peak()
         for t in range(classes):
             start = clock()
             under_way.step(t)
             per_step.append(clock() - start)
-        after, start = cost.peak_rss_bytes(), clock()
+        after, start = _peak(), clock()
         under_way.finish()
         finished, start = clock() - start, clock()
         results.read(under_way.path)
         read, start = clock() - start, clock()
         show.show(str(under_way.path), folder / "results")
-        shown, ledger = clock() - start, under_way.ledger
-        trained, evaluated = sum(ledger["train_s"]), sum(ledger["eval_s"])
+        shown, costs = clock() - start, under_way.log.cost
+        trained, evaluated = sum(costs["train_s"]), sum(costs["eval_s"])
         values = (
             loaded, trained, evaluated, sum(per_step) - trained - evaluated, finished, read, shown,
-            under_way.path.stat().st_size / 1e6, (after - before) / 1e6, cost.peak_rss_bytes() / 1e6,
+            under_way.path.stat().st_size / 1e6, (after - before) / 1e6, _peak() / 1e6,
         )  # fmt: skip
         third = max(1, classes // 3)
-        late = float(np.median(ledger["train_s"][-third:]) / np.median(ledger["train_s"][1 : third + 1]))
+        late = float(np.median(costs["train_s"][-third:]) / np.median(costs["train_s"][1 : third + 1]))
         return dict(zip(PARTS, values, strict=True)) | {"last_third_over_first": late}
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _send(connection, *arguments) -> None:

@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -23,7 +24,7 @@ from torchvision.transforms.v2 import Resize
 from bench import data
 from bench.data.pixels import decode
 from bench.schema.stream import Stream
-from bench.training.experiences import benchmark
+from bench.training.experiences import TrainImages
 from scenarios import synthetic
 
 
@@ -46,9 +47,7 @@ def ours(root: Path, size: int, cache: Path):
     """The loader of the first step, as the training gets it."""
     stream = Stream("loader", 1, "folder", (("wood",),), size, {}, "this file")
     arrays, _ = data.load(stream, root, size, cache)
-    made, gate = benchmark(stream, arrays)
-    gate.open_steps = range(1)
-    return DataLoader(made.train_stream[0].dataset, 16, shuffle=True)
+    return DataLoader(TrainImages(np.array(arrays.images[arrays.train]), None), 16, shuffle=True)
 
 
 def theirs(root: Path, size: int):

@@ -13,11 +13,12 @@ import torch
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
 from bench import data, results
+from bench.data import rows_of
 from bench.metrics.ranking import image_metrics
 from bench.schema import stream
 from bench.schema.request import BackboneSpec, Weights
 from bench.training.backbone import Features
-from bench.training.experiences import as_float, rows_of
+from bench.training.experiences import as_float
 
 
 def batches(arrays, rows, size=32):

@@ -20,10 +20,10 @@ import torch
 
 from bench import registry
 from bench.api import Setup
-from bench.runner.environment import make_deterministic, seed_everything
 from bench.schema.request import BackboneSpec, Weights
 from bench.training import precision
 from bench.training.detector import Detector
+from bench.training.seeding import make_deterministic, seed_everything
 
 
 def detector(name: str, options) -> Detector:

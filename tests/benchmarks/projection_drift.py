@@ -17,13 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from given import experiences
 from tabulate import tabulate
 
 from bench import data
 from bench.api import Setup
-from bench.runner.environment import make_deterministic, seed_everything, seed_for
+from bench.data import rows_of
 from bench.schema.stream import Stream
-from bench.training.experiences import as_float, benchmark, rows_of
+from bench.training.experiences import as_float
+from bench.training.seeding import make_deterministic, seed_everything, seed_for
 from methods.detectors import autoencoder
 from methods.gradient_projection import Config, GradientProjection
 from methods.gradient_projection.columns import inside, transposed
@@ -84,12 +86,11 @@ def drift(model, before: dict, spans) -> float:
 
 def measure(projected: str, optimiser: str, epochs: int, seed: int, arrays) -> tuple[float, ...]:
     built = strategy(projected, optimiser, epochs, seed)
-    made, gate = benchmark(STREAM, arrays, labels=False)
+    made = experiences(STREAM, arrays)
     for t in range(2):
         if t == 1:
             was, spans = error(built.model, arrays, 0), dict(built.methods[0].spans)
             before = {name: weight.detach().clone() for name, weight in built.model.named_parameters()}
-        gate.open_steps = range(t, t + 1)
         seed_everything(seed_for(seed, "train", t))
         built.train(made.train_stream[t], eval_streams=[])
     return drift(built.model, before, spans), was, error(built.model, arrays, 0), error(built.model, arrays, 1)

@@ -12,6 +12,7 @@ scaled up. `held` is the share of the energy of all images' columns inside the s
 import argparse
 import multiprocessing
 import os
+import resource
 import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.runner.cost import peak_rss_bytes
 from methods.gradient_projection.columns import Recording
 from methods.gradient_projection.routes import ROUTES
 
@@ -53,7 +53,11 @@ def measure(name: str, count: int, options, connection) -> None:
 
 
 def _memory(device: str) -> int:
-    return peak_rss_bytes() if device == "cpu" else torch.cuda.max_memory_allocated()
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if device == "cpu"
+        else torch.cuda.max_memory_allocated()
+    )
 
 
 def run(name: str, count: int, options):

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from bench import data
+from bench.data import rows_of
 from bench.evaluation.replay_fidelity import psnr
 from bench.schema import stream
-from bench.training.experiences import rows_of
 from methods._superresolution import Options, SuperResolution, lanczos
 
 # Images per step, learning rate, share of the epochs; the paper's first.

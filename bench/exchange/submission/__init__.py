@@ -7,12 +7,11 @@ import numpy as np
 
 from bench import results
 from bench.data import load_known
-from bench.errors import BadInput
 from bench.exchange.rescore import tabulate
 from bench.exchange.submission import form as forms
 from bench.exchange.submission import layout
 from bench.exchange.submission.form import Form
-from bench.exchange.submission.reading import FORM, SCORES
+from bench.exchange.submission.reading import SCORES
 from bench.metrics.scoring import Truth
 from bench.render import leaderboard
 from bench.results import stored
@@ -39,7 +38,6 @@ def _enter(form: Form, options) -> Path:
     truth = Truth(arrays, len(stream.classes))
     spec = form.spec(fingerprint)
     path = results.path_of(options.results, spec)
-    _refuse_another(path, spec)
     with Archive(form.folder / SCORES, layout.limit(stream, truth, arrays)) as archive:
         layout.check(archive, stream, truth, arrays)
         values = {name: archive.read(name) for name in archive.entries if name != "run"}
@@ -49,14 +47,6 @@ def _enter(form: Form, options) -> Path:
     held = stored.read(stored.path_of(path))
     results.rewrite(path, _cell(form, spec, tabulate(held, stream, truth).record(), held))
     return path
-
-
-def _refuse_another(path: Path, spec: dict) -> None:
-    """A second submission of the same author replaces the first; nobody's replaces another's."""
-    if path.is_file() and results.read(path)["spec"].get("external") != spec["external"]:
-        raise BadInput(
-            f"{path} holds another submission of this name: change method or author in {FORM}, or delete that file."
-        )
 
 
 def _cell(form: Form, spec: dict, record: dict, held: stored.Stored) -> Cell:

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.data import rows_of
 from bench.errors import BadInput
 from bench.registry import unknown
 from bench.render.figure import sheet
 from bench.render.figure.kept import Kept, revive
 from bench.render.show import find
-from bench.training.experiences import as_float, rows_of
+from bench.training.experiences import as_float
 from bench.training.strategy import Strategy
 
 NORMAL, ANOMALOUS = 2, 4  # test images drawn unless told otherwise

@@ -7,11 +7,12 @@ from bench import data, results
 from bench.data import Arrays
 from bench.errors import BadInput
 from bench.runner import checkpoint
-from bench.runner.assembly import build
+from bench.runner.cell import task_of
 from bench.runner.plan import plan
 from bench.schema.request import Cell, Request
-from bench.training.experiences import benchmark
+from bench.training.experiences import TestExperience
 from bench.training.strategy import Strategy
+from bench.wall.child import build, load
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,16 @@ class Kept:
                 f"nothing was kept of step {step + 1} of {self.path}: run the cell again with the same command and "
                 "--keep --redo all."
             )
-        strategy = build(self.cell)
-        if checkpoint.load(path, self.cell.key, strategy)[1] is None:
+        saved = checkpoint.load(path, self.cell.resume_key)
+        if saved is None:
             raise BadInput(f"{path} is broken or of another run: run the cell again with --keep --redo all.")
+        strategy = load(build(task_of(self.cell, step)), saved["carried"])
         strategy.model.eval()
         return strategy
 
     def show(self, strategy: Strategy, column: int) -> None:
         """Let a method that is told the class at test put its detector in place."""
-        made, _ = benchmark(self.cell.stream, self.arrays)
-        strategy.experience = made.test_stream[column]
+        strategy.experience = TestExperience([], column)
         for plugin in strategy.methods:
             plugin.before_eval_exp(strategy)
 

@@ -4,6 +4,7 @@ Roth et al., Towards Total Recall in Industrial Anomaly Detection, arXiv:2106.08
 Each step's bank replaces the last one: under fine-tuning, earlier classes are forgotten.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,11 @@ def build(config: Config, setup: Setup) -> Detector:
     return PatchCore(config, setup)
 
 
+def mean_distance(distances: Tensor) -> Tensor:
+    """How far images are from a bank: the mean of their patches' distances (..., patches)."""
+    return distances.mean(-1)
+
+
 class PatchCore(Detector):
     """A bank of at most `patches` features; several banks where a method routes between them."""
 
@@ -48,6 +54,7 @@ class PatchCore(Detector):
         self.net.anomaly_map_generator = AnomalyMapGenerator(config.sigma)
         self.lots: list[Tensor] = []  # a random number per stored patch: the smallest are kept
         self.banks: list[Tensor] = []  # if set, predict with the nearest of these
+        self.route_rule, self.routes, self.choose = mean_distance, True, coreset
 
     @torch.no_grad()
     def loss(self, image: Tensor) -> Tensor:
@@ -71,28 +78,32 @@ class PatchCore(Detector):
 
     @torch.no_grad()
     def thin(self, bank: Tensor, patches: int) -> Tensor:
-        """Return at most `patches` rows of `bank` (n, D) by greedy k-centre."""
-        return coreset(bank, patches)
+        """Return at most `patches` rows of `bank` (n, D), by greedy k-centre unless a method set `choose`."""
+        return self.choose(bank, patches)
 
     def take_bank(self) -> Tensor:
         """Hand over the bank (n, D) of the step just learned; the detector keeps none."""
         bank, self.net.memory_bank = self.net.memory_bank, self.net.memory_bank.new_empty(0)
         return bank
 
-    def route_to(self, banks: list[Tensor]) -> None:
-        """Predict each image with the one of `banks` that its patches lie nearest to on average."""
-        self.banks = banks
+    def route_to(self, banks: list[Tensor], rule: Callable[[Tensor], Tensor] = mean_distance) -> None:
+        """Predict each image with the one of `banks` for which `rule` of its patches' distances is lowest."""
+        self.banks, self.route_rule, self.routes = banks, rule, True
+
+    def judge_by(self, bank: Tensor) -> None:
+        """Predict every image with `bank`, which a method keeps; nothing is routed."""
+        self.banks, self.routes = [bank], False
 
     def predict(self, image: Tensor) -> Prediction:
         maps = {layer: self.net.feature_pooler(f) for layer, f in self.net.feature_extractor(image).items()}
         grid = self.net.generate_embedding(maps)  # (B, D, h, w)
         judged = [self._judge(bank, grid) for bank in self.banks or [self.net.memory_bank]]
         scores, distances = (torch.stack(part) for part in zip(*judged, strict=True))  # (banks, B), (banks, B, h*w)
-        nearest = distances.mean(2).argmin(0)  # (B,)
+        nearest = self.route_rule(distances).argmin(0)  # (B,)
         each = torch.arange(len(image), device=image.device)
         patches = distances[nearest, each].view(len(image), 1, *grid.shape[-2:])
         anomaly_map = self.net.anomaly_map_generator(patches, image.shape[-2:])
-        return Prediction(scores[nearest, each], anomaly_map, nearest if self.banks else None)
+        return Prediction(scores[nearest, each], anomaly_map, nearest if self.banks and self.routes else None)
 
     def _judge(self, bank: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
         """Image scores (B,) and patch distances (B, h*w) by one bank."""

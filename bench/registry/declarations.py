@@ -1,0 +1,165 @@
+"""What a plugin file may declare at its top level, and what is wrong with a declaration: read with `ast`, never run."""
+
+import ast
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.errors import BadInput
+
+# The names that a file of each kind may declare, as literals, with their defaults.
+DECLARATIONS = {
+    "method": {"DEFAULT_DETECTOR": "reverse_distillation", "REQUIRES": None, "CAPABILITIES": (), "TUNED_ON": {}},
+    "detector": {"TRAITS": (), "BACKBONE": None, "TUNED_ON": {}},
+    "scenario": {"NEEDS": "nothing"},
+}
+# What the project's methods ask of a detector; a plugin may invent others, but none that looks like one of these.
+TRAITS = [
+    "bfloat16",
+    "centroid",
+    "conditioned_diffusion",
+    "distillation",
+    "feature_transformer",
+    "flow",
+    "gaussian",
+    "gradient",
+    "keyed_bank",
+    "latent",
+    "masked_condition",
+    "memory_bank",
+    "position_bank",
+    "reconstruction",
+    "sampling",
+    "task_adapters",
+]
+# The callbacks of Avalanche's strategy, in the order of a step; what is called otherwise is never called.
+HOOKS = [
+    "before_training",
+    "before_training_exp",
+    "before_train_dataset_adaptation",
+    "after_train_dataset_adaptation",
+    "before_training_epoch",
+    "before_training_iteration",
+    "before_forward",
+    "after_forward",
+    "before_backward",
+    "after_backward",
+    "before_update",
+    "after_update",
+    "after_training_iteration",
+    "after_training_epoch",
+    "after_training_exp",
+    "after_training",
+    "before_eval",
+    "before_eval_dataset_adaptation",
+    "after_eval_dataset_adaptation",
+    "before_eval_exp",
+    "before_eval_iteration",
+    "before_eval_forward",
+    "after_eval_forward",
+    "after_eval_iteration",
+    "after_eval_exp",
+    "after_eval",
+]
+ALIKE = 0.8  # of difflib: how near a name must be to a known one to be taken for a slip of the pen
+
+
+def declarations(kind: str, file: Path, tree: ast.Module) -> dict:
+    """Return the declarations of a file by name, defaults included.
+
+    Raises:
+        BadInput: for the first one that is misspelt, of another type, or outside the vocabulary, with file and line;
+            so for callbacks that are never called, and a state that is saved but not loaded.
+    """
+    found = dict(DECLARATIONS[kind])
+    for name, node, line in _assigned(tree):
+        if name in found:
+            found[name] = _checked(kind, name, _literal(node, name, f"{file}:{line}"), f"{file}:{line}")
+        else:
+            _check_name(kind, name, f"{file}:{line}")
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ClassDef) and kind == "method":
+            _check_plugin(part, file)
+    return found
+
+
+def _assigned(tree: ast.Module) -> Iterable[tuple[str, ast.expr, int]]:
+    """Names in capitals that are given a value at the top level."""
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id.isupper():
+            yield target.id, node.value, node.lineno
+
+
+def _literal(node: ast.expr | None, name: str, where: str):
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise BadInput(
+            f"{where}: {name} is read without running the file: give a literal, not an expression."
+        ) from None
+
+
+def _checked(kind: str, name: str, value, where: str):
+    if isinstance(DECLARATIONS[kind][name], tuple):
+        if not isinstance(value, tuple | list) or not all(isinstance(each, str) for each in value):
+            raise BadInput(f"{where}: {name} = {value!r} is no tuple of names: write {name} = ({_first(value)!r},).")
+        _check_vocabulary(name, value, where)
+        return tuple(value)
+    if isinstance(DECLARATIONS[kind][name], dict):
+        if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
+            raise BadInput(f"{where}: {name} = {value!r} does not map options to sentences, as in {{'lr': 'VisA'}}.")
+        return value
+    if not isinstance(value, str) and not (value is None and DECLARATIONS[kind][name] is None):
+        raise BadInput(f"{where}: {name} = {value!r} is not text in quotation marks.")
+    if name == "REQUIRES" and value is not None:
+        _check_vocabulary("TRAITS", (value,), where)
+    return value
+
+
+def _first(value) -> str:
+    return value if isinstance(value, str) else "name"
+
+
+def _check_vocabulary(name: str, values: Iterable[str], where: str) -> None:
+    if name == "CAPABILITIES":
+        from typing import get_args
+
+        from bench.schema.cell import Capability
+
+        known = get_args(Capability)
+        for value in values:
+            if value not in known:
+                raise BadInput(
+                    f"{where}: no capability {value!r}.{_hint(value, known, 0.4)} Known: {', '.join(known)}."
+                )
+    for value in values if name == "TRAITS" else ():
+        if value not in TRAITS and _hint(value, TRAITS):
+            raise BadInput(f"{where}: no trait {value!r}.{_hint(value, TRAITS)} Known: {', '.join(TRAITS)}.")
+
+
+def _check_name(kind: str, name: str, where: str) -> None:
+    for other, names in DECLARATIONS.items():
+        if name in names:
+            raise BadInput(f"{where}: {name} is declared by a {other}, not by a {kind}: remove the line.")
+    if hint := _hint(name, DECLARATIONS[kind]):
+        known = ", ".join(DECLARATIONS[kind])
+        raise BadInput(f"{where}: {name} is not read by anybody.{hint} A {kind} may declare {known}.")
+
+
+def _check_plugin(part: ast.ClassDef, file: Path) -> None:
+    """The callbacks and the state of a class that stands directly on `Plugin`."""
+    if not any(ast.unparse(each).rpartition(".")[2] == "Plugin" for each in part.bases):
+        return
+    methods = {node.name: node.lineno for node in part.body if isinstance(node, ast.FunctionDef)}
+    for name, line in methods.items():
+        if name.startswith(("before_", "after_")) and name not in HOOKS:
+            raise BadInput(f"{file}:{line}: Avalanche never calls {name}.{_hint(name, HOOKS, 0.4)}")
+    for one, other in (("state_dict", "load_state_dict"), ("load_state_dict", "state_dict")):
+        if one in methods and other not in methods:
+            raise BadInput(f"{file}:{methods[one]}: {part.name} has {one} but no {other}: a state is saved and loaded.")
+
+
+def _hint(name: str, known: Iterable[str], cutoff: float = ALIKE) -> str:
+    near = difflib.get_close_matches(name, [each for each in known if each != name], n=1, cutoff=cutoff)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,69 @@
+"""Of what source a plugin is: its file and whatever of its own it imports, so that a changed one is seen."""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import registry
+from bench.errors import BadInput
+from bench.registry.entry import Entry
+
+
+def source_digest(entry: Entry) -> str:
+    """SHA-256 of the source of a plugin and of the modules that it imports from beside it and from the project's plugin
+    folders, at any depth; the bench itself, whose version a record tells, does not count.
+
+    Raises:
+        BadInput: if one of the files cannot be read.
+    """
+    files = [entry.file.resolve()]
+    for file in files:
+        files += [other for other in dict.fromkeys(_imported_files(file, entry)) if other not in files]
+    first, *others = files
+    digest = hashlib.sha256(_source(first, entry))
+    for text in sorted(hashlib.sha256(_source(file, entry)).digest() for file in others):
+        digest.update(text)
+    return digest.hexdigest()
+
+
+def from_outside(entry: Entry) -> bool:
+    """Whether a plugin does not come with the project: given with --plugin, or another package's."""
+    return not entry.file.resolve().is_relative_to(registry.ROOT / registry.FOLDERS[entry.kind])
+
+
+def _source(file: Path, entry: Entry) -> bytes:
+    try:
+        return file.read_bytes().replace(b"\r\n", b"\n")
+    except OSError as error:
+        raise BadInput(
+            f"{entry.kind} {entry.name!r} ({file}) cannot be read: {error.strerror}; mend the file."
+        ) from error
+
+
+def _imported_files(file: Path, entry: Entry) -> Iterator[Path]:
+    try:
+        tree = ast.parse(_source(file, entry))
+    except SyntaxError as error:
+        raise BadInput(f"{entry.kind} {entry.name!r} ({file}) cannot be read: {error}; mend the file.") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _files_of(alias.name, file.parent)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            folder = file.parents[node.level - 1] if node.level else file.parent
+            for name in (module, *(f"{module}.{alias.name}".strip(".") for alias in node.names)):
+                yield from _files_of(name, folder, relative=bool(node.level))
+
+
+def _files_of(module: str, folder: Path, *, relative: bool = False) -> Iterator[Path]:
+    """The files of a module and of the packages around it, below `folder` or in the project's plugin folders."""
+    parts = [part for part in module.split(".") if part]
+    own = {name.partition("/")[0] for name in registry.FOLDERS.values()}
+    root = registry.ROOT if not relative and parts and parts[0] in own else folder
+    for depth in range(1, len(parts) + 1):
+        stem = root.joinpath(*parts[:depth])
+        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if file.is_file():
+                yield file.resolve()

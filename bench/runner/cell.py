@@ -1,0 +1,214 @@
+"""A cell from its first step to its record. Per step: give, take, score, save."""
+
+import math
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from avalanche.evaluation.metric_results import MetricValue
+
+from bench import data, registry, results
+from bench.data import rows_of
+from bench.errors import BadInput
+from bench.evaluation import Evaluation
+from bench.evaluation.replay_fidelity import Quality
+from bench.results import segments, stored
+from bench.runner import checkpoint
+from bench.runner.cost_log import CostLog
+from bench.runner.environment import environment
+from bench.runner.feature_cache import FOLDER, FeatureCache
+from bench.runner.throttle import Pace
+from bench.schema.cell import SCHEMA
+from bench.schema.request import Cell
+from bench.training.seeding import make_deterministic
+from bench.wall import nursery as nurseries
+from bench.wall.child import Task
+from bench.wall.nursery import Nursery
+from bench.wall.parent import Given, MethodError, Used, confined, unconfined
+
+Emit = Callable[[dict], None]
+
+
+def run(
+    cell: Cell,
+    root: Path,
+    emit: Emit = lambda event: None,
+    *,
+    threads: int = 1,
+    loggers=(),
+    at_most: int | None = None,
+    nursery: Nursery | None = None,
+) -> None:
+    """Run one cell to its end, or by `at_most` steps from where it stands; a crash is written down as its result.
+
+    Its steps are forked by `nursery`, or by one of its own.
+
+    Raises:
+        BadInput: if the results cannot be saved.
+    """
+    start, under_way = time.perf_counter(), None
+    make_deterministic(threads)
+    try:
+        with nurseries.opened() if nursery is None else nullcontext(nursery) as forks:
+            under_way = CellRun(cell, root, emit, forks, threads, loggers)
+            first, steps = under_way.resume(), len(cell.stream.steps)
+            emit({"start": first, "steps": steps})
+            last = steps if at_most is None else min(steps, first + at_most)
+            for t in range(first, last):
+                under_way.step(t)
+            if last == steps:
+                under_way.finish()
+                emit({"done": "ok", "seconds": time.perf_counter() - start})
+    except BadInput:
+        raise
+    except Exception as error:  # a crash is a row of the table, with its traceback
+        reason = str(error) if isinstance(error, MethodError) else traceback.format_exc()
+        record = under_way.record("failed", reason) if under_way else None
+        results.write(root, record or results.blank(cell.spec, cell.capabilities, "failed", reason))
+        emit({"done": "failed", "reason": reason})
+
+
+class CellRun:
+    """Holds what a method must not: the data with its truth, the results, the clock."""
+
+    def __init__(self, cell: Cell, root: Path, emit: Emit, nursery: Nursery, threads: int, loggers=()):
+        self.cell, self.root, self.emit, self.nursery, self.threads = cell, root, emit, nursery, threads
+        self.path = results.path_of(root, cell.spec)
+        self.scores, self.checkpoint = stored.path_of(self.path), self.path.with_suffix(".ckpt")
+        self.hash, self.loggers, self.pace = stored.run_of(cell.spec), loggers, Pace()
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        asked = cell.request
+        size, share = cell.spec["image_size"], cell.spec.get("holdout", 0.0)
+        self.arrays, _ = data.load(cell.stream, asked.data, size, asked.cache, plugins=asked.plugins, holdout=share)
+        self.evaluation = Evaluation(cell.stream, self.arrays, asked.device, save_maps=asked.save_maps)
+        self.features = FeatureCache(asked.cache / FOLDER, asked.feature_cache * 1e9, cell.backbone, asked.device)
+        self.log = CostLog(
+            Quality(cell.stream, self.arrays, asked.device), asked.device, cached=bool(asked.feature_cache)
+        )
+        self.carried: list[bytes] | None = None  # what the last step handed over: the detector's, then each plugin's
+        self.closed: list[str] = []
+
+    def resume(self) -> int:
+        """Return the step to start with, everything before it restored: state, costs and scores."""
+        saved = checkpoint.load(self.checkpoint, self.cell.resume_key)
+        step = 0
+        if saved and saved["step"] < segments.held(self.scores, self.hash, self.cell.request.save_maps):
+            step, self.carried = saved["step"] + 1, saved["carried"]
+            self.log.restore(saved["log"])
+            for earlier, row in segments.rows(self.scores, step):
+                self.evaluation.rows.put(earlier, row)
+        segments.cut(self.scores, step)
+        return step
+
+    def step(self, t: int) -> None:
+        """Train on step `t`, show the test images of the classes that are tested then, save."""
+        used, told = Used(), "task_oracle" in self.cell.capabilities
+        wall = unconfined if self.cell.request.no_wall else confined
+        at_hand = {"weights": readable(self.cell), "tell": self._tell}
+        features = self.features.answer if self.cell.request.feature_cache else None
+        with wall(self.nursery, self.task(t), self.carried, used, features=features, **at_hand) as method:
+            # give: the step's images; the state that the last step handed over is there already
+            self.closed = used.closed
+            start, spent = time.perf_counter(), method.cpu_seconds()
+            about, self.carried = method.train(self.given(t))
+            # take: the new state, then what it says of the test images
+            line = {"train_s": time.perf_counter() - start, "train_cpu_s": method.cpu_seconds() - spent}
+            start = time.perf_counter()
+            said = self.evaluation.show(method.look, t, self.cell.tested_after(t), told=told)
+            note = method.tell()
+        with wall(self.nursery, self.task(t), self.carried, Used(), **at_hand) as fresh:
+            self.evaluation.show_again(fresh.look, said, told=told)
+            if t == len(self.cell.stream.steps) - 1:
+                self.log.latency = self.evaluation.time(fresh.look, said, told=told)
+        # score
+        arrays = self.evaluation.enter(said)
+        line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests)}
+        line |= {"carried_bytes": sum(map(len, self.carried[1:]))}
+        line |= {name: about[name] for name in ("extra_s", "train_images")}
+        self.log.enter(line, about, note, self.features.lap(), used)
+        # save: the scores first, so that the checkpoint never points beyond them
+        segments.write(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t))
+        self._announce(t)
+        checkpoint.save(self.checkpoint, self.cell.resume_key, t, self.carried, self.log.state())
+        if self.cell.request.keep:
+            checkpoint.keep(self.checkpoint, results.kept(self.path, t))
+        self.pace.write(lambda: results.write(self.root, self.record("partial")))
+
+    def task(self, t: int) -> Task:
+        """What the method's process is told of step `t`."""
+        return task_of(self.cell, t, self.threads)
+
+    def given(self, t: int) -> Given:
+        """The training images of step `t`, or of all for a method that reads ahead; classes if it uses labels."""
+        labels, ahead = ("labels" in self.cell.capabilities), ("reads_ahead" in self.cell.capabilities)
+        given = []
+        for step in range(len(self.cell.stream.steps)) if ahead else [t]:
+            columns = [c for c, learned in enumerate(self.cell.stream.learned_at) if learned == step]
+            rows = rows_of(self.arrays, columns, train=True)
+            given.append((np.array(self.arrays.images[rows]), self.arrays.categories[rows] if labels else None))
+        return given
+
+    def _tell(self, kind: str, **what) -> None:
+        self.emit(what if kind == "epoch" else {"note": str(what["text"])})
+
+    def _announce(self, t: int) -> None:
+        for logger in self.loggers:
+            values = self.evaluation.rows.of_step(t)
+            logger.log_metrics([MetricValue(self, name, value, t) for name, value in values.items()])
+        row = self.evaluation.rows.matrices["image_auroc"][t]
+        seen = [value for value, at in zip(row, self.cell.stream.learned_at, strict=True) if at <= t]
+        self.emit({"step": t + 1, "image_auroc": float(np.mean([v for v in seen if not np.isnan(v)] or math.nan))})
+
+    def finish(self) -> None:
+        """Write the finished cell, drop the checkpoint."""
+        segments.join(self.scores, self.hash, len(self.cell.stream.steps))
+        results.write(self.root, self.record("ok"))
+        self.checkpoint.unlink(missing_ok=True)
+        segments.drop(self.scores)
+
+    def record(self, status: str, reason: str = "") -> dict:
+        """The cell file as it stands now."""
+        cell, kept = self.cell, {"maps": self.cell.request.save_maps, "bytes": 0}
+        if self.scores.is_file():
+            kept |= {"bytes": self.scores.stat().st_size, "sha256": stored.checksum(self.scores)}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return {
+            "schema": SCHEMA,
+            "key": cell.key,
+            "spec": cell.spec,
+            "capabilities": list(cell.capabilities),
+            **({"tuned_on": list(cell.tuned_on)} if cell.tuned_on else {}),
+            "code": cell.code,
+            "status": status,
+            "reason": reason,
+            **self.evaluation.rows.record(),
+            "stored": kept,
+            **self.log.record(),
+            "wall": {"confined": bool(self.closed), "closed": self.closed},
+            "environment": environment(cell.request.device) | {"started": self.started, "finished": now},
+        }
+
+
+def task_of(cell: Cell, step: int, threads: int = 1) -> Task:
+    """All that a method's process is told of its cell."""
+    spec, asked = cell.spec, cell.request
+    found = [registry.find(kind, spec[kind], asked.plugins) for kind in ("method", "detector")]
+    method, detector = ((entry.name, str(entry.file), entry.module) for entry in found)
+    return Task(
+        method, detector, spec["size"], asked.overrides, spec["image_size"], spec["seed"], step, asked.device, threads,
+        spec.get("precision", "float32"), bool(spec.get("auto_batch")), cell.backbone,
+    )  # fmt: skip
+
+
+def readable(cell: Cell) -> list[str]:
+    """What a method may read beside the bench's code: its file, weights that are given, and the hubs' caches."""
+    asked = cell.request
+    named = [value for options in asked.overrides.values() for value in options.values() if isinstance(value, str)]
+    weights = cell.backbone.weights.file if cell.backbone else ""
+    hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
+    places = [*asked.plugins, *filter(None, [*named, weights]), *hubs]
+    return [str(Path(place).resolve()) for place in places if Path(place).exists()]

@@ -1,0 +1,67 @@
+"""How a record is written down: JSON that can be compared line by line, with null where a number is NaN."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+NUMERIC = ("matrices", "pooled", "threshold", "routing_accuracy", "cost", "notes")  # where a null in a list means NaN
+
+
+def text(record: Mapping[str, Any]) -> str:
+    """A cell file's content."""
+    return _text(_folded(plain(record)))
+
+
+def restored(part: str, value: Any) -> Any:
+    """Undo what `text` did to the numbers of a part of a record: NaN for null."""
+    return _nan_for_null(value) if part in NUMERIC else value
+
+
+def plain(value: Any) -> Any:
+    """JSON types only: arrays as lists, NaN and infinities as null."""
+    if getattr(value, "ndim", 0) and value.dtype.kind == "f":
+        finite = abs(value) < math.inf
+        if finite.all():
+            return value.tolist()
+        value = value.astype(object)
+        value[~finite] = None
+        return value.tolist()
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _nan_for_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nan_for_null(item) for key, item in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return [_nan_for_null(row) for row in value]
+    return [math.nan if item is None else item for item in value] if isinstance(value, list) else value
+
+
+def _folded(record: dict) -> dict:
+    """Rows of R without a number as []: over a long stream they would be most of the file."""
+    matrices = {
+        name: [row if any(value is not None for value in row) else [] for row in matrix]
+        for name, matrix in record["matrices"].items()
+    }
+    return record | {"matrices": matrices}
+
+
+def _text(record: dict) -> str:
+    """JSON with one line per key of each part, so that a diff of two cells can be read."""
+    parts = []
+    for key, value in record.items():
+        text = json.dumps(value, allow_nan=False)
+        if value and isinstance(value, dict):
+            text = ",\n  ".join(
+                f"{json.dumps(name)}: {json.dumps(item, allow_nan=False)}" for name, item in value.items()
+            )
+            text = f"{{\n  {text}\n }}"
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n " + ",\n ".join(parts) + "\n}\n"

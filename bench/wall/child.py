@@ -1,0 +1,317 @@
+"""What runs behind the wall: one step of one method, from what the last step handed over to what it says of images."""
+
+import os
+import socket
+import time
+import traceback
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.core import BaseSGDPlugin
+from torch.nn import functional as F
+
+from bench.api import Detector, Setup, Strategy
+from bench.errors import BadInput
+from bench.registry import Entry
+from bench.schema import config
+from bench.schema.request import BackboneSpec, Weights
+from bench.training import device as devices
+from bench.training import precision
+from bench.training.auto_batch import AutoBatch
+from bench.training.backbone import Backbone, Maps, Recall
+from bench.training.experiences import TestExperience, TrainImages, train_experience
+from bench.training.feature_names import Names, frozen, pixels_of
+from bench.training.seeding import make_deterministic, seed_everything, seed_for, untouched_draws
+from bench.wall import state as states
+from bench.wall.confinement import DEVICES, confine
+from bench.wall.protocol import Channel, ChannelError
+
+Tell = Callable[..., None]  # (kind, **what): how far it is, for whoever watches
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a method's process is told of its cell."""
+
+    method: tuple[str, str, str]  # name, file, module ("" for a file given on the command line)
+    detector: tuple[str, str, str]
+    size: str
+    overrides: dict
+    image_size: int
+    seed: int
+    step: int
+    device: str
+    threads: int
+    precision: str
+    auto_batch: bool
+    backbone: BackboneSpec | None
+
+    def header(self) -> dict:
+        """As JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, header: dict) -> "Task":
+        """Undo `header`."""
+        told = header["backbone"]
+        backbone = told and BackboneSpec(
+            told["name"], Weights(**told["weights"]), told["arguments"], tuple(told["mean"]), tuple(told["std"]),
+            told["seed"],
+        )  # fmt: skip
+        return cls(**header | {"backbone": backbone})
+
+
+def build(task: Task, recall: Recall | None = None) -> Strategy:
+    """Return the strategy of a cell, everything drawn from the cell's seed; its frozen backbone asks `recall` first."""
+    (method_name, method), (detector_name, detector) = (
+        (name, Entry(kind, name, Path(file), module).load())
+        for kind, (name, file, module) in (("method", task.method), ("detector", task.detector))
+    )
+    parts = (method_name, method), (detector_name, detector)
+    method_config, detector_config = config.pair(*parts, task.size, task.overrides)
+    setup = Setup(task.image_size, task.seed, task.device, task.backbone, recall=recall)
+
+    def fresh(seed: int) -> Detector:
+        with untouched_draws():
+            seed_everything(seed_for(seed, "detector"))
+            made = detector.build(detector_config, setup).to(task.device)
+        return precision.reduce(made, task.precision)
+
+    built = fresh(task.seed)
+    seed_everything(seed_for(task.seed, "method"))
+    strategy = method.build(method_config, replace(setup, detector=built, fresh=fresh))
+    strategy.auto_batch = AutoBatch() if task.auto_batch else None
+    return strategy
+
+
+def load(strategy: Strategy, carried: list[bytes]) -> Strategy:
+    """Put a strategy back where the state of an earlier step left it: detector first, then each plugin."""
+    detector, *plugins = (states.decode(content, strategy.device) for content in carried)
+    strategy.model.to(strategy.device).load_state_dict(detector)
+    for plugin, saved in zip(strategy.methods, plugins, strict=True):
+        plugin.load_state_dict(saved)
+    return strategy
+
+
+class Learner:
+    """A step: `train` once, then `look` at test images as often as one likes, then `tell`."""
+
+    def __init__(self, task: Task, carried: list[bytes] | None, recall: Recall | None = None, tell: Tell | None = None):
+        make_deterministic(task.threads)
+        self.task, self.tell_of = task, tell or (lambda kind, **what: None)
+        self.strategy = build(task, recall)
+        if self.strategy.auto_batch:
+            self.strategy.auto_batch.tell = lambda text: self.tell_of("note", text=text)
+        self.extra = _Extra(self.strategy.methods)
+        self.answers = _Answers(task.image_size)
+        self.strategy.plugins += [self.answers, _Epochs(self.tell_of)]
+        if carried is not None:
+            load(self.strategy, carried)
+
+    def train(self, given: list[tuple[np.ndarray, np.ndarray | None]]) -> tuple[dict, list[bytes]]:
+        """Learn from the images of this step, or of all steps in their order: (N, S, S, 3) uint8 and classes (N,).
+
+        Returns what it cost, and the bytes of what the next step starts from: the detector's and each plugin's.
+
+        Raises:
+            StateError: if a state holds what cannot be carried.
+        """
+        strategy, step = self.strategy, self.task.step
+        seed_everything(seed_for(self.task.seed, "train", step))
+        with self._advised():
+            strategy.train(train_experience([TrainImages(*one) for one in given], step), eval_streams=[])
+        carried = [states.encode(strategy.model.state_dict(), f"{type(strategy.model).__name__}.state_dict()")]
+        carried += [states.encode(one.state_dict(), f"{type(one).__name__}.state_dict()") for one in strategy.methods]
+        split = strategy.auto_batch and strategy.auto_batch.micro_batch
+        return {
+            "extra_s": self.extra.seconds,
+            "train_images": strategy.train_images,
+            "micro_batch": split or None,
+            **_size_of(strategy.model),
+        }, carried
+
+    def look(self, batches: Iterable[np.ndarray], answer: Callable[[dict[str, np.ndarray]], None], category) -> None:
+        """Judge batches (B, S, S, 3) uint8 as they come, and give an answer to each before the next is asked for.
+
+        `category` is the class of all of them where the method is told. An answer holds `scores` (B,), `maps`
+        (B, S, S) and, where the method or detector has them, `routes` (B,) and `raw_errors` (B,).
+        """
+        self.answers.give = answer
+        with self._advised():
+            self.strategy.eval([TestExperience(batches, category)])
+
+    @contextmanager
+    def _advised(self) -> Iterator[None]:
+        """Whoever runs out of memory within is told what to change."""
+        try:
+            yield
+        except RuntimeError as error:
+            if devices.out_of_memory(error):
+                smaller = (
+                    "a smaller --image-size, batch (--set DETECTOR.batch_size=N) or network, or --precision bfloat16"
+                )
+                way = "" if self.task.auto_batch else "--auto-batch, "
+                error.add_note(
+                    f"The memory of {devices.name_of(self.task.device)} is too small for this: try {way}{smaller}."
+                )
+            raise
+
+    def cpu_seconds(self) -> float:
+        """Processor seconds of this process so far."""
+        return time.process_time()
+
+    def tell(self) -> dict[str, Any]:
+        """What the methods report of themselves, the pictures that they would replay, and the GPU's peaks."""
+        methods = self.strategy.methods
+        recalled = [
+            {category: (pictures.cpu(), places) for category, (pictures, places) in one.recall().items()}
+            for one in methods
+        ]
+        notes = [{name: float(value) for name, value in one.report().items()} for one in methods]
+        return {"notes": notes, "recalled": recalled, "gpu": devices.peak_bytes(self.task.device)}
+
+
+class _Epochs(BaseSGDPlugin, supports_distributed=False):
+    """Tells whoever watches how far the training is."""
+
+    def __init__(self, tell: Tell):
+        super().__init__()
+        self.tell, self.epoch = tell, 0
+
+    def after_training_epoch(self, strategy, **_):
+        self.epoch += 1
+        self.tell("epoch", epoch=self.epoch, epochs=strategy.train_epochs)
+
+
+class _Answers(BaseSGDPlugin, supports_distributed=False):
+    """Hands over what the strategy says of each batch of test images, maps at `size`."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size, self.give = size, None
+
+    def after_eval_iteration(self, strategy, **_):
+        said = strategy.mb_output
+        maps = said.map.detach().float()
+        if maps.shape[-1] != self.size:
+            maps = F.interpolate(maps, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        answer = {"scores": said.score.detach().float(), "maps": maps[:, 0]}
+        if said.route is not None:
+            answer["routes"] = said.route.int()
+        if (raw := strategy.model.raw_error(strategy.mbatch.image)) is not None:
+            answer["raw_errors"] = raw.float()
+        self.give({name: value.cpu().numpy() for name, value in answer.items()})
+
+
+class _Extra:
+    """Adds up the wall seconds inside every callback that a method's plugins define themselves."""
+
+    def __init__(self, methods: Iterable[BaseSGDPlugin]):
+        self.seconds = 0.0
+        for plugin in methods:
+            for name in dir(BaseSGDPlugin):
+                own = getattr(type(plugin), name) is not getattr(BaseSGDPlugin, name)
+                if name.startswith(("before_", "after_")) and own:
+                    setattr(plugin, name, self._timed(getattr(plugin, name)))
+
+    def _timed(self, callback):
+        def timed(strategy, *args, **kwargs):
+            start = time.perf_counter()
+            try:
+                return callback(strategy, *args, **kwargs)
+            finally:
+                devices.synchronize(strategy.device)  # queued work counts
+                self.seconds += time.perf_counter() - start
+
+        return timed
+
+
+def _size_of(detector: torch.nn.Module) -> dict[str, int]:
+    """Parameters (all, trainable) and bytes of a detector with its buffers."""
+    parameters, buffers = list(detector.parameters()), list(detector.buffers())
+    return {
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "detector_bytes": sum(t.nbytes for t in parameters + buffers),
+    }
+
+
+def main(end: socket.socket, scratch: str) -> None:
+    """The body of a step's process: confine it, build the method, and answer the bench until it hangs up."""
+    os.closerange(3, end.fileno())
+    os.closerange(end.fileno() + 1, 1 << 16)
+    warnings.simplefilter("ignore")  # third-party chatter; what matters becomes an event or a traceback
+    channel = Channel(end)
+    with suppress(ChannelError):  # it hung up
+        try:
+            _serve(channel, scratch)
+        except BadInput as error:
+            channel.send("bad input", reason=str(error))
+        except Exception as error:
+            if isinstance(error, ChannelError):
+                raise
+            channel.send("failed", reason=traceback.format_exc())
+        while True:  # what is still under way is let in, so that the last word is heard
+            channel.receive()
+
+
+def _serve(channel: Channel, scratch: str) -> None:
+    header, arrays = channel.receive()
+    os.environ["TMPDIR"] = scratch
+    os.chdir(scratch)
+    closed = confine(header["readable"], [*DEVICES, *devices.nodes(), scratch]) if header["confine"] else []
+    recall = _asking(channel) if header["features"] else None
+    learner = Learner(Task.of(header["task"]), _carried(arrays), recall, channel.send)
+    channel.send("ready", closed=closed)
+    while True:
+        _answer(learner, channel, *channel.receive())
+
+
+def _answer(learner: Learner, channel: Channel, header: dict, arrays: dict[str, np.ndarray]) -> None:
+    if header["kind"] == "train":
+        given = [(arrays[f"images/{step}"], arrays.get(f"categories/{step}")) for step in range(header["steps"])]
+        about, carried = learner.train(given)
+        channel.send("trained", {f"state/{place}": content for place, content in enumerate(carried)}, **about)
+    elif header["kind"] == "look":
+        learner.look(_batches(channel), lambda answer: channel.send("answer", answer), header["category"])
+        channel.send("looked")
+    else:
+        told = learner.tell()
+        pictures = states.encode(told.pop("recalled"), "recall()")
+        channel.send("told", {"recalled": pictures}, **told)
+
+
+def _batches(channel: Channel) -> Iterable[np.ndarray]:
+    while True:
+        header, arrays = channel.receive()
+        if header["kind"] != "images":
+            return
+        yield arrays["images"]
+
+
+def _carried(arrays: Mapping[str, np.ndarray]) -> list[bytes] | None:
+    return [memoryview(arrays[f"state/{place}"]) for place in range(len(arrays))] or None
+
+
+def _asking(channel: Channel) -> Recall:
+    """What a frozen backbone asks before it computes: the bench, which makes and keeps the features of pictures."""
+    names = Names()
+
+    def recall(network: Backbone, image: torch.Tensor) -> Maps:
+        pixels = pixels_of(image) if frozen(network) else None
+        if pixels is None:
+            return network.compute(image)
+        channel.send("features", {"images": pixels.numpy()}, recipe=network.recipe, home=names.home(network, image))
+        _, found = channel.receive()
+        if not found:
+            return network.compute(image)
+        return OrderedDict((layer, torch.from_numpy(found[layer]).to(image.device)) for layer in network.layers)
+
+    return recall

@@ -1,0 +1,153 @@
+"""A process that holds the imports and no secret, and forks the process of each step.
+
+It sees neither the cell nor the data. Whoever holds the other end of its socket asks for one child at a time; when that
+end is closed, whatever was forked is ended and so is the nursery.
+"""
+
+import ctypes
+import gc
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # until a cell sets its own number; a pool of threads must not exist before the fork
+    "TQDM_DISABLE": "1",  # anomalib's bars would run through ours
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+DIE_WITH_PARENT, ADOPT_ORPHANS = 1, 36  # of prctl
+
+
+def server() -> multiprocessing.context.BaseContext:
+    """Return the context whose processes are forked from a server with `bench.preload` imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.preload"])
+    return context
+
+
+class Nursery:
+    """The side of it that asks."""
+
+    def __init__(self, end: socket.socket):
+        self.end = end
+
+    def fork(self) -> tuple[socket.socket, int]:
+        """Start a child, with a scratch folder of its own; returns the other end of its socket, and its process id."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self.end, [b"fork"], [theirs.fileno()])
+        return ours, int(self._hear())
+
+    def end_child(self) -> dict:
+        """End the child and all that it started.
+
+        Returns its exit code (negative: the signal), and of all of them the processor seconds (`cpu_s`) and the
+        highest resident memory of any (`peak_rss_bytes`).
+        """
+        self.end.send(b"end ")
+        return json.loads(self._hear())
+
+    def _hear(self) -> bytes:
+        said = self.end.recv(4096)
+        if not said:
+            raise RuntimeError("the process that starts the steps has died")
+        return said
+
+
+@contextmanager
+def opened() -> Iterator[Nursery]:
+    """A nursery forked from the server, for as long as the context lasts."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = server().Process(target=serve, args=(theirs,))
+    process.start()
+    theirs.close()
+    try:
+        yield Nursery(ours)
+    finally:
+        ours.close()
+        process.join()
+
+
+def serve(end: socket.socket) -> None:
+    """The body of a nursery."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides
+    gc.freeze()  # so that children do not write into what they share
+    child, scratch = 0, ""
+    try:
+        while True:
+            asked, descriptors, *_ = socket.recv_fds(end, 16, 1)
+            if not asked:
+                return
+            if asked == b"fork":
+                scratch = tempfile.mkdtemp(prefix="bench-step-")
+                child = _fork(end, descriptors[0], scratch, libc)
+                end.send(str(child).encode())
+            else:
+                used = _end(child)
+                shutil.rmtree(scratch, ignore_errors=True)
+                end.send(json.dumps(used).encode())
+    except OSError:
+        return
+    finally:
+        _end(0)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fork(end: socket.socket, descriptor: int, scratch: str, libc) -> int:
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        os.close(descriptor)
+        return child
+    code = 1
+    try:
+        libc.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() == parent:
+            end.close()
+            from bench.wall import child as body
+
+            body.main(socket.socket(fileno=descriptor), scratch)
+            code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _end(child: int) -> dict:
+    """Kill whatever there is below this process, and count what it was."""
+    code, spent, peak = 0, 0.0, 0
+    while children := _children():
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            with suppress(ChildProcessError):
+                _, status, used = os.wait4(pid, 0)
+                spent += used.ru_utime + used.ru_stime
+                peak = max(peak, used.ru_maxrss * 1024)
+                code = os.waitstatus_to_exitcode(status) if pid == child else code
+    return {"code": code, "cpu_s": spent, "peak_rss_bytes": peak}
+
+
+def _children() -> list[int]:
+    """Those that are waited for too: who has lost its parent comes here, since this process adopts them."""
+    own, found = os.getpid(), []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError, IndexError), open(f"/proc/{name}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == own:
+                    found.append(int(name))
+    return found

@@ -1,0 +1,149 @@
+"""The bench's side of a step's process: what is given, what is taken, the clock, and who ends it."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench.errors import BadInput
+from bench.wall import state as states
+from bench.wall.child import Learner, Task
+from bench.wall.confinement import OFF, code
+from bench.wall.nursery import Nursery
+from bench.wall.protocol import Channel, ChannelError
+
+Given = list[tuple[np.ndarray, np.ndarray | None]]  # per step: images (N, S, S, 3) uint8, and classes (N,) if told
+Answer = dict[str, np.ndarray]  # scores (B,), maps (B, S, S), maybe routes (B,) and raw_errors (B,)
+
+
+class MethodError(RuntimeError):
+    """A method's process failed; the text is its own traceback, or how it ended."""
+
+
+class Step(Protocol):
+    """What the bench asks of a step, in this order; `Learner` is the same without a wall."""
+
+    def train(self, given: Given) -> tuple[dict, list[bytes]]: ...
+    def look(self, batches: Iterable[np.ndarray], answer: Callable[[Answer], None], category: int | None) -> None: ...
+    def tell(self) -> dict[str, Any]: ...
+
+
+@dataclass
+class Used:
+    """What a step's process used, known once it has ended."""
+
+    closed: list[str] = field(default_factory=list)  # to it, in words
+    cpu_s: float = 0.0  # of it and all that it started
+    peak_rss_bytes: int = 0
+
+
+class Confined:
+    """A step in a process of its own."""
+
+    def __init__(self, channel: Channel, process: int, features, tell):
+        self.channel, self.process, self.features, self.told = channel, process, features, tell
+
+    def train(self, given: Given) -> tuple[dict, list[bytes]]:
+        arrays = {f"images/{step}": images for step, (images, _) in enumerate(given)}
+        arrays |= {f"categories/{step}": told for step, (_, told) in enumerate(given) if told is not None}
+        self.channel.send("train", arrays, steps=len(given))
+        header, states = self.hear("trained")
+        return header, [states[f"state/{place}"].tobytes() for place in range(len(states))]
+
+    def look(self, batches: Iterable[np.ndarray], answer: Callable[[Answer], None], category: int | None) -> None:
+        self.channel.send("look", category=category)
+        for images in batches:
+            self.channel.send("images", {"images": images})
+            answer(self.hear("answer")[1])
+        self.channel.send("no more")
+        self.hear("looked")
+
+    def tell(self) -> dict[str, Any]:
+        self.channel.send("tell")
+        header, arrays = self.hear("told")
+        return header | {"recalled": states.decode(arrays["recalled"].tobytes(), classes=False)}
+
+    def cpu_seconds(self) -> float:
+        """Processor seconds so far of the process, its threads, and of what it started and waited for."""
+        return cpu_seconds(self.process)
+
+    def hear(self, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
+        """The message of this kind; what comes before it is answered or passed on.
+
+        Raises:
+            MethodError: if the method failed instead.
+            BadInput: if it refused what the user gave.
+            ChannelError: if it hung up or sends something else.
+        """
+        while True:
+            header, arrays = self.channel.receive()
+            found = header.pop("kind")
+            if found == kind:
+                return header, arrays
+            if found == "features" and self.features:
+                self.channel.send("features", self.features(header["recipe"], header["home"], arrays["images"]))
+            elif found in ("epoch", "note"):
+                self.told(found, **header)
+            elif found == "failed":
+                raise MethodError(str(header["reason"]))
+            elif found == "bad input":
+                raise BadInput(str(header["reason"]))
+            else:
+                raise ChannelError(f"{found!r} where {kind!r} was due")
+
+
+@contextmanager
+def confined(nursery: Nursery, task: Task, carried: list[bytes] | None, used: Used, *, weights=(), features=None,
+             tell=lambda kind, **what: None) -> Iterator[Confined]:  # fmt: skip
+    """A step behind the wall: built, given what was `carried`, and ended with all that it started.
+
+    `weights`: files and folders beside the code that it may read. `features(recipe, home, images)` answers for a frozen
+    backbone; None: it computes itself. `used` is filled in.
+    """
+    end, process = nursery.fork()
+    channel, failed = Channel(end), None
+    try:
+        arrays = {f"state/{place}": content for place, content in enumerate(carried or ())}
+        channel.send(
+            "begin",
+            arrays,
+            task=task.header(),
+            features=bool(features),
+            readable=[*code(), *weights],
+            confine=OFF not in os.environ,
+        )
+        step = Confined(channel, process, features, tell)
+        used.closed = step.hear("ready")[0]["closed"]
+        yield step
+    except ChannelError as error:
+        failed = error
+    finally:
+        channel.close()
+        ended = nursery.end_child()
+        used.cpu_s += ended["cpu_s"]
+        used.peak_rss_bytes = max(used.peak_rss_bytes, ended["peak_rss_bytes"])
+    if failed:
+        raise MethodError(f"the method's process ended with exit code {ended['code']}: {failed}")
+
+
+@contextmanager
+def unconfined(nursery: Nursery, task: Task, carried: list[bytes] | None, used: Used, *, features=None,
+               tell=lambda kind, **what: None, **_) -> Iterator[Learner]:  # fmt: skip
+    """A step in this very process, for debugging."""
+    yield Learner(task, carried, None, tell)
+    used.cpu_s = time.process_time()
+
+
+def cpu_seconds(process: int) -> float:
+    """Of a process with all its threads, and of its children that it has waited for."""
+    spent = 0.0
+    with suppress(OSError):
+        spent = time.clock_gettime(~process << 3 | 2)  # its CPU-time clock, as clock_getcpuclockid(3) numbers it
+        with open(f"/proc/{process}/stat") as file:
+            waited_for = file.read().rpartition(")")[2].split()[13:15]
+        spent += sum(map(int, waited_for)) / os.sysconf("SC_CLK_TCK")
+    return spent

@@ -1,0 +1,92 @@
+"""Messages between the bench and a method's process: a JSON header, then the raw bytes of the arrays that it names.
+
+    4 bytes   length of the header, little-endian
+    header    {"kind": ..., "arrays": [[name, dtype, shape], ...], ...}
+    arrays    C-ordered, little-endian, one after another
+
+Nothing is ever unpickled. docs/protocol.md lists the kinds.
+"""
+
+import json
+import socket
+import struct
+from collections.abc import Mapping
+
+import numpy as np
+
+PREFIX = struct.Struct("<I")
+MOST_HEADER = 1 << 26  # bytes
+KINDS = frozenset("biuf")  # of numbers that an array may hold
+
+
+class ChannelError(Exception):
+    """The other side has gone, or sends what is no message."""
+
+
+class Channel:
+    """One end of a stream of messages."""
+
+    def __init__(self, end: socket.socket):
+        self.end = end
+
+    def send(self, kind: str, arrays: Mapping[str, np.ndarray | bytes] | None = None, **header) -> None:
+        """Send a message; bytes travel as arrays of uint8.
+
+        Raises:
+            ChannelError: if nobody reads it.
+        """
+        raw = {name: _array(value) for name, value in (arrays or {}).items()}
+        named = [[name, value.dtype.str, list(value.shape)] for name, value in raw.items()]
+        text = json.dumps({"kind": kind, "arrays": named, **header}).encode()
+        try:
+            self.end.sendall(PREFIX.pack(len(text)) + text)
+            for value in raw.values():
+                self.end.sendall(memoryview(value.reshape(-1).view(np.uint8)))
+        except OSError as error:
+            raise ChannelError(str(error)) from error
+
+    def receive(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """Return the next message: its header, and its arrays by name.
+
+        Raises:
+            ChannelError: if there is none, or something else.
+        """
+        (length,) = PREFIX.unpack(self._read(PREFIX.size))
+        if length > MOST_HEADER:
+            raise ChannelError(f"a header of {length} bytes")
+        try:
+            header = json.loads(bytes(self._read(length)))
+            named = [(name, np.dtype(kind), tuple(shape)) for name, kind, shape in header.pop("arrays")]
+            known = all(kind.kind in KINDS and all(type(side) is int and side >= 0 for side in shape)
+                        for _, kind, shape in named)  # fmt: skip
+            if not known or not isinstance(header["kind"], str):
+                raise ValueError("what is no array of numbers")
+            made = {name: np.empty(shape, kind) for name, kind, shape in named}
+        except (ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
+            raise ChannelError(f"no message: {error}") from error
+        for value in made.values():
+            self._fill(memoryview(value.reshape(-1).view(np.uint8)))
+        return header, made
+
+    def close(self) -> None:
+        """Hang up."""
+        self.end.close()
+
+    def _read(self, count: int) -> bytearray:
+        content = bytearray(count)
+        self._fill(memoryview(content))
+        return content
+
+    def _fill(self, place: memoryview) -> None:
+        while place:
+            try:
+                count = self.end.recv_into(place)
+            except OSError as error:
+                raise ChannelError(str(error)) from error
+            if not count:
+                raise ChannelError("the other side has gone")
+            place = place[count:]
+
+
+def _array(value: np.ndarray | bytes) -> np.ndarray:
+    return np.frombuffer(value, np.uint8) if isinstance(value, bytes | bytearray) else np.ascontiguousarray(value)

@@ -1,0 +1,198 @@
+"""A method's state as bytes: its structure as JSON, then the numbers of its tensors and arrays, one after another.
+
+What can be in it: tensors, NumPy arrays and scalars, None, booleans, numbers (complex and big ones too), text, bytes,
+paths; lists, tuples, dictionaries with any of these as keys, sets, deques; dataclasses of all that. Anything else is
+refused by the name of its place. Reading it runs no code but the look-up of a dataclass that is loaded already.
+"""
+
+import dataclasses
+import json
+import struct
+import sys
+from collections import OrderedDict, deque
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PREFIX = struct.Struct("<Q")
+PLAIN = frozenset((type(None), bool, int, float, str))
+MANY = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque", torch.Size: "tuple"}
+MAKE = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+NUMBERS = frozenset("biufcSUmM")  # kinds of NumPy types without Python objects
+
+
+class StateError(TypeError):
+    """Something in a state cannot be carried to the next step."""
+
+
+def encode(value: Any, name: str = "state") -> bytes:
+    """The bytes of a state; an empty dictionary, which is what a plugin without a state has, has none.
+
+    Raises:
+        StateError: for what cannot be carried; it names the place, beginning with `name`.
+    """
+    if value is None or (value == {} and type(value) is dict):
+        return b""
+    numbers: list[bytes | memoryview] = []
+    try:
+        text = json.dumps(_tree(value, name, numbers), separators=(",", ":")).encode()
+    except RecursionError as error:
+        raise StateError(f"{name} holds itself, or nests too deep to be carried.") from error
+    return b"".join([PREFIX.pack(len(text)), text, *numbers])
+
+
+def decode(content: bytes, device: str | torch.device = "cpu", *, classes: bool = True) -> Any:
+    """What `encode` was given. Tensors that were not on the CPU go to `device`; no dataclasses without `classes`.
+
+    Raises:
+        ValueError: for what is no state.
+    """
+    if not content:
+        return {}
+    (length,) = PREFIX.unpack_from(content)
+    try:
+        tree = json.loads(bytes(content[PREFIX.size : PREFIX.size + length]))
+        return _Reader(memoryview(content)[PREFIX.size + length :], torch.device(device), classes).value(tree)
+    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(f"this is no state: {error}") from error
+
+
+def _tree(value: Any, name: str, numbers: list) -> Any:
+    """The structure of `value` for JSON; what is raw goes to the end of `numbers`."""
+    kind = type(value)
+    if kind in PLAIN:
+        return value
+    if isinstance(value, Tensor):
+        return _of_tensor(value, name, numbers)
+    if isinstance(value, np.ndarray | np.generic):
+        return _of_array(value, name, numbers)
+    if kind in (bytes, bytearray, complex) or isinstance(value, PurePath):
+        return _of_word(value, numbers)
+    if kind in (dict, OrderedDict, *MANY):
+        return _of_many(value, name, numbers)
+    if dataclasses.is_dataclass(kind):
+        return _of_dataclass(value, name, numbers)
+    raise StateError(
+        f"{name} is of type {kind.__module__}.{kind.__qualname__}, which cannot be carried to the next step: give "
+        "tensors, NumPy arrays, numbers, text, or lists, dictionaries and dataclasses of them."
+    )
+
+
+def _of_word(value: bytes | bytearray | complex | PurePath, numbers: list) -> dict:
+    if isinstance(value, PurePath):
+        return {"path": str(value)}
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    numbers.append(bytes(value))
+    return {type(value).__name__: len(value)}
+
+
+def _of_many(value: Any, name: str, numbers: list) -> Any:
+    kind = type(value)
+    if kind in (dict, OrderedDict):
+        pairs = [
+            [_tree(key, f"a key of {name}", numbers), _tree(item, f"{name}[{key!r}]", numbers)]
+            for key, item in value.items()
+        ]
+        return {"dict" if kind is dict else "ordered": pairs}
+    items = [_tree(item, f"{name}[{place}]", numbers) for place, item in enumerate(value)]
+    if kind is list:
+        return items
+    return {"deque": items, "most": value.maxlen} if kind is deque else {MANY[kind]: items}
+
+
+def _of_tensor(value: Tensor, name: str, numbers: list) -> dict:
+    if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
+        raise StateError(f"{name} is a tensor with the layout {value.layout}: give a dense one (`to_dense()`).")
+    raw = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy()
+    numbers.append(memoryview(raw))
+    made = {"tensor": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+    return made if value.device.type == "cpu" else made | {"there": True}
+
+
+def _of_array(value: np.ndarray | np.generic, name: str, numbers: list) -> dict:
+    if value.dtype.kind not in NUMBERS or type(value) is np.memmap:
+        raise StateError(f"{name} is a NumPy {type(value).__name__} of {value.dtype}: only plain numbers are carried.")
+    numbers.append(np.ascontiguousarray(value).tobytes())
+    word = "array" if isinstance(value, np.ndarray) else "number"
+    return {word: value.dtype.str, "shape": list(value.shape)}
+
+
+def _of_dataclass(value: Any, name: str, numbers: list) -> dict:
+    kind, fields = type(value), [field.name for field in dataclasses.fields(value)]
+    beyond = set(getattr(value, "__dict__", ())) - set(fields)
+    if isinstance(value, type) or beyond or _class(kind.__module__, kind.__qualname__) is not kind:
+        why = f"has {sorted(beyond)[0]!r} beside its fields" if beyond else "is not found by its name"
+        raise StateError(f"{name}: the dataclass {kind.__qualname__} {why}, so it cannot be carried.")
+    items = {field: _tree(getattr(value, field), f"{name}.{field}", numbers) for field in fields}
+    return {"dataclass": [kind.__module__, kind.__qualname__], "fields": items}
+
+
+def _class(module: str, name: str) -> Any:
+    found = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+class _Reader:
+    """Reads the numbers in the order in which they were written."""
+
+    def __init__(self, numbers: memoryview, device: torch.device, classes: bool):
+        self.numbers, self.device, self.classes, self.at = numbers, device, classes, 0
+
+    def take(self, count: int) -> bytearray:
+        part = bytearray(self.numbers[self.at : self.at + count])
+        if len(part) != count:
+            raise ValueError("this is no whole state")
+        self.at += count
+        return part
+
+    def value(self, tree: Any) -> Any:
+        if isinstance(tree, list):
+            return [self.value(item) for item in tree]
+        if not isinstance(tree, dict):
+            return tree
+        word = next(iter(tree))
+        given = tree[word]
+        if word in MAKE:
+            return MAKE[word](self.value(item) for item in given)
+        if word in ("dict", "ordered"):
+            return (dict if word == "dict" else OrderedDict)((self.value(k), self.value(v)) for k, v in given)
+        if word == "deque":
+            return deque((self.value(item) for item in given), tree["most"])
+        if word in ("tensor", "array", "number"):
+            return self._numbers(word, given, tree["shape"], "there" in tree)
+        if word == "dataclass":
+            return self._dataclass(*given, tree["fields"])
+        return self._word(word, given)
+
+    def _word(self, word: str, given: Any) -> Any:
+        if word in ("bytes", "bytearray"):
+            return bytes(self.take(given)) if word == "bytes" else self.take(given)
+        return {"complex": lambda: complex(*given), "path": lambda: Path(given)}[word]()
+
+    def _numbers(self, word: str, kind: str, shape: list[int], there: bool) -> Any:
+        if word == "tensor":
+            return self._tensor(getattr(torch, kind), shape, there)
+        dtype = np.dtype(kind)
+        found = np.frombuffer(self.take(dtype.itemsize * int(np.prod(shape))), dtype).reshape(shape)
+        return found if word == "array" else found[()]
+
+    def _tensor(self, kind: torch.dtype, shape: list[int], there: bool) -> Tensor:
+        count = int(np.prod(shape))
+        raw = self.take(count * kind.itemsize)
+        made = torch.frombuffer(raw, dtype=kind).reshape(shape) if count else torch.empty(shape, dtype=kind)
+        return made.to(self.device) if there else made
+
+    def _dataclass(self, module: str, name: str, fields: dict) -> Any:
+        kind = _class(module, name) if self.classes else None
+        if not dataclasses.is_dataclass(kind):
+            raise ValueError(f"a state holds the dataclass {module}.{name}, which is not there")
+        made = object.__new__(kind)
+        for field, item in fields.items():
+            object.__setattr__(made, field, self.value(item))
+        return made

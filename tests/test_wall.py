@@ -1,0 +1,312 @@
+"""A method behind the wall: what it is given, what it cannot reach, what it can carry, and who is told."""
+
+import dataclasses
+import os
+from collections import OrderedDict, deque
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mini import cell, read
+
+from bench.runner import run
+from bench.wall import state
+from bench.wall.confinement import OFF
+
+HEAD = '''"""A cheat, written to be caught."""
+import os
+import torch
+from bench.api import Plugin, Setup, Strategy, normal_images
+from methods.finetune import Config
+
+def build(config: Config, setup: Setup) -> Strategy:
+    return setup.strategy([Cheat()])
+
+class Cheat(Plugin):
+    last = 0.0
+'''
+
+REFUSED = {
+    "reads a later step": (
+        """
+    def after_train_dataset_adaptation(self, strategy, **_):
+        strategy.adapted_dataset = strategy.experience.origin_stream[-1].dataset
+""",
+        "NotGivenError: the stream of an experience was looked into",
+    ),
+    "reads an earlier step again instead of carrying it": (
+        """
+    def after_train_dataset_adaptation(self, strategy, **_):
+        strategy.rehearse(strategy.experience.origin_stream[0].dataset)
+""",
+        "NotGivenError: the stream of an experience was looked into",
+    ),
+    "uses the statistics of the test batch": (
+        """
+    def before_eval_forward(self, strategy, **_):
+        strategy.model.train()
+    def after_eval_forward(self, strategy, **_):
+        strategy.model.eval()
+""",
+        "CanaryError",
+    ),
+    "scores by what it saw before": (
+        """
+    def after_eval_forward(self, strategy, **_):
+        score, map, route = strategy.mb_output
+        self.last = 0.5 * self.last + float(score.mean())
+        strategy.mb_output = strategy.mb_output._replace(score=score + 10 * self.last * torch.rand(len(score)))
+""",
+        "CanaryError",
+    ),
+    "uses the class given by the order of the test stream": (
+        """
+    def after_eval_forward(self, strategy, **_):
+        column = strategy.experience.current_experience
+        strategy.mb_output = strategy.mb_output._replace(score=strategy.mb_output.score + column)
+""",
+        "NotGivenError: the class of the test images was asked for",
+    ),
+    "scales the maps of a batch by their common maximum": (
+        """
+    def after_eval_forward(self, strategy, **_):
+        said = strategy.mb_output
+        strategy.mb_output = said._replace(map=said.map / said.map.max())
+""",
+        "CanaryError: maps moved",
+    ),
+    "counts the steps to come": (
+        """
+    def before_training_exp(self, strategy, **_):
+        self.share = 1 / len(strategy.experience.origin_stream)
+""",
+        "NotGivenError: the stream of an experience was looked into",
+    ),
+    "goes on learning when its state is handed over": (
+        """
+    def before_eval(self, strategy, **_):
+        for weight in strategy.model.parameters():
+            weight.data += torch.randn_like(weight)
+""",
+        "CanaryError",
+    ),
+    "says nothing of a test image": (
+        """
+    def after_eval_forward(self, strategy, **_):
+        said = strategy.mb_output
+        said.score[3] = float("nan")
+""",
+        "AnswerError: the score of",
+    ),
+    "reads the names of files": (
+        """
+    def before_training_exp(self, strategy, **_):
+        self.names = os.listdir("CACHE")
+""",
+        "PermissionError",
+    ),
+    "reads the decoded masks": (
+        """
+    def before_eval(self, strategy, **_):
+        import numpy
+        self.masks = numpy.load("CACHE/masks.npy", mmap_mode="r")
+""",
+        "PermissionError",
+    ),
+    "writes into the file of another cell": (
+        """
+    def after_training_exp(self, strategy, **_):
+        open("RESULTS/seed-0.json", "w").write("{}")
+""",
+        "PermissionError",
+    ),
+    "removes the file of another cell while it is built": (
+        """
+    def __init__(self):
+        super().__init__()
+        os.remove("RESULTS/seed-0.json")
+""",
+        "PermissionError",
+    ),
+    "kills the process that holds the truth": (
+        """
+    def before_eval(self, strategy, **_):
+        os.kill(PARENT, 9)
+""",
+        "PermissionError",
+    ),
+}
+
+
+def cheating(code: str, stream, cache, tmp_path):
+    """A cell of the cheat, and the file of another cell that it may be after."""
+    rival = tmp_path / "results" / "other" / "seed-0.json"
+    rival.parent.mkdir(parents=True)
+    rival.write_text("honest")
+    decoded = next(cache.glob("*/masks.npy")).parent
+    code = code.replace("CACHE", str(decoded)).replace("RESULTS", str(rival.parent)).replace("PARENT", str(os.getpid()))
+    (tmp_path / "cheat.py").write_text(HEAD + code)
+    plugins = (tmp_path / "cheat.py",)
+    made = cell(stream, cache, "cheat", "autoencoder", overrides={"autoencoder": {"epochs": 1}}, plugins=plugins)
+    return made, rival
+
+
+@pytest.mark.parametrize("name", REFUSED, ids=str)
+def test_a_cheat_is_a_failed_row_with_the_rule_it_broke(name, stream, cache, arrays, tmp_path):
+    code, caught = REFUSED[name]
+    one, rival = cheating(code, stream, cache, tmp_path)
+    run(one, tmp_path / "results")
+    record = read(tmp_path / "results", one)
+    assert record["status"] == "failed"
+    assert caught in record["reason"], record["reason"]
+    assert rival.read_text() == "honest"
+
+
+HIDING = {
+    "an attribute that is not in its state": "self.hidden = images",
+    "a global of its module": "globals()['HIDDEN'] = images",
+    "a file of its own": "torch.save(images, os.environ['TMPDIR'] + '/hidden.pt')",
+}
+
+
+@pytest.mark.parametrize("name", HIDING, ids=str)
+def test_what_is_hidden_from_the_state_is_gone_at_the_next_step(name, stream, cache, arrays, tmp_path):
+    code = f"""
+    def before_training_exp(self, strategy, **_):
+        found = [hasattr(self, "hidden"), "HIDDEN" in globals(), len(os.listdir(os.environ["TMPDIR"])) > 0]
+        if any(found):
+            raise RuntimeError(f"found again: {{found}}")
+    def after_training_exp(self, strategy, **_):
+        images = torch.stack([image for image, *_ in strategy.experience.dataset])
+        {HIDING[name]}
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    run(one, tmp_path / "results")
+    record = read(tmp_path / "results", one)
+    assert record["status"] == "ok", record["reason"]
+    assert record["cost"]["carried_bytes"] == [0, 0, 0]
+
+
+def test_a_state_that_cannot_be_carried_is_refused_by_name_after_the_first_step(stream, cache, arrays, tmp_path):
+    code = """
+    def state_dict(self):
+        return {"draws": [torch.Generator()]}
+    def load_state_dict(self, state):
+        pass
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    run(one, tmp_path / "results")
+    record = read(tmp_path / "results", one)
+    assert record["status"] == "failed" and not record["cost"]["train_s"]
+    assert "Cheat.state_dict()['draws'][0] is of type torch._C.Generator" in record["reason"], record["reason"]
+
+
+@dataclasses.dataclass
+class Exemplar:
+    """One of the kinds of state below."""
+
+    image: torch.Tensor
+    where: tuple
+    more: dict = dataclasses.field(default_factory=dict)
+
+
+KINDS = {
+    "tensors": {
+        "a": torch.arange(6.0).view(2, 3).T,
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "none": torch.empty(0, 4),
+    },
+    "arrays": [np.arange(4, dtype=">i2"), np.zeros((0, 2)), np.array("text"), np.float32(0.1), np.bool_(True)],
+    "numbers": [True, 3, 2**200, -0.0, float("inf"), 1 + 2j, None, "ü", b"\x00\xff"],
+    "containers": [(1, (2,)), {3, 4}, frozenset({5}), deque([6, 7], maxlen=3), OrderedDict(b=1, a=2), [], (), {}],
+    "keys": {1: "a", "1": "b", None: "c", (1, 2): "d", 2.5: "e", False: "f", b"x": "g"},
+    "paths and dataclasses": [Path("/a/b"), Exemplar(torch.ones(2), (1, None), {1: {2}})],
+}
+
+
+def alike(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, np.ndarray | np.generic):
+        return one.dtype == other.dtype and type(one) is type(other) and np.array_equal(one, other)
+    if dataclasses.is_dataclass(one):
+        return type(one) is type(other) and alike(vars(one), vars(other))
+    if isinstance(one, dict):
+        return type(one) is type(other) and list(one) == list(other) and all(alike(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple | deque):
+        return type(one) is type(other) and len(one) == len(other) and all(map(alike, one, other))
+    return type(one) is type(other) and repr(one) == repr(other)
+
+
+@pytest.mark.parametrize("name", KINDS, ids=str)
+def test_a_state_comes_back_as_it_was(name):
+    assert alike(state.decode(state.encode(KINDS[name])), KINDS[name])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
+        (np.random.default_rng(0), "Generator"),
+        (np.array([{}]), "object"),
+        (lambda: 0, "function"),
+        (torch.eye(2).to_sparse(), "layout"),
+    ],
+    ids=["module", "generator", "objects", "function", "sparse"],
+)
+def test_what_cannot_come_back_is_refused_by_the_name_of_its_place(value, said):
+    with pytest.raises(state.StateError, match="kept'\\]\\[1\\]") as refused:
+        state.encode({"kept": [0, value]}, "m.state_dict()")
+    assert said in str(refused.value)
+
+
+def test_a_state_that_holds_itself_is_refused():
+    holds: list = []
+    holds.append(holds)
+    with pytest.raises(state.StateError, match="holds itself"):
+        state.encode(holds)
+
+
+@pytest.mark.parametrize("content", [b"x", b"\x02" + bytes(7) + b"{}", state.encode([torch.ones(3)])[:-1]])
+def test_what_is_no_state_is_no_state(content):
+    with pytest.raises((ValueError, StopIteration, Exception)):
+        state.decode(content, classes=False)
+
+
+def test_a_row_says_what_was_closed_and_that_nothing_was(stream, cache, arrays, tmp_path, monkeypatch):
+    one = cell(stream, cache, "finetune", "autoencoder", overrides={"autoencoder": {"epochs": 1}})
+    run(one, tmp_path / "closed")
+    assert read(tmp_path / "closed", one)["wall"]["confined"]
+    monkeypatch.setenv(OFF, "1")
+    run(one, tmp_path / "open")
+    assert read(tmp_path / "open", one)["wall"] == {"confined": False, "closed": []}
+    bare = dataclasses.replace(one, request=dataclasses.replace(one.request, no_wall=True))
+    run(bare, tmp_path / "bare")
+    record = read(tmp_path / "bare", one)
+    assert record["status"] == "ok" and not record["wall"]["confined"], record["reason"]
+    assert record["matrices"] == read(tmp_path / "closed", one)["matrices"]
+
+
+def test_test_images_come_without_their_truth(arrays):
+    from given import tests as shown
+
+    for image, mask, label, category in shown(arrays, [0]):
+        assert image.shape[1:] == (3, 64, 64)
+        assert not mask.any() and set(label.tolist()) == set(category.tolist()) == {-1}
+
+
+def test_class_labels_reach_training_only_if_declared(stream, arrays):
+    from given import experiences
+
+    for labels, wanted in ((False, -1), (True, 1)):
+        made = experiences(stream, arrays, labels=labels)
+        assert made.train_stream[1].dataset[0][3] == wanted
+        assert torch.is_tensor(made.train_stream[1].dataset[0][0])
+
+
+def test_a_method_that_imports_the_inside_of_the_bench_is_refused(bench, tmp_path):
+    for line in ("from bench.evaluation import Truth", "import bench.data as data", "from bench import data"):
+        (tmp_path / "sly.py").write_text(HEAD.replace("import torch", f"import torch\ndef peek():\n    {line}\n"))
+        code, out = bench("run", "--methods", "sly", "--plugin", "sly.py", "--detectors", "autoencoder")
+        assert code == 2 and "a method may import only bench.api" in out
