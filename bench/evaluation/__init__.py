@@ -78,7 +78,9 @@ class Evaluation:
         again = Said(self, said.step, said.seen, rows, said.calibration)
         again.ask(look, CANARY_BATCH, told)
         first = said.places(rows)
-        for what in ("scores", "maps"):
+        if (again.maps is None) != (said.maps is None):
+            raise CanaryError("maps came with the answers at one time and not at another.")
+        for what in ("scores", "maps") if said.maps is not None else ("scores",):
             _compare(what, getattr(again, what), getattr(said, what)[first], getattr(said, what))
 
     def time(self, look: Look, said: "Said", *, told: bool) -> dict[str, float]:
@@ -115,19 +117,20 @@ class Evaluation:
         return arrays | {"calibration": calibration}
 
     def _judged(self, column: int, said: "Said", places: np.ndarray) -> tuple[Judged, dict[str, np.ndarray]]:
-        name, maps = self.stream.classes[column], said.maps[places]
+        name, maps = self.stream.classes[column], None if said.maps is None else said.maps[places]
         arrays = {f"{name}/scores": said.scores[places]}
         route = None if said.routes is None else said.routes[places]
         if route is not None:
             arrays[f"{name}/routes"] = route
-        if self.save_maps:
+        if self.save_maps and maps is not None:
             codes, scale = quantise(maps)
             arrays |= {f"{name}/maps": codes, f"{name}/scale": scale}
             maps = restore(codes, scale)
-        if self.device != "cpu":
+        if self.device != "cpu" and maps is not None:
             maps = torch.from_numpy(maps).to(self.device)
         judged = Judged(said.scores[places], maps, route)
-        arrays[f"{name}/peaks"] = map_max(judged)
+        if maps is not None:
+            arrays[f"{name}/peaks"] = map_max(judged)
         return judged, arrays
 
 
@@ -139,7 +142,8 @@ class Said:
     ):
         self.evaluation, self.step, self.seen, self.rows, self.calibration = evaluation, step, seen, rows, calibration
         side = evaluation.arrays.images.shape[1]
-        self.scores, self.maps = np.empty(len(rows), np.float32), np.empty((len(rows), side, side), np.float32)
+        self.scores = np.empty(len(rows), np.float32)
+        self.maps: np.ndarray | None = np.empty((len(rows), side, side), np.float32)  # None: it judges whole images
         self.routes: np.ndarray | None = np.empty(len(rows), np.int32)
         self.raw_errors: np.ndarray | None = np.empty(len(rows), np.float32)
         self.count = self.due = 0  # answers taken, and how many the next one must hold
@@ -188,8 +192,14 @@ class Said:
         if not size:
             raise AnswerError("an answer came before the images that it is of.")
         place = slice(self.count, self.count + size)
+        if self.count == 0 and "maps" not in answer:
+            self.maps = None
         for name, target in (("scores", self.scores), ("maps", self.maps)):
+            if target is None and name not in answer:
+                continue
             value = answer.get(name)
+            if target is None:
+                raise AnswerError(f"{name} of {self._named(self.count)}: there were none of the images before it.")
             if value is None or value.shape != (size, *target.shape[1:]) or value.dtype.kind != "f":
                 shape = "nothing" if value is None else f"{value.dtype} {value.shape}"
                 raise AnswerError(f"{name} of {self._named(self.count)}: {shape}, where one per image was due.")

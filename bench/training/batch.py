@@ -18,5 +18,5 @@ class Prediction(NamedTuple):
     """What a detector says of a batch, each image judged on its own."""
 
     score: Tensor  # (B,) higher is more anomalous
-    map: Tensor  # (B, 1, H, W) per pixel, at the resolution of the image
+    map: Tensor | None  # (B, 1, H, W) per pixel, at the resolution of the image; None: it judges whole images only
     route: Tensor | None = None  # (B,) step that the image was assigned to, where a method routes

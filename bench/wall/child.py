@@ -199,10 +199,12 @@ class _Answers(BaseSGDPlugin, supports_distributed=False):
 
     def after_eval_iteration(self, strategy, **_):
         said = strategy.mb_output
-        maps = said.map.detach().float()
-        if maps.shape[-1] != self.size:
-            maps = F.interpolate(maps, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        answer = {"scores": said.score.detach().float(), "maps": maps[:, 0]}
+        answer = {"scores": said.score.detach().float()}
+        if said.map is not None:
+            maps = said.map.detach().float()
+            if maps.shape[-1] != self.size:
+                maps = F.interpolate(maps, size=(self.size, self.size), mode="bilinear", align_corners=False)
+            answer["maps"] = maps[:, 0]
         if said.route is not None:
             answer["routes"] = said.route.int()
         if (raw := strategy.model.raw_error(strategy.mbatch.image)) is not None:

@@ -115,7 +115,7 @@ class DecoupledFlow(Detector):
         else:
             covariance = torch.cov(pooled.T.double(), correction=min(1, len(pooled) - 1)).cpu()
         covariance += RIDGE * torch.eye(len(covariance))
-        self.precision = torch.linalg.inv(covariance).float().to(pooled.device)
+        self.precision = torch.linalg.inv(covariance).float().contiguous().to(pooled.device)
 
     def take_memory(self) -> dict:
         """Hand over a copy of what belongs to the step just learned: its adapters and its router."""

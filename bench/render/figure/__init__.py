@@ -62,7 +62,8 @@ def _tests(kept: Kept, column: int, step: int, options) -> Path:
     columns = {"input": _pictures(images)}
     if restored is not None:
         columns["reconstruction"] = _pictures(restored)
-    columns["map"] = list(prediction.map[:, 0].float().cpu().numpy())
+    if prediction.map is not None:
+        columns["map"] = list(prediction.map[:, 0].float().cpu().numpy())
     columns["mask"] = [np.asarray(kept.arrays.masks[row]) for row in chosen]
     kinds = ["anomalous" if kept.arrays.labels[row] else "normal" for row in chosen]
     rows = [f"{kind}\n{score:.3g}" for kind, score in zip(kinds, prediction.score.tolist(), strict=True)]
