@@ -74,8 +74,10 @@ class Spec(FieldMapping):
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - a name that pydantic reads
     OPTIONAL = frozenset(
-        ("external", "eval_every", "eval_ahead", "holdout", "method_prior", "detector_prior", "precision")
-        + ("auto_batch", "plugin_code")
+        (
+            *("external", "eval_every", "eval_ahead", "holdout", "method_prior", "detector_prior"),
+            *("precision", "auto_batch", "plugin_code"),
+        )
     )
 
     scenario: Name  # "synthetic/1x6" = <data set>/<stream>
