@@ -79,6 +79,14 @@ def test_each_image_is_judged_on_its_own(trained, images):
     assert (together.score - alone).abs().max() <= 1e-3 * spread
 
 
+def test_what_is_restored_are_images(trained, images):
+    with torch.no_grad():
+        restored = trained.model.reconstruct(images[:3])
+    if restored is not None:
+        assert restored.shape == images[:3].shape
+        assert restored.isfinite().all() and restored.min() > -0.01 and restored.max() < 1.01
+
+
 def test_predicting_changes_nothing(trained, images):
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
     with torch.no_grad():

@@ -100,8 +100,8 @@ def test_another_evaluation_is_another_cell_and_says_what_it_lacks(bench, tmp_pa
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
 def test_what_is_no_number_of_steps_is_refused(value, bench):
-    with pytest.raises(SystemExit):
-        bench(*BASE, "--eval-every", value)
+    code, out = bench(*BASE, "--eval-every", value)
+    assert code == 2 and f"{value!r} is no number of steps" in out
 
 
 def test_a_slow_write_waits_until_it_is_a_small_share_of_the_time():

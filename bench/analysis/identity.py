@@ -7,6 +7,11 @@ from bench.schema.cell import Spec
 OF_THE_METHOD = ("method", "method_config", "method_prior", "variant", "eval_every", "eval_ahead")
 
 
+def runs_for_debugging(spec: Spec) -> bool:
+    """Whether the method ran in the bench's own process (`bench run --no-wall`): such a cell never ranks."""
+    return "no_wall" in spec["variant"].split(",")
+
+
 def weights_key(spec: Spec) -> tuple[str, str, str]:
     """(kind, backbone, identity) of the weights. Random ones are drawn from the seed, so seeds may differ in them."""
     weights = spec["weights"]

@@ -16,6 +16,7 @@ from bench.data import rows_of
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
 from bench.evaluation.replay_fidelity import Quality
+from bench.registry.source import source_files
 from bench.results import segments, stored
 from bench.runner import checkpoint
 from bench.runner.cost_log import CostLog
@@ -53,7 +54,8 @@ def run(
     start, under_way = time.perf_counter(), None
     make_deterministic(threads)
     try:
-        with nurseries.opened() if nursery is None else nullcontext(nursery) as forks:
+        own = nursery is None and not cell.request.no_wall
+        with nurseries.opened() if own else nullcontext(nursery) as forks:
             under_way = CellRun(cell, root, emit, forks, threads, loggers)
             first, steps = under_way.resume(), len(cell.stream.steps)
             emit({"start": first, "steps": steps})
@@ -205,10 +207,13 @@ def task_of(cell: Cell, step: int, threads: int = 1) -> Task:
 
 
 def readable(cell: Cell) -> list[str]:
-    """What a method may read beside the bench's code: its file, weights that are given, and the hubs' caches."""
+    """What a method may read beside the bench's code: its files, weights that are given, and the hubs' caches."""
     asked = cell.request
     named = [value for options in asked.overrides.values() for value in options.values() if isinstance(value, str)]
     weights = cell.backbone.weights.file if cell.backbone else ""
     hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
-    places = [*asked.plugins, *filter(None, [*named, weights]), *hubs]
+    found = [registry.find(kind, cell.spec[kind], asked.plugins) for kind in ("method", "detector")]
+    packages = [entry.file.parent for entry in found if entry.module]  # wherever an entry point leads
+    code = [file for entry in found for file in source_files(entry)]
+    places = [*code, *packages, *filter(None, [*named, weights]), *hubs]
     return [str(Path(place).resolve()) for place in places if Path(place).exists()]

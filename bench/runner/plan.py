@@ -58,7 +58,7 @@ def _entries(kind: str, names: tuple[str, ...], request: Request) -> list[regist
 
 
 def _detectors(method: registry.Entry, request: Request) -> list[registry.Entry]:
-    return _entries("detector", request.detectors or (method.declared["DEFAULT_DETECTOR"],), request)
+    return _entries("detector", request.detectors or (registry.default_detector(method, request.plugins),), request)
 
 
 def _check_owners(request: Request, pairs) -> None:
@@ -150,6 +150,7 @@ def _variant(method, detector, chosen, request: Request) -> str:
     parts += [f"holdout={_holdout(chosen, request)}"] if _holdout(chosen, request) != chosen.holdout else []
     parts += [f"precision={request.precision}"] if request.precision != "float32" else []
     parts += ["auto_batch"] if request.auto_batch else []
+    parts += ["no_wall"] if request.no_wall else []
     parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
     if detector.declared["BACKBONE"]:
         parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []

@@ -17,7 +17,6 @@ import torch
 from avalanche.core import BaseSGDPlugin
 from torch.nn import functional as F
 
-from bench.api import Detector, Setup, Strategy
 from bench.errors import BadInput
 from bench.registry import Entry
 from bench.schema import config
@@ -26,9 +25,12 @@ from bench.training import device as devices
 from bench.training import precision
 from bench.training.auto_batch import AutoBatch
 from bench.training.backbone import Backbone, Maps, Recall
+from bench.training.detector import Detector
 from bench.training.experiences import TestExperience, TrainImages, train_experience
 from bench.training.feature_names import Names, frozen, pixels_of
 from bench.training.seeding import make_deterministic, seed_everything, seed_for, untouched_draws
+from bench.training.setup import Setup
+from bench.training.strategy import Strategy
 from bench.wall import state as states
 from bench.wall.confinement import DEVICES, confine
 from bench.wall.protocol import Channel, ChannelError
@@ -261,7 +263,7 @@ def main(end: socket.socket, scratch: str) -> None:
             _serve(channel, scratch)
         except BadInput as error:
             channel.send("bad input", reason=str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, ChannelError):
                 raise
             channel.send("failed", reason=traceback.format_exc())
