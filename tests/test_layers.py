@@ -31,6 +31,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"preload", "session"},
+    {"contract"},
     {"doctor"},
     {"exchange"},
     {"render"},

@@ -201,3 +201,28 @@ def _do_doctor(options) -> int:
     missing = sum(level == doctor.MISSING for level, _ in found)
     print(f"{missing} to mend before a run." if missing else "nothing stands in the way of a run.")
     return 1 if missing else 0
+
+
+def add_check(commands) -> None:
+    command = new_command(
+        commands, "check", _do_check, "does a method, detector or reader keep the contract: rule by rule, what to do"
+    )
+    command.add_argument("files", nargs="+", metavar="FILE", help="a Python file, or a name as in bench list")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="another that it needs; repeatable")
+
+
+def _do_check(options) -> int:
+    from bench.backends import pool
+    from bench.contract import check, entries
+
+    failed = 0
+    for entry, plugins in entries(options.files, options.plugin):
+        print(f"{entry.kind} {entry.name} ({entry.file})", flush=True)
+        _ = entry.declared  # told before anything heavy is imported
+        failed += pool.call(pool.server(), check, entry, plugins, _tell_rule)
+    print(f"{failed} to mend." if failed else "nothing to mend.")
+    return int(bool(failed))
+
+
+def _tell_rule(rule: str, todo: str) -> None:
+    print(f"  MEND  {rule}:\n        {todo}" if todo else f"  ok    {rule}", flush=True)
