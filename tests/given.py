@@ -1,33 +1,12 @@
-"""All experiences of a stream, as the bench gives them one at a time, for tests that train without it."""
-
-from types import SimpleNamespace
+"""What the bench gives a method, all at once, for tests that train without the bench; and how much a state holds."""
 
 import numpy as np
 import torch
 
-from bench.data import Arrays, rows_of
-from bench.schema.stream import Stream
-from bench.training.experiences import TestExperience, TrainImages, train_experience
+from bench.contract.trial import experiences
+from bench.contract.trial import shown as tests
 
-
-def experiences(stream: Stream, arrays: Arrays, *, labels: bool = False, ahead: bool = False) -> SimpleNamespace:
-    """`train_stream`, one per step, and `test_stream`, one per class, each with its class told."""
-    column = {name: index for index, name in enumerate(stream.classes)}
-    sets = []
-    for step in stream.steps:
-        rows = rows_of(arrays, [column[name] for name in step], train=True)
-        sets.append(TrainImages(np.array(arrays.images[rows]), arrays.categories[rows] if labels else None))
-    train = [train_experience(sets if ahead else [one], t) for t, one in enumerate(sets)]
-    return SimpleNamespace(train_stream=train, test_stream=[tests(arrays, [c], c) for c in range(len(column))])
-
-
-def tests(arrays: Arrays, columns: list[int], category: int | None = None) -> TestExperience:
-    """The test images of classes, in batches of 32."""
-    images = np.array(arrays.images[rows_of(arrays, columns, train=False)])
-    return TestExperience([images[at : at + 32] for at in range(0, len(images), 32)], category)
-
-
-tests.__test__ = False
+__all__ = ["experiences", "held_bytes", "tests"]
 
 
 def held_bytes(state: object) -> int:

@@ -18,6 +18,14 @@ from bench.errors import BadInput
 MEMORY = 100 * 2**20  # of each object store
 
 
+@pytest.fixture(scope="module", autouse=True)
+def open_to_traces():
+    """The plugins here leave files behind to tell where and when they ran, which the wall would refuse."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_NO_LANDLOCK", "1")
+        yield
+
+
 @pytest.fixture
 def traces(tmp_path):
     return Traces(tmp_path)

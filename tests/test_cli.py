@@ -101,6 +101,17 @@ BAD = {
     "plugin that is none": (["--plugin", "empty.py"], "is no plugin"),
     "plugin of a taken name": (["--plugin", "finetune.py"], "two methods are called 'finetune'"),
     "class absent from the data": (["--scenario", "stray.yaml"], "no class 'gearbox'"),
+    "no jobs": (["--jobs", "-1"], "argument --jobs: '-1' is no number of cells: give a whole number from 1"),
+    "no threads": (["--threads", "0"], "argument --threads: '0' is no number of threads"),
+    "no pixels": (["--image-size", "0"], "argument --image-size: '0' is no image size in px"),
+    "negative pixels": (["--image-size", "-5"], "'-5' is no image size in px: give a whole number from 8 to 4096"),
+    "absurd pixels": (["--image-size", "1000000"], "'1000000' is no image size in px"),
+    "a seed twice": (["--seeds", "0,1,0"], "'0,1,0' names 0 twice"),
+    "a negative seed": (["--seeds=-1"], "'-1' is not a list of whole numbers from 0"),
+    "no seed": (["--seeds", ""], "'' is not a list of whole numbers from 0"),
+    "too large a seed": (["--seeds", "4294967296"], "give numbers below 2**32"),
+    "misspelt option": (["--sceanrio", "x"], "no argument '--sceanrio' (did you mean '--scenario'?)"),
+    "misspelt choice": (["--size", "papr"], "no 'papr' (did you mean 'paper'?); there are tiny, paper"),
     "results folder is a file": (["--results", "mini.yaml"], "choose another folder with --results"),
 }
 
@@ -119,6 +130,18 @@ def test_bad_input_is_one_sentence_and_exit_code_2_before_any_training(case, ben
     assert len(error) == 1 and wanted in error[0]
     assert "Traceback" not in out
     assert not list(tmp_path.glob("results/custom/**/*.json"))
+
+
+@pytest.mark.parametrize("command", ["leaderboard", "show x", "compare a b", "report", "figure x", "score x"])
+def test_a_misspelt_results_folder_is_not_made(command, bench, tmp_path):
+    code, out = bench(*command.split(), "--results", "resluts")
+    assert code == 2 and "no folder 'resluts' (did you mean 'results'?)" in out
+    assert not (tmp_path / "resluts").exists() and not (tmp_path / "leaderboard.md").exists()
+
+
+def test_a_misspelt_command_is_told_before_anything_else(bench):
+    code, out = bench("leaderbord")
+    assert code == 2 and out.startswith("error: argument COMMAND: no 'leaderbord' (did you mean 'leaderboard'?)")
 
 
 def test_a_corrupt_cell_is_named_and_kept(bench, tmp_path):

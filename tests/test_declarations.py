@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
+from bench import api, registry
 from bench.errors import BadInput
-from bench.registry.declarations import HOOKS, TRAITS, declarations
+from bench.registry.declarations import CAPABILITIES, HOOKS, TRAITS, declarations
 
 PLUGIN = "class Mine(Plugin):\n    def {}(self, strategy, **_): pass\n"
 
@@ -61,6 +61,8 @@ def test_the_files_of_the_project_declare_what_is_read(kind):
 def test_every_trait_of_the_vocabulary_is_that_of_a_detector():
     traits = {trait for entry in registry.found("detector").values() for trait in entry.declared["TRAITS"]}
     assert traits == set(TRAITS)
+    asked = {entry.declared["REQUIRES"] for entry in registry.found("method").values()} - {None}
+    assert asked | {"bfloat16", "image_level"} == traits, "a trait that nothing asks for says nothing"
 
 
 def test_the_hooks_are_those_that_avalanche_calls():
@@ -88,3 +90,90 @@ def test_a_config_that_cannot_be_used_is_told_when_the_file_is_loaded(tmp_path, 
     file.write_text(text + BUILD)
     with pytest.raises(BadInput, match=sentence):
         registry.entry.Entry("method", "mine", file, "").load()
+
+
+def test_a_detector_that_asks_for_a_backbone_declares_one():
+    text = "def build(config, setup) -> Detector:\n    return Mine(setup.features(4))\n"
+    with pytest.raises(BadInput, match=r"mine.py:2: setup.features asks for a backbone .* BACKBONE = "):
+        declared("detector", text)
+    assert declared("detector", text + 'BACKBONE = "resnet18"\n')["BACKBONE"] == "resnet18"
+
+
+def method(tmp_path, text: str) -> registry.entry.Entry:
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    return registry.find("method", "mine", [file])
+
+
+@pytest.mark.parametrize(
+    ("returns", "sentence"),
+    [("", "it does not say what it returns"), (" -> Stratgy", "it is annotated to return Stratgy")],
+)
+def test_a_build_that_does_not_say_whose_it_is_is_told_with_its_line(tmp_path, returns, sentence):
+    with pytest.raises(BadInput, match=rf"mine.py:2: is `build` a method's or a detector's\? Here {sentence}"):
+        method(tmp_path, f"\ndef build(config, setup){returns}: pass\n")
+    for kind in ("'Strategy'", "api.Strategy"):
+        assert method(tmp_path, f"def build(config, setup) -> {kind}: pass\n").kind == "method"
+
+
+def test_a_default_detector_exists(tmp_path):
+    mine = method(tmp_path, f'{BUILD}DEFAULT_DETECTOR = "pachcore"\n')
+    with pytest.raises(
+        BadInput, match=r"mine.py:2: DEFAULT_DETECTOR: no detector 'pachcore'. Did you mean 'patchcore'"
+    ):
+        registry.default_detector(mine)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import sys\nsys.exit(3)\n", r"mine.py:2\) cannot be imported: SystemExit: 3"),
+        ("\nimport nowhere_at_all\n", r"mine.py:2\) cannot be imported: ModuleNotFoundError"),
+        (f'{FROZEN}{CONFIG}    lr: float = 1\nTUNED_ON = {{"rl": "VisA"}}\n', r"mine.py:7: TUNED_ON names 'rl'"),
+    ],
+)
+def test_what_goes_wrong_on_loading_names_the_line(tmp_path, text, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        method(tmp_path, text + BUILD).load()
+
+
+def test_a_helper_beside_a_plugin_is_found(tmp_path):
+    (tmp_path / "my_helper_beside.py").write_text("SIZE = 3\n")
+    mine = method(tmp_path, f"from my_helper_beside import SIZE\n{FROZEN}{CONFIG}    size: int = SIZE\n{BUILD}")
+    assert mine.load().Config().size == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "after_training_experience",
+            "Avalanche never calls after_training_experience. Did you mean 'after_training_exp",
+        ),
+        ("state_dict", "Mine has state_dict but no load_state_dict"),
+    ],
+)
+def test_a_plugin_of_a_plugin_is_checked_too(name, sentence):
+    from bench.api import Plugin
+
+    class Between(Plugin):
+        pass
+
+    with pytest.raises(BadInput, match=sentence):
+        type("Mine", (Between,), {name: lambda self, strategy: None})
+
+
+def test_the_api_names_what_it_gives_in_one_way():
+    tree = ast.parse(Path(api.__file__).read_text())
+    typed = next(node for node in tree.body if isinstance(node, ast.If))
+    told = {alias.name: node.module for node in typed.body for alias in node.names}
+    assert told == api.HOMES
+    assert all(getattr(api, name) is not None for name in api.__all__)
+
+
+def test_every_capability_of_a_record_may_be_declared():
+    from typing import get_args
+
+    from bench.schema.cell import Capability
+
+    assert set(get_args(Capability)) <= set(CAPABILITIES)

@@ -22,6 +22,19 @@ def test_a_kept_run_draws_input_reconstruction_map_and_mask_of_every_class(bench
     assert pixels.shape[0] > pixels.shape[1] > 400 and np.std(pixels[..., :3]) > 0.1
 
 
+@pytest.mark.parametrize("detector", ["vae", "cae", "inpaint"])
+def test_detectors_that_restore_images_are_drawn_with_them(detector, bench, monkeypatch):
+    from bench.render import figure
+
+    drawn = {}
+    monkeypatch.setattr(figure.sheet, "write", lambda path, title, rows, columns: drawn.update({path.name: columns}))
+    run = ("run", "--methods", "finetune", "--detectors", detector, "--scenario", "mini.yaml", "--keep")
+    assert bench(*run, "--set", f"{detector}.epochs=1")[0] == 0
+    code, out = bench("figure", f"custom/mini/finetune+{detector}*/seed-0", "--scenario", "mini.yaml")
+    assert code == 0, out
+    assert list(drawn["gear.step-2.png"]) == ["input", "reconstruction", "map", "mask"]
+
+
 def test_the_pictures_are_those_of_the_run(bench, tmp_path, monkeypatch):
     """The revived detector gives the scores that the run itself gave."""
     from bench import evaluation

@@ -21,7 +21,7 @@ def example() -> str:
     return re.search(r"```python\n(\"\"\"Thumbnails.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
 
 
-def bench(folder: Path, *arguments: str, path: Path | None = None) -> str:
+def bench_in(folder: Path, *arguments: str, path: Path | None = None) -> str:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, filter(None, (ROOT, path))))}
     command = [sys.executable, "-m", "bench", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -35,10 +35,44 @@ RUN = ("--detectors", "autoencoder", "--scenario", "line.yaml", "--set", "autoen
 def test_a_file_outside_the_repository(tmp_path, example):
     (tmp_path / "thumbnails.py").write_text(example)
     (tmp_path / "line.yaml").write_text(MANIFEST)
-    listed = bench(tmp_path, "list", "methods", "--plugin", "thumbnails.py")
+    listed = bench_in(tmp_path, "list", "methods", "--plugin", "thumbnails.py")
     assert re.search(r"^  thumbnails +Thumbnails: replay", listed, re.MULTILINE)
-    bench(tmp_path, "run", "--methods", "thumbnails", "--plugin", "thumbnails.py", *RUN)
+    bench_in(tmp_path, "run", "--methods", "thumbnails", "--plugin", "thumbnails.py", *RUN)
     assert "| thumbnails" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_a_helper_beside_a_file_is_read_behind_the_wall(bench, tmp_path, example):
+    (tmp_path / "beside_thumbnails.py").write_text('"""A helper."""\n')
+    (tmp_path / "thumbnails.py").write_text(f"{example}\nimport beside_thumbnails\n")
+    code, out = bench("run", "--methods", "thumbnails", "--plugin", "thumbnails.py", "--detectors", "autoencoder",
+                           "--scenario", "mini.yaml", "--set", "autoencoder.epochs=1")  # fmt: skip
+    assert code == 0 and "1 cells ran" in out, out
+
+
+LEAVES = '''
+"""Leaves."""
+import sys
+
+from bench.api import Plugin, Strategy
+from methods.finetune import Config
+
+
+def build(config, setup) -> Strategy:
+    return setup.strategy([Leaves()])
+
+
+class Leaves(Plugin):
+    def before_training_exp(self, strategy, **_):
+        sys.exit()
+'''
+
+
+def test_a_method_that_leaves_has_not_run(bench, tmp_path):
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    code, out = bench("run", "--methods", "leaves", "--plugin", "leaves.py", "--detectors", "autoencoder",
+                      "--scenario", "mini.yaml", "--set", "autoencoder.epochs=1")  # fmt: skip
+    assert code == 1 and "0 cells ran, 1 failed" in out, out
+    assert "SystemExit" in (tmp_path / "leaderboard.md").read_text()
 
 
 def test_what_settings_were_tuned_on_is_recorded_and_shown_where_they_are_used(tmp_path, example, request):
@@ -74,8 +108,8 @@ def test_an_entry_point_of_an_installed_package(tmp_path, example):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-methods\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[bench.methods]\ntheirs = their_thumbnails\n")
     (tmp_path / "line.yaml").write_text(MANIFEST)
-    assert "theirs " in bench(tmp_path, "list", "methods", path=site)
-    bench(tmp_path, "run", "--methods", "theirs", *RUN, path=site)
+    assert "theirs " in bench_in(tmp_path, "list", "methods", path=site)
+    bench_in(tmp_path, "run", "--methods", "theirs", *RUN, path=site)
     assert "| theirs" in (tmp_path / "leaderboard.md").read_text()
 
 

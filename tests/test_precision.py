@@ -131,5 +131,4 @@ def test_a_detector_that_cannot_is_skipped_with_a_sentence(bench):
     code, out = bench(*BASE[:3], "--detectors", "padim", *BASE[5:], "--precision", "bfloat16")
     assert code == 0 and "0 cells ran" in out
     assert "padim computes in float32 only" in out and "`bench list detectors` names those" in out
-    with pytest.raises(SystemExit):
-        bench(*MINI, "--precision", "float16")
+    assert bench(*MINI, "--precision", "float16")[0] == 2

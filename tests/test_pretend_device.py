@@ -35,6 +35,8 @@ METHODS = {e.name: e.declared["DEFAULT_DETECTOR"] for e in registry.found("metho
 DETECTORS = list(registry.found("detector"))
 SLOW_METHODS = {"replaycad"} | {name for name, detector in METHODS.items() if detector in SLOW}
 
+pytestmark = pytest.mark.skipif("BENCH_PRETEND" not in os.environ, reason="takes minutes: set BENCH_PRETEND=1")
+
 
 def bench(folder: Path, *arguments: str, **environment: str) -> str:
     """Run a command with the pretend device at hand; returns what it said."""

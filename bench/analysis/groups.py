@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench.analysis import gap_to_joint as distance
-from bench.analysis.identity import block_key, configuration
+from bench.analysis.identity import block_key, configuration, runs_for_debugging
 from bench.analysis.labels import labels, last_line
 from bench.analysis.rows import Row
 from bench.analysis.summary import steps_done
@@ -100,6 +100,8 @@ def _rank(row: Row) -> tuple:
 
 
 def _status(cell: Cell) -> str:
+    if runs_for_debugging(cell["spec"]):
+        return "no wall: run for debugging"
     if cell["status"] == "failed":
         return f"failed: {last_line(cell['reason'])}"
     if cell["status"] == "partial":

@@ -4,7 +4,12 @@ import json
 
 from bench.schema.cell import Spec
 
-OF_THE_METHOD = ("method", "method_config", "method_prior", "variant", "eval_every")
+OF_THE_METHOD = ("method", "method_config", "method_prior", "variant", "eval_every", "eval_ahead")
+
+
+def runs_for_debugging(spec: Spec) -> bool:
+    """Whether the method ran in the bench's own process (`bench run --no-wall`): such a cell never ranks."""
+    return "no_wall" in spec["variant"].split(",")
 
 
 def weights_key(spec: Spec) -> tuple[str, str, str]:

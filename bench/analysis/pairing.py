@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.analysis.identity import runs_for_debugging
 from bench.analysis.summary import FINAL, final_scores
 from bench.errors import BadInput
 from bench.metrics.statistics import CrossedMean, SignedRank, crossed_mean, signed_rank
@@ -62,7 +63,8 @@ def pair(first: str, second: str, cells: Iterable[Cell], metric: str = "image_au
     """
     if metric not in FINAL:
         raise BadInput(f"no metric {metric!r}: choose one of {', '.join(FINAL)}")
-    cells = [cell for cell in cells if cell["status"] == "ok" and scenario in ("", cell["spec"]["scenario"])]
+    whole = (cell for cell in cells if cell["status"] == "ok" and not runs_for_debugging(cell["spec"]))
+    cells = [cell for cell in whole if scenario in ("", cell["spec"]["scenario"])]
     both = [_named(name, cells, scenario) for name in (first, second)]
     tables = [_by_run(chosen) for chosen in both]
     shared = [key for key in tables[0] if key in tables[1]]

@@ -6,15 +6,15 @@ import sys
 
 from bench import __version__
 from bench.cli import reading, running, scores
-from bench.cli.arguments import EXAMPLES
+from bench.cli.arguments import EXAMPLES, Parser
 from bench.errors import BadInput
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 a check or a cell failed, 2 bad input, 130 interrupted."""
     sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no UTF-8
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         return options.command(options) or 0
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser; nothing heavy is imported for it."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         "bench",
         description="Compare continual visual anomaly-detection methods.",
         epilog=EXAMPLES,
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_run(commands)
     reading.add_list(commands)
     running.add_doctor(commands)
+    running.add_check(commands)
     reading.add_leaderboard(commands)
     scores.add_data(commands)
     reading.add_published(commands)

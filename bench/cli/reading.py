@@ -22,7 +22,7 @@ def add_leaderboard(commands) -> None:
     command = new_command(
         commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing"
     )
-    results_folder(command)
+    results_folder(command, read_only=True)
     command.add_argument("--out", type=Path, help="default: leaderboard.md beside the results folder")
     command.add_argument("--check", action="store_true", help="write nothing; exit 1 if the committed tables are stale")
 
@@ -67,7 +67,7 @@ def _do_published(options) -> int:
 def add_show(commands) -> None:
     command = new_command(commands, "show", _do_show, "R per metric, cost and environment of one cell")
     command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k")
-    results_folder(command)
+    results_folder(command, read_only=True)
 
 
 def _do_show(options) -> None:
@@ -91,7 +91,7 @@ def add_compare(commands) -> None:
     command.add_argument("--cd", action="store_true", help="rank three or more over scenarios: critical differences")
     command.add_argument("--scenario", default="", help="default: every scenario that has them")
     command.add_argument("--metric", default="image_auroc", help="%(default)s, aupro, pixel_ap, ...")
-    results_folder(command)
+    results_folder(command, read_only=True)
 
 
 def _do_compare(options) -> None:
@@ -113,7 +113,7 @@ def add_report(commands) -> None:
         "--gallery", action="store_true", help="also test images of runs that were run with --save-maps"
     )
     truth_sources(command)
-    results_folder(command)
+    results_folder(command, read_only=True)
 
 
 def _do_report(options) -> None:

@@ -3,7 +3,19 @@
 import os
 from pathlib import Path
 
-from bench.cli.arguments import EXAMPLES, gigabytes, names, new_command, results_folder, seeds, steps
+from bench.cli.arguments import (
+    EXAMPLES,
+    between,
+    gigabytes,
+    names,
+    new_command,
+    not_negative,
+    results_folder,
+    share,
+    whole_numbers,
+)
+
+MANY = 10**6  # more cells, steps or minutes than anybody means
 
 
 def add_run(commands) -> None:
@@ -16,17 +28,30 @@ def add_run(commands) -> None:
     what.add_argument(
         "--scenario", type=names, default=("synthetic/1x6",), help="streams, or a YAML file (%(default)s)"
     )
-    what.add_argument("--seeds", type=seeds, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
+    what.add_argument("--seeds", type=whole_numbers, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
     what.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
     what.add_argument(
         "--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable"
     )
     rarely = what.add_mutually_exclusive_group()
     rarely.add_argument(
-        "--eval-every", type=steps, default=1, metavar="N", help="evaluate after every N-th step and after the last (1)"
+        "--eval-every",
+        type=between(1, MANY, "number of steps"),
+        default=1,
+        metavar="N",
+        help="test all classes seen after every N-th step and the last, and a class just learned in any case (1)",
     )
     rarely.add_argument(
-        "--eval-final", dest="eval_every", action="store_const", const=0, help="evaluate after the last step only"
+        "--eval-final", dest="eval_every", action="store_const", const=0, help="... after the last step only"
+    )
+    what.add_argument(
+        "--eval-ahead", action="store_true", help="test classes before they are learned, too: forward transfer"
+    )
+    what.add_argument(
+        "--holdout",
+        type=share,
+        metavar="SHARE",
+        help="of each class's training images, to set thresholds on; no method trains on them (default: the stream's)",
     )
     how = run.add_argument_group("at what size")
     how.add_argument(
@@ -46,7 +71,7 @@ def add_run(commands) -> None:
         help="where a training batch does not fit the memory: smaller parts, gradients added up; the same gradient but "
         "for batch norms and losses that compare images of a batch",
     )
-    how.add_argument("--image-size", type=int, help="px; default: the stream's")
+    how.add_argument("--image-size", type=between(8, 4096, "image size in px"), help="px; default: the stream's")
     how.add_argument(
         "--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable"
     )
@@ -61,8 +86,17 @@ def add_run(commands) -> None:
         help="keep features of frozen networks in the cache, for all cells: same scores, no times in tables (0)",
     )
     where.add_argument("--device", default="auto", help="auto, cpu, cuda, or another of PyTorch's (%(default)s)")
-    where.add_argument("--jobs", type=int, help="cells at a time (CPU: one per core, at most 8; GPU: 1)")
-    where.add_argument("--threads", type=int, default=1, help="CPU threads per cell; changes last bits (%(default)s)")
+    where.add_argument(
+        "--jobs",
+        type=between(1, MANY, "number of cells"),
+        help="cells at a time (CPU: one per core, at most 8; GPU: 1)",
+    )
+    where.add_argument(
+        "--threads",
+        type=between(1, 1024, "number of threads"),
+        default=1,
+        help="CPU threads per cell; changes last bits (%(default)s)",
+    )
     where.add_argument(
         "--redo",
         choices=("missing", "failed", "changed", "all"),
@@ -89,11 +123,18 @@ CLUSTER = """Results, data and cache are best in folders that all machines see; 
 def _add_backends(run) -> None:
     far = run.add_argument_group("on a cluster", CLUSTER)
     far.add_argument("--backend", choices=("local", "ray", "slurm"), default="local", help="default: this machine")
-    far.add_argument("--gpus-per-cell", type=float, metavar="N", help="0.5: two cells share one (Ray); default: 0")
-    far.add_argument("--cpus-per-cell", type=float, metavar="N", help="default: --threads")
+    far.add_argument(
+        "--gpus-per-cell", type=not_negative, metavar="N", help="0.5: two cells share one (Ray); default: 0"
+    )
+    far.add_argument("--cpus-per-cell", type=not_negative, metavar="N", help="default: --threads")
     far.add_argument("--address", help="of the Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT; default: auto")
     far.add_argument("--partition", help="of Slurm; default: its own")
-    far.add_argument("--time", type=int, metavar="MINUTES", help="after which Slurm queues a cell again; default: 120")
+    far.add_argument(
+        "--time",
+        type=between(1, MANY, "number of minutes"),
+        metavar="MINUTES",
+        help="after which Slurm queues a cell again; default: 120",
+    )
     far.add_argument(
         "--sbatch", action="append", default=[], metavar="OPTION=VALUE", help="more of Slurm: account=lab; repeatable"
     )
@@ -119,8 +160,12 @@ def add_figure(commands) -> None:
     )
     command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k")
     command.add_argument("--class", dest="category", help="default: every class of the stream")
-    command.add_argument("--step", type=int, help="after which step, from 1; default: the last")
-    command.add_argument("--images", type=seeds, help="places in the class's test set; default: normal and anomalous")
+    command.add_argument(
+        "--step", type=between(1, MANY, "number of steps"), help="after which step, from 1; default: the last"
+    )
+    command.add_argument(
+        "--images", type=whole_numbers, help="places in the class's test set; default: normal and anomalous"
+    )
     command.add_argument("--out", type=Path, default=Path("out/figures"), help="folder of the PNG files (%(default)s)")
     command.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
     command.add_argument("--weights", help="the .safetensors file, where the cell was run with one")
@@ -128,7 +173,7 @@ def add_figure(commands) -> None:
     command.add_argument("--plugin", type=Path, action="append", default=[], help="as given to bench run")
     command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
     command.add_argument("--device", default="cpu", help="cpu, cuda, or another of PyTorch's (%(default)s)")
-    results_folder(command)
+    results_folder(command, read_only=True)
 
 
 def _do_figure(options) -> None:
@@ -156,3 +201,28 @@ def _do_doctor(options) -> int:
     missing = sum(level == doctor.MISSING for level, _ in found)
     print(f"{missing} to mend before a run." if missing else "nothing stands in the way of a run.")
     return 1 if missing else 0
+
+
+def add_check(commands) -> None:
+    command = new_command(
+        commands, "check", _do_check, "does a method, detector or reader keep the contract: rule by rule, what to do"
+    )
+    command.add_argument("files", nargs="+", metavar="FILE", help="a Python file, or a name as in bench list")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="another that it needs; repeatable")
+
+
+def _do_check(options) -> int:
+    from bench.backends import pool
+    from bench.contract import check, entries
+
+    failed = 0
+    for entry, plugins in entries(options.files, options.plugin):
+        print(f"{entry.kind} {entry.name} ({entry.file})", flush=True)
+        _ = entry.declared  # told before anything heavy is imported
+        failed += pool.call(pool.server(), check, entry, plugins, _tell_rule)
+    print(f"{failed} to mend." if failed else "nothing to mend.")
+    return int(bool(failed))
+
+
+def _tell_rule(rule: str, todo: str) -> None:
+    print(f"  MEND  {rule}:\n        {todo}" if todo else f"  ok    {rule}", flush=True)

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench.cli.arguments import names, new_command, results_folder, truth_sources, write_text
+from bench.cli.arguments import between, names, new_command, results_folder, truth_sources, write_text
 
 
 def add_data(commands) -> None:
@@ -15,7 +15,12 @@ def add_data(commands) -> None:
     actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
     check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
     check.add_argument("folder", type=Path)
-    check.add_argument("--image-size", type=int, default=256, help="px at which defects may vanish (%(default)s)")
+    check.add_argument(
+        "--image-size",
+        type=between(8, 4096, "image size in px"),
+        default=256,
+        help="px at which defects may vanish (%(default)s)",
+    )
     check.add_argument("--reader", help="mvtec, visa or folder; found out unless given")
     check.add_argument("--masks", choices=("read", "none", "inverted"), default="read", help="the reader's option")
     check.add_argument("--json", action="store_true", help="everything, for programs")
@@ -87,7 +92,7 @@ def add_score(commands) -> None:
     command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k, with * and ?")
     command.add_argument("--images-only", action="store_true", help="leave pixel metrics empty where there are no maps")
     truth_sources(command)
-    results_folder(command)
+    results_folder(command, read_only=True)
 
 
 def _do_score(options) -> None:
@@ -126,7 +131,9 @@ def add_worker(commands) -> None:
     export.add_argument("--to", type=Path, required=True, help="a new folder")
     export.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
     export.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
-    export.add_argument("--seed", type=int, default=0, help="that it is to start from (%(default)s)")
+    export.add_argument(
+        "--seed", type=between(0, 2**32 - 1, "seed"), default=0, help="that it is to start from (%(default)s)"
+    )
     export.add_argument("--capabilities", type=_capabilities, default=(), help="labels, task_oracle, reads_ahead")
     export.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
     export.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")

@@ -86,16 +86,34 @@ def _given(kind: str, plugins: Iterable[Path]) -> Iterable[Entry]:
             yield entry
 
 
+def default_detector(method: Entry, plugins: Iterable[Path] = ()) -> str:
+    """The name of the detector that a method runs with unless told otherwise. Raises BadInput if there is none."""
+    name, detectors = method.declared["DEFAULT_DETECTOR"], found("detector", plugins)
+    if name not in detectors:
+        line = method.line_of("DEFAULT_DETECTOR")
+        raise BadInput(f"{method.file}:{line}: DEFAULT_DETECTOR: {unknown('detector', name, detectors)}")
+    return name
+
+
+KINDS = {"Strategy": "method", "Detector": "detector"}  # of what `build` is annotated to return
+
+
 def _kind_of(tree: ast.Module, path: Path) -> str:
     """A file with `samples` is a scenario reader; otherwise the return annotation of `build` tells."""
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if "samples" in functions:
         return "scenario"
-    build = functions.get("build")
-    returns = ast.unparse(build.returns) if build and build.returns else ""
-    kind = {"Strategy": "method", "Detector": "detector"}.get(returns)
-    if kind is None:
+    if "build" not in functions:
         raise BadInput(
             f"{path} is no plugin: it needs `build(...) -> Strategy`, `build(...) -> Detector` or `samples(...)`."
+        )
+    returns = functions["build"].returns
+    told = returns.value if isinstance(returns, ast.Constant) else returns and ast.unparse(returns)
+    kind = KINDS.get(str(told).rpartition(".")[2])
+    if kind is None:
+        says = f"it is annotated to return {told}" if told else "it does not say what it returns"
+        raise BadInput(
+            f"{path}:{functions['build'].lineno}: is `build` a method's or a detector's? Here {says}: write "
+            "`-> Strategy` for a method, `-> Detector` for a detector."
         )
     return kind

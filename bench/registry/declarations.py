@@ -13,14 +13,14 @@ DECLARATIONS = {
     "detector": {"TRAITS": (), "BACKBONE": None, "TUNED_ON": {}},
     "scenario": {"NEEDS": "nothing"},
 }
+# What a method may declare beyond the rules.
+CAPABILITIES = ("reads_ahead", "task_oracle", "labels", "unlimited_memory")
 # What the project's methods ask of a detector; a plugin may invent others, but none that looks like one of these.
 TRAITS = [
     "bfloat16",
     "centroid",
     "conditioned_diffusion",
-    "distillation",
     "feature_transformer",
-    "flow",
     "gaussian",
     "gradient",
     "image_level",
@@ -30,7 +30,6 @@ TRAITS = [
     "memory_bank",
     "normal_embedding",
     "position_bank",
-    "reconstruction",
     "sampling",
     "task_adapters",
 ]
@@ -82,7 +81,19 @@ def declarations(kind: str, file: Path, tree: ast.Module) -> dict:
     for part in ast.walk(tree):
         if isinstance(part, ast.ClassDef) and kind == "method":
             _check_plugin(part, file)
+        if isinstance(part, ast.Call) and kind == "detector" and not found["BACKBONE"]:
+            _check_backbone(part, file)
     return found
+
+
+def _check_backbone(call: ast.Call, file: Path) -> None:
+    """That a detector which asks its `setup` for the run's backbone declares one."""
+    asked = ast.unparse(call.func)
+    if asked in ("setup.features", "setup.tokens", "setup.embedder"):
+        raise BadInput(
+            f"{file}:{call.lineno}: {asked} asks for a backbone and the file declares none: write "
+            "BACKBONE = 'wide_resnet50_2.tv_in1k', or another name of timm, at its top."
+        )
 
 
 def _assigned(tree: ast.Module) -> Iterable[tuple[str, ast.expr, int]]:
@@ -125,26 +136,20 @@ def _first(value) -> str:
 
 def _check_vocabulary(name: str, values: Iterable[str], where: str) -> None:
     if name == "CAPABILITIES":
-        from typing import get_args
-
-        from bench.schema.cell import Capability
-
-        known = get_args(Capability)
         for value in values:
-            if value not in known:
-                raise BadInput(
-                    f"{where}: no capability {value!r}.{_hint(value, known, 0.4)} Known: {', '.join(known)}."
-                )
+            if value not in CAPABILITIES:
+                hint = did_you_mean(value, CAPABILITIES, 0.4)
+                raise BadInput(f"{where}: no capability {value!r}.{hint} There are {', '.join(CAPABILITIES)}.")
     for value in values if name == "TRAITS" else ():
-        if value not in TRAITS and _hint(value, TRAITS):
-            raise BadInput(f"{where}: no trait {value!r}.{_hint(value, TRAITS)} Known: {', '.join(TRAITS)}.")
+        if value not in TRAITS and did_you_mean(value, TRAITS):
+            raise BadInput(f"{where}: no trait {value!r}.{did_you_mean(value, TRAITS)} Known: {', '.join(TRAITS)}.")
 
 
 def _check_name(kind: str, name: str, where: str) -> None:
     for other, names in DECLARATIONS.items():
         if name in names:
             raise BadInput(f"{where}: {name} is declared by a {other}, not by a {kind}: remove the line.")
-    if hint := _hint(name, DECLARATIONS[kind]):
+    if hint := did_you_mean(name, DECLARATIONS[kind]):
         known = ", ".join(DECLARATIONS[kind])
         raise BadInput(f"{where}: {name} is not read by anybody.{hint} A {kind} may declare {known}.")
 
@@ -156,12 +161,13 @@ def _check_plugin(part: ast.ClassDef, file: Path) -> None:
     methods = {node.name: node.lineno for node in part.body if isinstance(node, ast.FunctionDef)}
     for name, line in methods.items():
         if name.startswith(("before_", "after_")) and name not in HOOKS:
-            raise BadInput(f"{file}:{line}: Avalanche never calls {name}.{_hint(name, HOOKS, 0.4)}")
+            raise BadInput(f"{file}:{line}: Avalanche never calls {name}.{did_you_mean(name, HOOKS, 0.4)}")
     for one, other in (("state_dict", "load_state_dict"), ("load_state_dict", "state_dict")):
         if one in methods and other not in methods:
             raise BadInput(f"{file}:{methods[one]}: {part.name} has {one} but no {other}: a state is saved and loaded.")
 
 
-def _hint(name: str, known: Iterable[str], cutoff: float = ALIKE) -> str:
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = ALIKE) -> str:
+    """A question that names the known one which `name` may have been meant for; "" if none is as near as `cutoff`."""
     near = difflib.get_close_matches(name, [each for each in known if each != name], n=1, cutoff=cutoff)
     return f" Did you mean {near[0]!r}?" if near else ""

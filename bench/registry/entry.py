@@ -4,14 +4,15 @@ import ast
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
 from bench.errors import BadInput
-from bench.registry.declarations import declarations
+from bench.registry.declarations import declarations, did_you_mean
 
 REQUIRED = {"method": ("Config", "build"), "detector": ("Config", "build"), "scenario": ("samples",)}
 
@@ -72,27 +73,47 @@ class Entry:
             module = importlib.import_module(self.module) if self.module else _import_file(self.file)
         except BadInput:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadInput(
-                f"{self.kind} {self.name!r} ({self.file}) cannot be imported: {type(error).__name__}: {error}."
+                f"{self.kind} {self.name!r} ({_place(error, self.file)}) cannot be imported: "
+                f"{type(error).__name__}: {error}."
             ) from error
         absent = [part for part in REQUIRED[self.kind] if not hasattr(module, part)]
         if absent:
             raise BadInput(f"{self.file} is no {self.kind}: it lacks `{'` and `'.join(absent)}`; see the README.")
-        self._check_config(module)
+        if self.kind != "scenario":
+            self._check_config(module.Config)
         return module
 
-    def _check_config(self, module: ModuleType) -> None:
-        if self.kind == "scenario":
-            return
-        config, parameters = module.Config, getattr(module.Config, "__dataclass_params__", None)
+    def _check_config(self, config: type) -> None:
+        where = f"{self.file}:{self.line_of('Config')}"
+        parameters = getattr(config, "__dataclass_params__", None)
         if parameters is None or not parameters.frozen:
-            raise BadInput(f"{self.file}: Config is no frozen dataclass: put @dataclass(frozen=True) above it.")
+            raise BadInput(f"{where}: Config is no frozen dataclass: put @dataclass(frozen=True) above it.")
         if not callable(getattr(config, "tiny", None)):
             raise BadInput(
-                f"{self.file}: Config has no `tiny`: add `@classmethod def tiny(cls): return cls(...)`, every stage of "
+                f"{where}: Config has no `tiny`: add `@classmethod def tiny(cls): return cls(...)`, every stage of "
                 "the algorithm at a size for two processor cores."
             )
+        options = [field.name for field in fields(config)]
+        for option in self.declared["TUNED_ON"]:
+            if option and option not in options:
+                where, hint = f"{self.file}:{self.line_of('TUNED_ON')}", did_you_mean(option, options)
+                raise BadInput(f"{where}: TUNED_ON names {option!r}, and Config has no such option.{hint}")
+
+    def line_of(self, name: str) -> int:
+        """The line on which the file defines a class, function or name at its top level; 1 where it does not."""
+        for node in self.tree.body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", node)
+            if name in (getattr(target, "id", None), getattr(node, "name", None)):
+                return node.lineno
+        return 1
+
+
+def _place(error: BaseException, file: Path) -> str:
+    """The file, with the last of its lines that was under way."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f"{file}:{lines[-1]}" if lines else str(file)
 
 
 def _imported(tree: ast.Module) -> Iterable[str]:
@@ -105,12 +126,34 @@ def _imported(tree: ast.Module) -> Iterable[str]:
             yield from (f"bench.{alias.name}" if whole else node.module for alias in node.names)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Finds modules in a folder after all others, by their file names alone: behind the wall no folder is listed."""
+
+    folder: Path
+
+    def find_spec(self, name: str, path=None, target=None):
+        """Of a module `helper` or `package.helper`; None if no such file lies in the folder."""
+        stem = self.folder.joinpath(*name.split("."))
+        if (package := stem / "__init__.py").is_file():
+            return importlib.util.spec_from_file_location(name, package, submodule_search_locations=[str(stem)])
+        file = stem.with_suffix(".py")
+        return importlib.util.spec_from_file_location(name, file) if file.is_file() else None
+
+
 def _import_file(path: Path) -> ModuleType:
+    """Import a file by its path; the helpers that lie beside it are found by their names."""
     name = f"bench_plugin_{path.stem}"
     if name in sys.modules and sys.modules[name].__file__ == str(path):
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up while it is being executed
-    spec.loader.exec_module(module)
+    if (beside := Beside(path.parent)) not in sys.meta_path:
+        sys.meta_path.append(beside)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -17,14 +17,19 @@ def source_digest(entry: Entry) -> str:
     Raises:
         BadInput: if one of the files cannot be read.
     """
-    files = [entry.file.resolve()]
-    for file in files:
-        files += [other for other in dict.fromkeys(_imported_files(file, entry)) if other not in files]
-    first, *others = files
+    first, *others = source_files(entry)
     digest = hashlib.sha256(_source(first, entry))
     for text in sorted(hashlib.sha256(_source(file, entry)).digest() for file in others):
         digest.update(text)
     return digest.hexdigest()
+
+
+def source_files(entry: Entry) -> list[Path]:
+    """The file of a plugin, then those that `source_digest` counts with it. Raises BadInput as that does."""
+    files = [entry.file.resolve()]
+    for file in files:
+        files += [other for other in dict.fromkeys(_imported_files(file, entry)) if other not in files]
+    return files
 
 
 def from_outside(entry: Entry) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from bench.api import Setup
 from bench.schema.request import BackboneSpec
 from bench.training.backbone import BackboneUnfit, reductions_of
+from bench.training.setup import Setup
 from bench.training.tokens import blocks_of, is_transformer
 
 

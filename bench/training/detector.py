@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchvision.transforms.v2.functional import gaussian_blur
 
 from bench.training.batch import Prediction
 
@@ -110,3 +111,9 @@ def clip(optimizer: Optimizer, norm: float) -> Optimizer:
 
     optimizer.register_step_pre_hook(cut)
     return optimizer
+
+
+def smooth(anomaly_map: Tensor, sigma: float) -> Tensor:
+    """Blur maps (B, 1, H, W) with a Gaussian of `sigma` px, cut at four sigma as in anomalib."""
+    kernel = min(2 * int(4 * sigma + 0.5) + 1, 2 * min(anomaly_map.shape[-2:]) - 1)  # the border is reflected
+    return gaussian_blur(anomaly_map, [kernel, kernel], [sigma, sigma])

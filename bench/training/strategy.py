@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.training.auto_batch import AutoBatch
-from bench.training.batch import Batch
+from bench.training.batch import Batch, Prediction
 from bench.training.detector import Detector
 from bench.training.device import pins
 
@@ -45,6 +45,23 @@ class Images:
             yield image.to(self.device, non_blocking=True)
 
 
+def checked(said: Prediction, detector: Detector, image: Tensor) -> Prediction:
+    """What a detector said of images (B, 3, H, W), if it is what it owes.
+
+    Raises:
+        TypeError: if it is no `Prediction`, or of other shapes, with the line of `predict`.
+    """
+    code = type(detector).predict.__code__
+    predict = f"{code.co_filename}:{code.co_firstlineno}: {type(detector).__name__}.predict"
+    if not isinstance(said, Prediction):
+        raise TypeError(f"{predict} returned a {type(said).__name__}: return Prediction(score, map)")
+    if said.score.shape != image.shape[:1]:
+        raise TypeError(f"{predict} returned scores {tuple(said.score.shape)} for {len(image)} images: one each, (B,)")
+    if said.map is not None and (said.map.ndim != 4 or said.map.shape[:2] != (len(image), 1)):
+        raise TypeError(f"{predict} returned maps {tuple(said.map.shape)}: they are (B, 1, H, W)")
+    return said
+
+
 class AnomalyProblem:
     """Avalanche's problem type for detectors: it stands where `SupervisedProblem` stands in `SupervisedTemplate`."""
 
@@ -52,7 +69,9 @@ class AnomalyProblem:
         self.mbatch = Batch(*(field.to(self.device, non_blocking=True) for field in self.mbatch))
 
     def forward(self):
-        return self.model.loss(self.mbatch.image) if self.is_training else self.model.predict(self.mbatch.image)
+        if self.is_training:
+            return self.model.loss(self.mbatch.image)
+        return checked(self.model.predict(self.mbatch.image), self.model, self.mbatch.image)
 
     def criterion(self):  # Avalanche also asks for it while evaluating
         return self.mb_output if self.is_training else self._make_empty_loss()

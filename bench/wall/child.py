@@ -17,7 +17,6 @@ import torch
 from avalanche.core import BaseSGDPlugin
 from torch.nn import functional as F
 
-from bench.api import Detector, Setup, Strategy
 from bench.errors import BadInput
 from bench.registry import Entry
 from bench.schema import config
@@ -26,9 +25,12 @@ from bench.training import device as devices
 from bench.training import precision
 from bench.training.auto_batch import AutoBatch
 from bench.training.backbone import Backbone, Maps, Recall
+from bench.training.detector import Detector
 from bench.training.experiences import TestExperience, TrainImages, train_experience
 from bench.training.feature_names import Names, frozen, pixels_of
 from bench.training.seeding import make_deterministic, seed_everything, seed_for, untouched_draws
+from bench.training.setup import Setup
+from bench.training.strategy import Strategy
 from bench.wall import state as states
 from bench.wall.confinement import DEVICES, confine
 from bench.wall.protocol import Channel, ChannelError
@@ -199,9 +201,9 @@ class _Answers(BaseSGDPlugin, supports_distributed=False):
 
     def after_eval_iteration(self, strategy, **_):
         said = strategy.mb_output
-        answer = {"scores": said.score.detach().float()}
+        answer = {"scores": _exact(said.score)}
         if said.map is not None:
-            maps = said.map.detach().float()
+            maps = _exact(said.map)
             if maps.shape[-1] != self.size:
                 maps = F.interpolate(maps, size=(self.size, self.size), mode="bilinear", align_corners=False)
             answer["maps"] = maps[:, 0]
@@ -210,6 +212,11 @@ class _Answers(BaseSGDPlugin, supports_distributed=False):
         if (raw := strategy.model.raw_error(strategy.mbatch.image)) is not None:
             answer["raw_errors"] = raw.float()
         self.give({name: value.cpu().numpy() for name, value in answer.items()})
+
+
+def _exact(values: torch.Tensor) -> torch.Tensor:
+    """In a type that NumPy has and that holds every value: half precision as float32, float64 as it is."""
+    return values.detach() if values.dtype == torch.float64 else values.detach().float()
 
 
 class _Extra:
@@ -256,7 +263,7 @@ def main(end: socket.socket, scratch: str) -> None:
             _serve(channel, scratch)
         except BadInput as error:
             channel.send("bad input", reason=str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, ChannelError):
                 raise
             channel.send("failed", reason=traceback.format_exc())

@@ -1,10 +1,14 @@
-"""What the kernel of Linux refuses a process and all its descendants, for good, without any privilege: Landlock.
+"""What the kernel of Linux refuses a process and all its descendants, for good, without any privilege.
 
-Source: Documentation/userspace-api/landlock.rst of the kernel; system calls by number, as the C library has no names.
+Landlock closes files, TCP and signals; a seccomp filter closes what Landlock does not know: other sockets, what
+outlives a process (System V memory and queues, keys, times, modes and attributes of files), and other processes'
+memory and priority. Sources: landlock.rst and seccomp_filter.rst in Documentation/userspace-api of the kernel; system
+calls by number, as the C library does not name them all.
 """
 
 import ctypes
 import os
+import platform
 import struct
 import sys
 import sysconfig
@@ -16,6 +20,31 @@ VERSION_ASKED, RULE_PATH_BENEATH, NO_NEW_PRIVS = 1, 1, 38
 EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
 ON_A_FILE = EXECUTE | 1 << 1 | READ_FILE | 1 << 14 | 1 << 15  # of the rights, those that make sense on a single file
 OFF = "BENCH_NO_LANDLOCK"  # set in the environment of a run, it makes the kernel one without
+
+# System calls that fail with EPERM, by machine.
+REFUSED = {
+    "x86_64": {
+        "sockets": (41, 425),  # socket; io_uring_setup, which could open one
+        "what outlives a process": (29, 64, 68, 240, 248, 249, 250),  # System V and POSIX IPC, keys
+        "modes and times of files": (90, 91, 92, 93, 94, 132, 188, 189, 190, 197, 198, 199, 235, 260, 261, 268, 280,
+                                     452, 463),
+        "other processes": (101, 141, 142, 144, 251, 298, 310, 311, 312, 314, 321, 323, 438),
+        "name spaces and watches": (165, 253, 272, 294, 300, 308),
+    },
+    "aarch64": {
+        "sockets": (198, 425),
+        "what outlives a process": (180, 186, 190, 194, 217, 218, 219),
+        "modes and times of files": (5, 6, 7, 14, 15, 16, 52, 53, 54, 55, 88, 452, 463),
+        "other processes": (30, 117, 118, 119, 140, 241, 270, 271, 272, 274, 280, 282, 438),
+        "name spaces and watches": (26, 40, 97, 262, 268),
+    },
+}  # fmt: skip
+# (rt_sigaction, prlimit64): children may not be left uncounted (SIGCHLD), nor other processes limited.
+GUARDED = {"x86_64": (13, 302), "aarch64": (134, 261)}
+ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+SET_SECCOMP, FILTER, SIGCHLD, EPERM = 22, 2, 17, 1
+LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # of the filter's machine, `struct sock_filter`
+ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | EPERM
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,7 +88,31 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> list[str]:
     _libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
     _call(RESTRICT_SELF, rules, 0)
     os.close(rules)
-    return ["files", *(["TCP"] if tcp else []), *(["signals", "abstract sockets"] if scope else [])]
+    closed = ["files", *(["TCP"] if tcp else []), *(["signals", "abstract sockets"] if scope else [])]
+    return closed + _refuse_calls()
+
+
+def _refuse_calls() -> list[str]:
+    """Let the system calls of `REFUSED` fail; returns them in words, none on a machine whose numbers are not known."""
+    machine = platform.machine()
+    if machine not in REFUSED:
+        return []
+    numbers = [number for calls in REFUSED[machine].values() for number in calls]
+    action, limits = GUARDED[machine]
+    program = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, ARCHITECTURE[machine]), (RETURN, 0, 0, REFUSE), (LOAD, 0, 0, 0)]
+    program += [(AT_LEAST, 0, 1, 1 << 30), (RETURN, 0, 0, REFUSE)]  # the numbers of x32
+    for number in numbers:
+        program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
+    # (EQUAL, a, b, k): skip a lines if it is k, else b. Of the guarded calls the first argument is looked at.
+    program += [(EQUAL, 0, 4, action), (LOAD, 0, 0, 16), (EQUAL, 0, 1, SIGCHLD)]
+    program += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
+    program += [(EQUAL, 0, 3, limits), (LOAD, 0, 0, 16), (EQUAL, 1, 0, 0), (RETURN, 0, 0, REFUSE)]
+    program += [(RETURN, 0, 0, ALLOW)]
+    lines = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
+    head = struct.pack("HP", len(program), ctypes.addressof(lines))
+    if _libc.prctl(SET_SECCOMP, FILTER, head, 0, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return list(REFUSED[machine])
 
 
 def code() -> list[str]:

@@ -15,12 +15,14 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # until a cell sets its own number; a pool of threads must not exist before the fork
     "TQDM_DISABLE": "1",  # anomalib's bars would run through ours
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+SCRATCH = "bench-step-"  # begins the name of a step's folder for its own files
 DIE_WITH_PARENT, ADOPT_ORPHANS = 1, 36  # of prctl
 
 
@@ -81,6 +83,8 @@ def serve(end: socket.socket) -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides
+    signal.signal(signal.SIGTERM, lambda *_: end.shutdown(socket.SHUT_RDWR))  # as if it were closed
+    _sweep()
     gc.freeze()  # so that children do not write into what they share
     child, scratch = 0, ""
     try:
@@ -89,7 +93,7 @@ def serve(end: socket.socket) -> None:
             if not asked:
                 return
             if asked == b"fork":
-                scratch = tempfile.mkdtemp(prefix="bench-step-")
+                scratch = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
                 child = _fork(end, descriptors[0], scratch, libc)
                 end.send(str(child).encode())
             else:
@@ -111,6 +115,7 @@ def _fork(end: socket.socket, descriptor: int, scratch: str, libc) -> int:
         return child
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         libc.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
         if os.getppid() == parent:
             end.close()
@@ -124,6 +129,14 @@ def _fork(end: socket.socket, descriptor: int, scratch: str, libc) -> int:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _sweep() -> None:
+    """Remove the scratch folders of nurseries that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*-*"):
+        owner = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end(child: int) -> dict:

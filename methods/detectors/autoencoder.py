@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.api import Detector, Prediction, Setup, smooth
 
-TRAITS = ("gradient", "reconstruction", "latent", "bfloat16")
+TRAITS = ("gradient", "latent", "bfloat16")
 
 
 @dataclass(frozen=True)

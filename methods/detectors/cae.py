@@ -14,7 +14,7 @@ from bench.api import Detector, Prediction, Setup, smooth
 from methods.detectors._halvings import Frame, down, up
 from methods.detectors._similarity import dissimilarity, scored
 
-TRAITS = ("gradient", "reconstruction", "latent", "bfloat16")
+TRAITS = ("gradient", "latent", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Cae(Detector):
 
     def response(self, image: Tensor) -> tuple[Tensor]:
         return (self.decoder(self.encode(image)),)
+
+    def reconstruct(self, image: Tensor) -> Tensor:
+        return self.decode(self.encode(image))
 
     def loss(self, image: Tensor) -> Tensor:
         return F.mse_loss(self.response(image)[0], self.frame(image))

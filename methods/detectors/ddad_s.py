@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from methods.detectors import ddad
 
-TRAITS = ("gradient", "reconstruction", "conditioned_diffusion")
+TRAITS = ("gradient", "conditioned_diffusion")
 BACKBONE = "wide_resnet101_2.tv_in1k"
 
 build = ddad.build

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from bench.api import Detector, Prediction, Setup, clip, trainable
 
-TRAITS = ("gradient", "distillation")
+TRAITS = ("gradient",)
 BACKBONE = "vit_base_patch14_reg4_dinov2.lvd142m"
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from bench.api import BadInput, Detector, Prediction, Setup
 
-TRAITS = ("gradient", "reconstruction", "bfloat16")
+TRAITS = ("gradient", "bfloat16")
 DEEPEST = 32  # px: the discriminative network halves five times
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.api import Detector, Prediction, Setup, trainable
 
-TRAITS = ("gradient", "flow")
+TRAITS = ("gradient",)
 BACKBONE = "wide_resnet50_2"
 
 

@@ -15,7 +15,7 @@ from bench.api import BadInput, Detector, Prediction, Setup, smooth
 from methods._pix2pix import Pix2Pix, side_for
 from methods.detectors._similarity import dissimilarity, scored
 
-TRAITS = ("gradient", "reconstruction", "bfloat16")
+TRAITS = ("gradient", "bfloat16")
 COPIES = 3  # of an image, in which together each cell is masked once
 SMOOTHING = ("2d", "rows")
 
@@ -79,6 +79,11 @@ class Inpaint(Detector):
 
     def response(self, image: Tensor) -> tuple[Tensor]:
         return (self._filled(self._framed(image), self.config.cells[-1]),)
+
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """Every place as it was filled in from its surroundings, masked by the largest cells."""
+        filled = self.net.range.back(self.response(image)[0])
+        return filled if self.side == image.shape[-1] else F.interpolate(filled, image.shape[-2:], mode="bilinear")
 
     def predict(self, image: Tensor) -> Prediction:
         real = self._framed(image)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.api import Detector, Prediction, Setup, trainable
 
-TRAITS = ("gradient", "flow")
+TRAITS = ("gradient",)
 BACKBONE = "tf_efficientnet_b5"
 
 

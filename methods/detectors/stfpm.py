@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.api import Detector, Prediction, Setup, Student, trainable
 
-TRAITS = ("gradient", "distillation", "bfloat16")
+TRAITS = ("gradient", "bfloat16")
 BACKBONE = "resnet18"
 
 

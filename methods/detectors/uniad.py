@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bench.api import Detector, Prediction, Setup, clip, trainable
 
-TRAITS = ("gradient", "distillation", "feature_transformer")
+TRAITS = ("gradient", "feature_transformer")
 BACKBONE = "efficientnet_b4"
 
 

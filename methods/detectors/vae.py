@@ -14,7 +14,7 @@ from bench.api import Detector, Prediction, Setup, smooth
 from methods.detectors._halvings import Frame, down, up
 from methods.detectors._similarity import dissimilarity, scored
 
-TRAITS = ("gradient", "reconstruction", "latent", "sampling", "bfloat16")
+TRAITS = ("gradient", "latent", "sampling", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Vae(Detector):
         return (self.decoder(self.encode(image)),)
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        return self.response(image)[0] * self.scale + self.shift
+        return self.decode(self.encode(image))
 
     def loss(self, image: Tensor) -> Tensor:
         target = self.frame(image)

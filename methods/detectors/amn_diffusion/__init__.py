@@ -20,7 +20,7 @@ from methods._latent_diffusion import LatentDiffusion, load
 from methods.detectors.amn_diffusion.corruption import corrupted
 from methods.detectors.amn_diffusion.masked import AnomalyMasked
 
-TRAITS = ("gradient", "reconstruction", "masked_condition")
+TRAITS = ("gradient", "masked_condition")
 BACKBONE = "resnet50"
 FROZEN = ("time_embedding", "time_emb_proj", "norm", "bias")  # parts of names of the U-Net's parameters
 START = 999  # time that a test image's latents are noised to

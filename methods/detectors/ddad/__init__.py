@@ -12,7 +12,7 @@ from bench.api import BadInput, Detector, Setup
 from methods.detectors.ddad.detector import Ddad
 from methods.detectors.ddad.per_class import PER_CLASS, TUNED
 
-TRAITS = ("gradient", "reconstruction", "conditioned_diffusion")
+TRAITS = ("gradient", "conditioned_diffusion")
 BACKBONE = "wide_resnet101_2.tv_in1k"
 TUNED_ON = {
     "": "epochs are the median of what the authors chose per class on the test set of MVTec AD",

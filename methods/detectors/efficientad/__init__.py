@@ -20,7 +20,7 @@ from bench.api import BadInput, Detector, Prediction, Setup, freeze
 from methods.detectors.efficientad.outside import OutsideImages
 from methods.detectors.efficientad.small import Statistics, for_small_images, narrow
 
-TRAITS = ("gradient", "distillation")
+TRAITS = ("gradient",)
 
 
 @dataclass(frozen=True)

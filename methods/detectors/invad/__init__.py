@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from bench.api import Detector, Prediction, Setup, clip, smooth, trainable
 from methods.detectors.invad.generator import Fuser, Generator
 
-TRAITS = ("gradient", "distillation", "bfloat16")
+TRAITS = ("gradient", "bfloat16")
 BACKBONE = "wide_resnet50_2.racm_in1k"
 
 

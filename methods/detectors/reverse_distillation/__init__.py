@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.api import Detector, Prediction, Setup, trainable
 from methods.detectors.reverse_distillation.mirror import Mirror
 
-TRAITS = ("gradient", "distillation", "bfloat16")
+TRAITS = ("gradient", "bfloat16")
 BACKBONE = "wide_resnet50_2"
 WITH_DECODER = ("resnet18", "resnet34", "resnet50", "wide_resnet50_2")  # what anomalib has a decoder for
 
