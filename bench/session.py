@@ -63,6 +63,8 @@ def _plan(options) -> list:
             save_maps=options.save_maps,
             feature_cache=options.feature_cache,
             eval_every=options.eval_every,
+            eval_ahead=options.eval_ahead,
+            holdout=options.holdout,
             precision=options.precision,
             auto_batch=options.auto_batch,
             no_wall=options.no_wall,

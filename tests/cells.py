@@ -34,6 +34,8 @@ def cell(final=0.9, peak=None, status="ok", reason="", capabilities=(), device="
         "cost": _cost(done, device),
         "environment": _environment(device),
     }
+    if "holdout" in spec:
+        made["matrices"]["class_threshold_shift"] = _matrix(steps, width, done, 2.0, 0.0)
     return copy.deepcopy(made)
 
 
@@ -71,7 +73,7 @@ def _spec(**given):
         "metric_version": 1,
         "variant": "",
     }
-    assert not given.keys() - spec.keys()
+    assert not given.keys() - spec.keys() - {"holdout"}
     return spec | given
 
 

@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
+import heavy
 import pytest
 from trees import MANIFEST
 
 from bench import cli
 from bench.backends import pool
-from bench.runner import work
 
 ROOT = Path(__file__).parents[1]
 BASE = ("run", "--methods", "finetune", "--detectors", "autoencoder", "--scenario", "mini.yaml")
@@ -26,6 +26,8 @@ class Wire:
 
 
 def run_here(context, cells, root, *, jobs, threads, loggers, on_event, environment=None):
+    from bench.runner import work
+
     for cell in cells:
         work(cell, root, Wire(cell, on_event), threads, loggers)
 
@@ -33,6 +35,7 @@ def run_here(context, cells, root, *, jobs, threads, loggers, on_event, environm
 @pytest.fixture
 def bench(tmp_path, monkeypatch, capsys):
     """Call the command line in this process, in a folder of its own; returns (exit code, output)."""
+    heavy.ready()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pool, "server", lambda: None)
     monkeypatch.setattr(pool, "call", lambda context, function, *arguments: function(*arguments))

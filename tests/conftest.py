@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, no network, a nursery for the steps of cells, and a small rendered stream."""
+"""Shared by all tests: one thread, no network, heavy imports where they are needed, and a small rendered stream."""
 
 import os
 
@@ -6,25 +6,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
-import socket
-from contextlib import nullcontext
-
+import heavy
 import pytest
 
-import bench.preload  # noqa: F401 - imports all third-party packages, their warnings silenced
 from bench import data
 from bench.schema.stream import Stream
-from bench.wall import nursery
 
 pytest_plugins = ["command"]  # the fixture `bench`
 
-ASKING, FORKING = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-if not os.fork():  # as the fork server's would, it holds the imports and nothing of what is made below
-    ASKING.close()
-    nursery.serve(FORKING)
-    os._exit(0)
-FORKING.close()
-nursery.opened = lambda: nullcontext(nursery.Nursery(ASKING))
+
+def pytest_pycollect_makemodule(module_path):
+    if heavy.needs_torch(module_path):
+        heavy.ready()
+
 
 CLASSES = ("gear", "wood", "board")
 

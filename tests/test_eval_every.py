@@ -1,4 +1,4 @@
-"""Evaluation after some steps only: rows that were not evaluated are empty, and the others are those of a full run."""
+"""Evaluation after some steps only: the class just learned is always tested; classes yet to come where asked."""
 
 from dataclasses import replace
 
@@ -8,14 +8,15 @@ from command import BASE, MINI
 from mini import cell, read
 
 from bench import results
-from bench.results import segments, stored
+from bench.metrics import matrix
+from bench.results import segments
 from bench.runner import run
 from bench.runner.throttle import Pace
 
 
-def rarely(stream, cache, every: int):
+def rarely(stream, cache, every: int, **more):
     made = cell(stream, cache, "replay", "autoencoder", overrides={"autoencoder": {"epochs": 1}})
-    return replace(made, spec=made.spec | {"eval_every": every}) if every != 1 else made
+    return replace(made, spec=made.spec | {"eval_every": every} | more) if every != 1 or more else made
 
 
 @pytest.fixture(scope="module")
@@ -25,21 +26,44 @@ def full(stream, cache, tmp_path_factory):
     return read(root, rarely(stream, cache, 1))
 
 
-@pytest.mark.parametrize(("every", "rows"), [(0, [2]), (2, [1, 2])], ids=["final", "every second"])
-def test_rows_are_empty_or_those_of_a_full_run(every, rows, full, stream, cache, tmp_path):
+@pytest.mark.parametrize(("every", "whole"), [(0, [2]), (2, [1, 2])], ids=["final", "every second"])
+def test_rows_hold_the_class_just_learned_or_are_those_of_a_full_run(every, whole, full, stream, cache, tmp_path):
     one = rarely(stream, cache, every)
     run(one, tmp_path)
     record = read(tmp_path, one)
     assert record["status"] == "ok", record["reason"]
+    tested = np.eye(3, dtype=bool)
+    tested[whole] = True
     for name, R in full["matrices"].items():
-        R = np.array(R)
-        R[[t for t in range(3) if t not in rows]] = np.nan
+        R = np.where(tested, np.array(R), np.nan)
         assert np.array_equal(np.array(record["matrices"][name]), R, equal_nan=True), name
-    empty = [t for t in range(3) if t not in rows]
-    assert np.isnan(np.array(record["threshold"]["value"])[empty]).all()
-    assert [record["cost"]["eval_images"][t] for t in empty] == [0] * len(empty)
-    assert len(record["cost"]["train_s"]) == 3
-    assert {step for step, _ in stored.read(stored.path_of(results.path_of(tmp_path, one.spec))).scores} == set(rows)
+    for part in ("pooled", "cost"):
+        assert len(record[part][{"pooled": "image_auroc", "cost": "train_s"}[part]]) == 3
+    assert [t for t in range(3) if not np.isnan(record["pooled"]["image_auroc"][t])] == [0, *whole]
+    assert record["cost"]["eval_images"] == [12 * (t + 1 if t in whole else 1) for t in range(3)]
+    R, all_rows = (np.array(of["matrices"]["image_auroc"]) for of in (record, full))
+    for same in (matrix.plasticity, matrix.bwt, matrix.forgetting_first_last):
+        assert same(R, range(3)) == same(all_rows, range(3))
+    assert np.isfinite(matrix.forgetting(R, range(3))) and matrix.forgetting(R, range(3)) <= matrix.forgetting(
+        all_rows, range(3)
+    )
+
+
+@pytest.mark.parametrize("every", [1, 0])
+def test_classes_yet_to_come_are_tested_where_asked_and_change_nothing_else(every, full, stream, cache, tmp_path):
+    one = rarely(stream, cache, every, eval_ahead=True)
+    run(one, tmp_path)
+    record = read(tmp_path, one)
+    assert record["status"] == "ok", record["reason"]
+    R, usual = (np.array(of["matrices"]["image_auroc"]) for of in (record, full))
+    seen = np.tri(3, dtype=bool) if every else np.eye(3, dtype=bool)
+    seen[2] = True
+    assert np.array_equal(R[seen], usual[seen])
+    assert np.isfinite(R[[0, 1], [1, 2]]).all() and np.isfinite(R[0, 2]) == bool(every)
+    assert np.isfinite(matrix.fwt(R, range(3)))
+    for of_all_rows in (matrix.forgetting_with_current, matrix.forgetting_relative_clipped):
+        assert np.isfinite(of_all_rows(R, range(3))) == bool(every)
+    assert record["pooled"]["image_auroc"][2] == full["pooled"]["image_auroc"][2]
 
 
 def test_a_killed_run_goes_on_though_no_step_was_evaluated(full, stream, cache, tmp_path):
@@ -59,7 +83,7 @@ def test_another_evaluation_is_another_cell_and_says_what_it_lacks(bench, tmp_pa
     assert bench(*MINI)[0] == 0
     assert "1 of 1 cells would run" in bench(*MINI, "--eval-final", "--plan")[1]
     code, out = bench(*MINI, "--eval-final")
-    assert code == 0 and "not evaluated" in out, out
+    assert code == 0 and "of what was just learned" in out, out
     assert "finished" in bench(*MINI, "--eval-every", "2", "--plan")[1], "of two steps, every second is the last"
     assert "0 of 1 cells would run" in bench(*MINI, "--eval-every", "1", "--plan")[1]
     paths = sorted(tmp_path.glob("results/custom/**/seed-0.json"))
@@ -68,9 +92,9 @@ def test_another_evaluation_is_another_cell_and_says_what_it_lacks(bench, tmp_pa
     row = next(line for line in table.splitlines() if line.startswith("| finetune (eval=final)"))
     head = next(line for line in table.splitlines() if line.startswith("| method"))
     row = dict(zip(*([part.strip() for part in line.split("|")] for line in (head, row)), strict=True))
-    assert row["forgetting"] == row["plasticity"] == "—" != row["image AUROC"]
+    assert "—" not in (row["forgetting"], row["plasticity"], row["image AUROC"])
     shown = bench("show", paths[1])[1]
-    assert "after step 1" in shown and "after step 0" not in shown and "not defined: needs the scores after" in shown
+    assert "after step 1" in shown and "after step 0" in shown
     assert bench("score", paths[1], "--scenario", "mini.yaml")[1].count("no number moved") == 1
 
 

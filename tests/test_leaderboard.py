@@ -65,7 +65,7 @@ def test_one_seed_has_no_interval_and_a_missing_value_no_mean():
 
 
 def test_figures_of_a_cell():
-    found = figures(cell(0.5, 0.9, device="Some GPU"))
+    found = figures(cell(0.5, 0.9, device="Some GPU", holdout=0.2))
     assert found["final_image_auroc"] == pytest.approx(0.5)
     assert found["forgetting_image_auroc"] == pytest.approx(0.4) and found["bwt_aupro"] == pytest.approx(-0.4)
     assert found["plasticity_image_auroc"] == pytest.approx((0.9 + 0.9 + 0.5) / 3)
@@ -205,9 +205,15 @@ def test_costs_have_a_table_per_device(tmp_path):
 
 
 def test_pooled_and_threshold_table(tmp_path):
-    part = page(tmp_path, cell(method="cl_patchcore")).split("<summary>One threshold")[1]
+    held = cell(method="cl_patchcore", holdout=0.2)
+    part = page(tmp_path, held).split("<summary>One threshold")[1]
     row = row_of(part, "patchcore")
-    assert row[1:] == ["cl_patchcore", "0.800", "0.800", "0.700", "0.600", "0.840", "5.0 %", "+200.0 %", "80.0 %", "1"]
+    assert row[1:] == ["cl_patchcore", "0.800", "0.800", "0.700", "0.600", "0.840", "5.0 %", "2.00", "80.0 %", "1"]
+
+
+def test_a_threshold_set_on_images_that_were_trained_on_is_not_shown(tmp_path):
+    part = page(tmp_path, cell(method="cl_patchcore")).split("<summary>One threshold")[1]
+    assert row_of(part, "patchcore")[1:] == ["cl_patchcore", "0.800", "0.800", *["—"] * 5, "80.0 %", "1"]
 
 
 def test_the_overview_names_the_best_method_between_its_bounds(tmp_path):

@@ -16,6 +16,7 @@ from bench.metrics import ranking as metrics
 from bench.metrics import scoring
 from bench.metrics.scoring import Judged, Rows, Truth
 from bench.results import segments, stored
+from bench.results.archive import Archive
 from bench.runner import run
 
 CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
@@ -24,7 +25,7 @@ SCORE = ("score", CELL, "--scenario", "mini.yaml")
 
 def quick(stream, cache, *, method="finetune", maps=True):
     made = cell(stream, cache, method, "autoencoder", overrides={"autoencoder": {"epochs": 1}})
-    return replace(made, request=replace(made.request, save_maps=maps))
+    return replace(made, spec=made.spec | {"holdout": 0.25}, request=replace(made.request, save_maps=maps))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,7 @@ def test_every_row_comes_from_what_is_stored(finished, stream, cache, arrays):
     record = read(finished, one)
     assert results.plain(rows) == results.plain({part: record[part] for part in rows})
     assert not np.isnan(record["threshold"]["f1"]).any() and not np.isnan(record["pooled"]["pixel_auroc"][-1])
+    assert not np.isnan(np.array(record["matrices"]["class_false_alarm"])[np.tri(3, dtype=bool)]).any()
 
 
 @pytest.mark.parametrize("maps", [True, False], ids=["with maps", "scores only"])
@@ -101,7 +103,7 @@ def test_a_stored_class_can_be_looked_at(finished, stream, cache, arrays):
     assert (held.steps, set(held.scores)) == (3, {(t, name) for t in range(3) for name in stream.classes[: t + 1]})
     assert held.scores[2, "wood"].dtype == np.float32 and held.scores[2, "wood"].shape == (12,)
     assert held.maps(2, "wood").shape == (12, 64, 64) and held.maps(0, "wood") is None
-    assert len(held.calibration[1]) == 12 and not held.routes
+    assert len(held.calibration[1, "gear"]) == 3 and not held.routes
 
 
 def test_a_new_metric_version_is_a_re_score(bench, tmp_path, monkeypatch):
@@ -282,6 +284,29 @@ def test_a_method_that_routes_has_its_routes_stored(stream, cache, tmp_path, arr
     assert rescore.tabulate(held, stream, Truth(arrays, 3)).record()["routing_accuracy"].tolist() == list(
         record["routing_accuracy"]
     )
+
+
+def test_an_archive_that_lost_a_class_or_was_altered_is_refused(bench, tmp_path):
+    bench(*MINI, "--holdout", "0.25")
+    path = next(tmp_path.glob("results/custom/**/seed-0.json"))
+    file, before = stored.path_of(path), path.read_bytes()
+    cell = str(path)
+    assert results.read(path)["stored"]["sha256"] == stored.checksum(file)
+    assert "no number moved" in bench("score", cell, "--scenario", "mini.yaml")[1]
+    with Archive(file) as archive:
+        arrays = {name: archive.read(name) for name in archive.entries}
+    lost = {name: values for name, values in arrays.items() if not name.startswith("step-1/gear")}
+    altered = arrays | {"step-1/gear/scores": arrays["step-1/gear/scores"] + 1}
+    for harmed in (lost, altered):
+        stored.write(file, harmed.items())
+        code, out = bench("score", cell, "--scenario", "mini.yaml")
+        assert code == 2 and "is not the file that the cell was written with" in out, out
+    old = results.read(path)  # of before checksums were kept
+    results.rewrite(path, old | {"stored": {"maps": False, "bytes": 1}})
+    stored.write(file, lost.items())
+    code, out = bench("score", cell, "--scenario", "mini.yaml")
+    assert code == 2 and "lacks the scores of the class 'gear' after step 1" in out, out
+    assert path.read_bytes() != before
 
 
 def test_rows_without_maps_or_calibration_are_empty_not_zero(stream, arrays):

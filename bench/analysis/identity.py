@@ -4,7 +4,7 @@ import json
 
 from bench.schema.cell import Spec
 
-OF_THE_METHOD = ("method", "method_config", "method_prior", "variant", "eval_every")
+OF_THE_METHOD = ("method", "method_config", "method_prior", "variant", "eval_every", "eval_ahead")
 
 
 def runs_for_debugging(spec: Spec) -> bool:

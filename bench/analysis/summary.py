@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.metrics import matrix
 from bench.metrics.statistics import Interval, interval
-from bench.schema.cell import FEATURES, MAP_MAX, Cell, Cost
+from bench.schema.cell import CLASS_SHIFT, FEATURES, MAP_MAX, Cell, Cost
 
 MB = 1e6
 TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s")  # lists of a cell's cost
@@ -96,7 +96,8 @@ def figures(cell: Cell) -> dict[str, float]:
 
 def _deployed(cell: Cell) -> dict[str, float]:
     """What a line would see: one ranking and one threshold for all classes, after the last step."""
-    threshold = cell["threshold"]
+    # Older cells set their threshold on images that had been trained on, which says nothing of new ones.
+    threshold = cell["threshold"] if cell["spec"].get("holdout") else {}
     return {
         "pooled_image_auroc": _last(cell["pooled"].get("image_auroc")),
         "pooled_pixel_auroc": _last(cell["pooled"].get("pixel_auroc")),
@@ -104,7 +105,7 @@ def _deployed(cell: Cell) -> dict[str, float]:
         "threshold_precision": _last(threshold.get("precision")),
         "threshold_recall": _last(threshold.get("recall")),
         "false_alarm": _last(threshold.get("false_alarm")),
-        "threshold_drift": _drift(threshold.get("value") or []),
+        "threshold_drift": _drift(cell),
         "routing_accuracy": _last(cell["routing_accuracy"]),
     }
 
@@ -163,6 +164,15 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def _drift(values: list[float]) -> float:
-    """Relative change of the threshold from the first step to the last; undefined at one step."""
-    return (values[-1] - values[0]) / abs(values[0]) if len(values) > 1 and values[0] else math.nan
+def _drift(cell: Cell) -> float:
+    """Mean over old classes of how far their threshold, set anew at the end, lies from the one set when they were new.
+
+    In standard deviations of the normal scores then; undefined at one step and without hold-out.
+    """
+    shift = np.array(cell["matrices"].get(CLASS_SHIFT) or [[]], float)[-1]
+    old = [
+        value
+        for value, learned in zip(shift, learned_at(cell), strict=False)
+        if learned < len(cell["spec"]["steps"]) - 1
+    ]
+    return float(np.mean(old)) if old else math.nan

@@ -97,6 +97,13 @@ def not_negative(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is no number that is not negative, such as 0.5 or 1")
 
 
+def share(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no share of the training images: give 0.2, or 0 for none")
+
+
 def gigabytes(text: str) -> float:
     with suppress(ValueError):
         if 0 <= float(text) < math.inf:

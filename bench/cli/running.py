@@ -11,6 +11,7 @@ from bench.cli.arguments import (
     new_command,
     not_negative,
     results_folder,
+    share,
     whole_numbers,
 )
 
@@ -38,10 +39,19 @@ def add_run(commands) -> None:
         type=between(1, MANY, "number of steps"),
         default=1,
         metavar="N",
-        help="evaluate after every N-th step and after the last (1)",
+        help="test all classes seen after every N-th step and the last, and a class just learned in any case (1)",
     )
     rarely.add_argument(
-        "--eval-final", dest="eval_every", action="store_const", const=0, help="evaluate after the last step only"
+        "--eval-final", dest="eval_every", action="store_const", const=0, help="... after the last step only"
+    )
+    what.add_argument(
+        "--eval-ahead", action="store_true", help="test classes before they are learned, too: forward transfer"
+    )
+    what.add_argument(
+        "--holdout",
+        type=share,
+        metavar="SHARE",
+        help="of each class's training images, to set thresholds on; no method trains on them (default: the stream's)",
     )
     how = run.add_argument_group("at what size")
     how.add_argument(

@@ -1,8 +1,19 @@
 """Images: what a reader lists (`Sample`) and the decoded, memory-mapped pixels of a stream (`Arrays`)."""
 
-from bench.data.arrays import Arrays, Progress, load, load_known, rows_of
+from bench.data.arrays import Arrays, Progress, held_out_rows, hold_out, load, load_known, rows_of
 from bench.data.listing import refuse
 from bench.data.pixels import decode
 from bench.data.sample import Sample
 
-__all__ = ["Arrays", "Progress", "Sample", "decode", "load", "load_known", "refuse", "rows_of"]
+__all__ = [
+    "Arrays",
+    "Progress",
+    "Sample",
+    "decode",
+    "held_out_rows",
+    "hold_out",
+    "load",
+    "load_known",
+    "refuse",
+    "rows_of",
+]

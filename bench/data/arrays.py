@@ -31,9 +31,10 @@ class Arrays:
     masks: np.ndarray  # (N, S, S) bool, memory-mapped, True on defects
     labels: np.ndarray  # (N,) int64, 0 normal, 1 anomalous
     categories: np.ndarray  # (N,) int64, index into stream.classes
-    train: np.ndarray  # (N,) bool, False: test
+    train: np.ndarray  # (N,) bool, what methods train on
     notes: tuple[str, ...] = ()  # what the folders were taken for, and what is odd, and no error
     unmasked: np.ndarray | None = None  # (N,) bool, anomalous images of which nobody knows where; None: there are none
+    held_out: np.ndarray | None = None  # (N,) bool, normal images of the training set that no method sees in training
 
 
 def load(
@@ -43,12 +44,14 @@ def load(
     cache: Path,
     progress: Progress | None = None,
     plugins: Iterable[Path] = (),
+    holdout: float = 0.0,
 ) -> tuple[Arrays, str]:
     """Decode every image of a stream once, and map the result into memory: (arrays, fingerprint of the data).
 
     The pixels are kept in `cache` by fingerprint, size and version of the decoding. Several processes may call this
     at once, and a killed one leaves nothing that another would take for finished.
-    `plugins` are files that may hold the reader.
+    `plugins` are files that may hold the reader. `holdout` is the share of the training images of each class that no
+    method trains on, see `hold_out`.
     Raises BadInput for whatever is wrong with the data, after looking at all of them.
     """
     root, cache = Path(root).expanduser() if root else None, writable(cache)
@@ -62,7 +65,7 @@ def load(
                 _build(items, size, place, progress)
     samples = [item.sample for item in items]
     column = {name: index for index, name in enumerate(stream.classes)}
-    return Arrays(
+    arrays = Arrays(
         images=np.load(place / "images.npy", mmap_mode="r"),
         masks=np.load(place / "masks.npy", mmap_mode="r"),
         labels=np.array([sample.label for sample in samples]),
@@ -70,7 +73,30 @@ def load(
         train=np.array([sample.split == "train" for sample in samples]),
         notes=(*notes, *json.loads((place / "complete.json").read_text(encoding="utf-8"))["notes"]),
         unmasked=np.array([_is_unmasked(item) for item in items]),
-    ), identity
+    )
+    return hold_out(arrays, holdout, identity), identity
+
+
+def hold_out(arrays: Arrays, share: float, identity: str) -> Arrays:
+    """Take `share` of the training images of each class out of training, for thresholds to be set on.
+
+    At least one, and at least one stays. Which ones hangs on the data alone (their fingerprint `identity`), so they are
+    the same for every method, seed and order of the classes. They are normal images: test images stay what they were.
+
+    Raises:
+        BadInput: where a class has a single training image.
+    """
+    held = np.zeros(len(arrays.train), bool)
+    if share:
+        for column in np.unique(arrays.categories):
+            rows = rows_of(arrays, [column], train=True)
+            if len(rows) < 2:
+                raise BadInput("A class has a single training image, so none can be held out: run with --holdout 0.")
+            # The place of a class among all images tells one from another, and is the same in every order of the stream
+            draw = np.random.default_rng([int(identity[:16], 16), int(rows[0])])
+            count = min(max(round(share * len(rows)), 1), len(rows) - 1)
+            held[draw.permutation(rows)[:count]] = True
+    return replace(arrays, train=arrays.train & ~held, held_out=held)
 
 
 def load_known(stream: Stream, size: int, fingerprint: str, options) -> tuple[Arrays, str]:
@@ -91,7 +117,16 @@ def load_known(stream: Stream, size: int, fingerprint: str, options) -> tuple[Ar
 
 def rows_of(arrays: Arrays, columns: list[int], *, train: bool) -> np.ndarray:
     """Rows of `arrays` that belong to the classes `columns`, of the training or of the test set."""
-    return np.flatnonzero(np.isin(arrays.categories, columns) & (np.asarray(arrays.train) == train))
+    wanted = np.asarray(arrays.train) if train else ~np.asarray(arrays.train)
+    if not train and arrays.held_out is not None:
+        wanted = wanted & ~arrays.held_out
+    return np.flatnonzero(np.isin(arrays.categories, columns) & wanted)
+
+
+def held_out_rows(arrays: Arrays, columns: list[int]) -> np.ndarray:
+    """Rows of the normal images of the classes `columns` that no method trains on."""
+    held = np.zeros(len(arrays.train), bool) if arrays.held_out is None else arrays.held_out
+    return np.flatnonzero(np.isin(arrays.categories, columns) & held)
 
 
 def pixels_of(item: Item, size: int) -> tuple[np.ndarray, np.ndarray] | str:

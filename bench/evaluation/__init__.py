@@ -1,14 +1,19 @@
 """Shows test images to a method and scores what it says of them. The only holder of the test set's truth."""
 
 import hashlib
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from bench.data import Arrays, rows_of
-from bench.metrics.scoring import CALIBRATION_IMAGES, Judged, Rows, Truth, map_max
+from bench.data import Arrays, held_out_rows, rows_of
+from bench.errors import BadInput
+from bench.metrics.scoring import Judged, Rows, Truth
 from bench.results.stored import quantise, restore
 from bench.schema.stream import Stream
 
@@ -28,13 +33,6 @@ class AnswerError(RuntimeError):
     """A method said of a test image what is no score or no map."""
 
 
-def calibration_rows(arrays: Arrays, stream: Stream, step: int) -> np.ndarray:
-    """Rows of the normal images of this step alone whose scores set its threshold."""
-    columns = [c for c, learned in enumerate(stream.learned_at) if learned == step]
-    rows = rows_of(arrays, columns, train=True)
-    return rows[np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows)), dtype=int)]
-
-
 class Evaluation:
     """Turns what was said of the test images into rows; with `save_maps`, what was said is first quantised.
 
@@ -47,22 +45,22 @@ class Evaluation:
         self.rows = Rows(stream, self.truth)
         self.key = _key(arrays)
 
-    def show(self, look: Look, step: int, *, told: bool) -> "Said":
-        """Show the test images of all classes seen, with those that set the threshold among them.
+    def show(self, look: Look, step: int, columns: Sequence[int], *, told: bool) -> "Said":
+        """Show the test images of the classes `columns`, with those that set their thresholds among them.
 
-        They come in an order that nobody can compute without the truth, the same everywhere; one class after the other
+        The latter are the normal images of these classes that were held out of training, once the classes are learned.
+        All come in an order that nobody can compute without the truth, the same everywhere; one class after the other
         where the method is `told` which it is.
 
         Raises:
             AnswerError: if an answer is no finite score and map for each image.
         """
-        seen = [c for c, learned in enumerate(self.stream.learned_at) if learned <= step]
-        calibration = calibration_rows(self.arrays, self.stream, step)
-        rows = np.concatenate([*(self.truth.rows[c] for c in seen), calibration])
+        calibration = held_out_rows(self.arrays, [c for c in columns if self.stream.learned_at[c] <= step])
+        rows = np.concatenate([*(self.truth.rows[c] for c in columns), calibration])
         rows = np.random.default_rng([self.key, step]).permutation(rows)
         if told:
             rows = rows[np.argsort(self.arrays.categories[rows], kind="stable")]
-        said = Said(self, step, seen, rows, calibration)
+        said = Said(self, step, columns, rows, calibration)
         said.ask(look, BATCH, told)
         return said
 
@@ -104,34 +102,43 @@ class Evaluation:
 
     def enter(self, said: "Said") -> dict[str, np.ndarray]:
         """Fill the rows of this step; returns the arrays to store of it, as `bench.results.stored` names them."""
-        judged, arrays, raw = {}, {}, {}
+        judged, held_out, arrays, raw = {}, {}, {}, {}
         for column in said.seen:
             places = said.places(self.truth.rows[column])
             judged[column], kept = self._judged(column, said, places)
             arrays |= kept
             if said.raw_errors is not None:
                 raw[column] = said.raw_errors[places]
-        calibration = said.scores[said.places(said.calibration)]
-        self.rows.enter(said.step, judged, calibration)
+            held = said.calibration[self.arrays.categories[said.calibration] == column]
+            if len(held):
+                held_out[column] = Judged(said.scores[said.places(held)])
+                arrays[f"{self.stream.classes[column]}/calibration"] = held_out[column].score
+        self.rows.enter(said.step, judged, held_out)
         self.rows.enter_raw(said.step, raw)
-        return arrays | {"calibration": calibration}
+        return arrays
 
     def _judged(self, column: int, said: "Said", places: np.ndarray) -> tuple[Judged, dict[str, np.ndarray]]:
-        name, maps = self.stream.classes[column], None if said.maps is None else said.maps[places]
-        arrays = {f"{name}/scores": said.scores[places]}
-        route = None if said.routes is None else said.routes[places]
-        if route is not None:
-            arrays[f"{name}/routes"] = route
-        if self.save_maps and maps is not None:
-            codes, scale = quantise(maps)
+        """What was said of a class, whose maps stay on disk until they are asked for, and what to store of it."""
+        name, judged = self.stream.classes[column], Judged(said.scores[places])
+        arrays = {f"{name}/scores": judged.score}
+        if said.routes is not None:
+            judged = judged._replace(route=said.routes[places])
+            arrays[f"{name}/routes"] = judged.route
+        if said.maps is None:
+            return judged, arrays
+        if self.save_maps:
+            codes = scratch((len(places), *said.maps.shape[1:]), np.uint16, self.arrays)
+            codes[:], scale = quantise(said.maps[places])
             arrays |= {f"{name}/maps": codes, f"{name}/scale": scale}
-            maps = restore(codes, scale)
-        if self.device != "cpu" and maps is not None:
-            maps = torch.from_numpy(maps).to(self.device)
-        judged = Judged(said.scores[places], maps, route)
-        if maps is not None:
-            arrays[f"{name}/peaks"] = map_max(judged)
-        return judged, arrays
+            maps, peaks = partial(restore, codes, scale), [restore(code[None], scale).max() for code in codes]
+        else:
+            maps, peaks = partial(_taken, said.maps, places), [said.maps[place].max() for place in places]
+        arrays[f"{name}/peaks"] = np.array(peaks)
+        return judged._replace(map=partial(self._beside, maps), map_max=arrays[f"{name}/peaks"]), arrays
+
+    def _beside(self, maps: Callable[[], np.ndarray]):
+        """The maps where they are ranked."""
+        return maps() if self.device == "cpu" else torch.from_numpy(maps()).to(self.device)
 
 
 class Said:
@@ -142,8 +149,9 @@ class Said:
     ):
         self.evaluation, self.step, self.seen, self.rows, self.calibration = evaluation, step, seen, rows, calibration
         side = evaluation.arrays.images.shape[1]
+        # float32, or float64 once an answer is: a cast would make ties of scores that differ
         self.scores = np.empty(len(rows), np.float32)
-        self.maps: np.ndarray | None = np.empty((len(rows), side, side), np.float32)  # None: it judges whole images
+        self.maps: np.ndarray | None = scratch((len(rows), side, side), np.float32, evaluation.arrays)
         self.routes: np.ndarray | None = np.empty(len(rows), np.int32)
         self.raw_errors: np.ndarray | None = np.empty(len(rows), np.float32)
         self.count = self.due = 0  # answers taken, and how many the next one must hold
@@ -193,7 +201,7 @@ class Said:
             raise AnswerError("an answer came before the images that it is of.")
         place = slice(self.count, self.count + size)
         if self.count == 0 and "maps" not in answer:
-            self.maps = None
+            self.maps = None  # it judges whole images
         for name, target in (("scores", self.scores), ("maps", self.maps)):
             if target is None and name not in answer:
                 continue
@@ -206,7 +214,7 @@ class Said:
             if not np.isfinite(value).all():
                 first = int(np.flatnonzero(~np.isfinite(value.reshape(size, -1)).all(1))[0])
                 raise AnswerError(f"the {name[:-1]} of {self._named(self.count + first)} is NaN or infinite.")
-            target[place] = value
+            self._wide_enough(name, value.dtype)[place] = value
         for name in ("routes", "raw_errors"):
             value, target = answer.get(name), getattr(self, name)
             if value is None or target is None or value.shape != (size,):
@@ -215,12 +223,48 @@ class Said:
                 target[place] = value
         self.count += size
 
+    def _wide_enough(self, name: str, kind: np.dtype) -> np.ndarray:
+        old = getattr(self, name)
+        if kind.itemsize <= old.dtype.itemsize:
+            return old
+        new = np.empty(old.shape, kind) if name == "scores" else scratch(old.shape, kind, self.evaluation.arrays)
+        new[: self.count] = old[: self.count]
+        setattr(self, name, new)
+        return new
+
     def _named(self, place: int) -> str:
         arrays, row = self.evaluation.arrays, self.rows[place]
-        column = arrays.categories[row]
-        number = int(np.searchsorted(rows_of(arrays, [column], train=bool(arrays.train[row])), row))
-        kind = "training" if arrays.train[row] else "test"
+        column, held = arrays.categories[row], row in self.calibration
+        of_class = held_out_rows(arrays, [column]) if held else rows_of(arrays, [column], train=False)
+        number, kind = int(np.searchsorted(of_class, row)), "held-out" if held else "test"
         return f"{kind} image {number} of {self.evaluation.stream.classes[column]}"
+
+
+def _taken(maps: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return np.array(maps[places])
+
+
+def scratch(shape: tuple[int, ...], kind: type, arrays: Arrays) -> np.ndarray:
+    """An array on disk, beside the decoded images, that is gone when nobody holds it.
+
+    The maps of all classes seen come mixed, and would not fit into memory.
+
+    Raises:
+        BadInput: if there is no room for it.
+    """
+    folder = Path(arrays.images.filename).parent if isinstance(arrays.images, np.memmap) else None
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    if not size:
+        return np.empty(shape, kind)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk under a memory map kills the process, wordless
+        except OSError as error:
+            raise BadInput(
+                f"the cache folder {folder} has no room for {size / 1e9:.1f} GB of anomaly maps ({error.strerror}): "
+                "free some space or give another one with --cache."
+            ) from error
+        return np.memmap(file, kind, "r+", shape=shape)
 
 
 def _key(arrays: Arrays) -> int:

@@ -64,6 +64,7 @@ def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_onl
     held = stored.read(stored.path_of(path))
     if held.run != stored.run_of(cell["spec"]) or held.steps != len(stream.steps):
         raise BadInput(f"{held.path} is of another run or of fewer steps: run the cell again with --redo all.")
+    _refuse_others(held, cell)
     old = cell["spec"]["metric_version"]
     if not (held.scales or images_only or old == METRIC_VERSION):
         raise BadInput(
@@ -87,8 +88,25 @@ def tabulate(held: stored.Stored, stream: Stream, truth: Truth) -> Rows:
     rows = Rows(stream, truth)
     for step in range(held.steps):
         if judged := held.judged(step, stream.classes):
-            rows.enter(step, judged, held.calibration.get(step))
+            rows.enter(step, judged, held.held_out(step, stream.classes))
     return rows
+
+
+def _refuse_others(held: stored.Stored, cell: Cell) -> None:
+    """Raise BadInput unless the scores are those that the cell's numbers came from."""
+    known = cell.get("stored", {}).get("sha256")
+    if known and stored.checksum(held.path) != known:
+        raise BadInput(
+            f"{held.path} is not the file that the cell was written with (other SHA-256): put that file back, or run "
+            "the cell again with --redo all."
+        )
+    classes, R = cell["spec"]["classes"], np.array(cell["matrices"]["image_auroc"], float)
+    for step, column in zip(*np.nonzero(~np.isnan(R)), strict=True):
+        if (int(step), classes[column]) not in held.scores:
+            raise BadInput(
+                f"{held.path} lacks the scores of the class {classes[column]!r} after step {step}, which the cell has "
+                "numbers of: run the cell again with --redo all."
+            )
 
 
 def _moved(old: Cell, new: Cell) -> str:

@@ -4,7 +4,8 @@ R is (T, C): the score of class c after step t, as a fraction, higher is better,
 `learned_at` (C,) holds the step (0..T-1) that brings class c. Classes of the last step have had no time to be
 forgotten; the others are "old". Every function takes (R, learned_at) and returns one float. Means are over classes,
 each with the same weight. A cell that a formula needs and that is NaN makes the result NaN, as does a formula with no
-class to average over (forgetting of a single step): an incomplete row gets no mean. Forgetting: lower is better,
+class to average over (forgetting of a single step): an incomplete row gets no mean. A maximum over rows is one over
+those in which the class was tested (`bench run --eval-every`), which its own must be. Forgetting: lower is better,
 negative means that old classes improved. ValueError if the shapes do not fit.
 
 In the formulas F[c] = R[T-1, c] is the final score, L[c] = R[learned_at[c], c] the score when just learned.
@@ -148,9 +149,13 @@ def _learned(R, learned_at):
 
 
 def _best(R, learned_at, stop):
-    """Best score of each class over the rows learned_at[c] .. stop-1; -inf where there are none."""
+    """Best score of each class over the rows learned_at[c] .. stop-1 in which it was tested; -inf without rows.
+
+    A class is always tested when it has been learned: without that row it has no best score.
+    """
     steps = np.arange(len(R))[:, None]
-    return np.where((steps >= learned_at) & (steps < stop), R, -np.inf).max(axis=0)
+    untested = np.isnan(R) & (steps > learned_at)
+    return np.where((steps >= learned_at) & (steps < stop) & ~untested, R, -np.inf).max(axis=0)
 
 
 def _drop(before, after):

@@ -250,7 +250,8 @@ def pooled_pixel_auroc(maps, regions) -> float:
     """AUROC of the pixels of several classes in one ranking, as one line with one threshold would have them.
 
     `maps` gives the maps (N, H, W) of each class by its index, and `regions` (a sequence) its defects. Every class is
-    asked for twice, one at a time, so that never two of them lie in memory. NaN and errors: see `image_metrics`.
+    asked for twice, one at a time, and what is given is sorted in place: never two of them, nor a copy, lie in memory.
+    NaN and errors: see `image_metrics`.
     """
     anomalous, count = [], len(regions)
     for index in range(count):
@@ -260,7 +261,7 @@ def pooled_pixel_auroc(maps, regions) -> float:
     anomalous = _sort(xp, xp.concatenate(anomalous))
     positives, total, pairs = len(anomalous), 0, 0
     for index in range(count):
-        ordered = _sort(xp, _flat(maps(index))[1])
+        ordered = _sort(xp, _flat(maps(index))[1], overwrite=True)
         total += len(ordered)
         pairs += 2 * positives * len(ordered) - _ranks(xp, ordered, anomalous)
     normals = total - positives

@@ -8,20 +8,36 @@ import numpy as np
 from bench.data import Arrays, rows_of
 from bench.metrics.aupimo import aupimo
 from bench.metrics.ranking import AUPRO_BY_SIZE, METRICS, image_metrics, pixel_metrics, pooled_pixel_auroc, regions
-from bench.metrics.thresholds import AT_THRESHOLD, RECALL_AT, recall_at, threshold_metrics
-from bench.schema.cell import MAP_MAX, RAW_ERROR
+from bench.metrics.thresholds import (
+    AT_THRESHOLD,
+    RECALL_AT,
+    calibration_error,
+    drift,
+    recall_at,
+    threshold_for,
+    threshold_metrics,
+)
+from bench.schema.cell import (
+    CLASS_FALSE_ALARM,
+    CLASS_RECALL,
+    CLASS_SHIFT,
+    CLASS_SPREAD,
+    CLASS_THRESHOLD,
+    MAP_MAX,
+    RAW_ERROR,
+)
 from bench.schema.stream import Stream
 
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", *AUPRO_BY_SIZE, "aupimo")  # what needs maps
-CALIBRATION_IMAGES = 64  # normal training images per step that set the threshold
-CALIBRATION_QUANTILE = 0.95  # i.e. 5 % false alarms on them, by construction
+CALIBRATION_IMAGES = 64  # normal training images of a step that a system of its own may score, see docs/submissions.md
 
 
 class Judged(NamedTuple):
     """What a system says of the test images of one class, in the order of the data set."""
 
-    score: np.ndarray  # (n,) float32, higher is more anomalous
-    map: Any | None = None  # (n, H, W) float32, array or CUDA tensor; None: there are none
+    score: np.ndarray  # (n,) float32 or float64, higher is more anomalous
+    # (n, H, W), array or CUDA tensor, or a function that gives one anew, which is then used up; None: there are none
+    map: Any | None = None
     route: np.ndarray | None = None  # (n,) step that each image was assigned to, where a method routes
     map_max: np.ndarray | None = None  # (n,) maximum of each map, where it was kept without the map
 
@@ -30,7 +46,8 @@ def map_max(judged: Judged) -> np.ndarray | None:
     """(n,) maximum of each map: as kept, else from the maps; None where there is neither."""
     if judged.map_max is not None or judged.map is None:
         return judged.map_max
-    flat = judged.map.reshape(len(judged.map), -1)
+    maps = judged.map() if callable(judged.map) else judged.map
+    flat = maps.reshape(len(maps), -1)
     return flat.max(axis=1) if isinstance(flat, np.ndarray) else flat.amax(1).cpu().numpy()
 
 
@@ -48,8 +65,8 @@ class Truth:
 class Rows:
     """R per metric, and what is pooled over all classes seen, filled step by step; NaN where there is nothing.
 
-    `matrices[metric]` is (steps, classes). Pixel metrics stay NaN where there are no maps, the threshold where there
-    are no scores of training images.
+    `matrices[metric]` is (steps, classes). Pixel metrics stay NaN where there are no maps, thresholds where no normal
+    images are held out of training.
     """
 
     def __init__(self, stream: Stream, truth: Truth):
@@ -83,30 +100,40 @@ class Rows:
                 self.routing[step] = values
             elif part == "matrices":
                 self._matrix(name)[step] = values
+            elif part == "threshold":
+                self._threshold(name)[step] = values
             else:
-                getattr(self, part)[name][step] = values
+                self.pooled[name][step] = values
 
     def _matrix(self, name: str) -> np.ndarray:
         """R of a metric; a new one where it is not always there."""
         return self.matrices.setdefault(name, np.full((len(self.stream.steps), len(self.stream.classes)), np.nan))
 
-    def enter(self, step: int, judged: Mapping[int, Judged], calibration: np.ndarray | None) -> None:
-        """Fill the rows of `step` from all classes seen (column -> what was said of its test images).
+    def enter(self, step: int, judged: Mapping[int, Judged], held_out: Mapping[int, Judged] | None = None) -> None:
+        """Fill the rows of `step` from all classes shown (column -> what was said of its test images).
 
-        `calibration` (m,) are the scores of normal training images of this step alone: they set its threshold.
+        Some that were learned may be left out, which leaves what is counted over all of them NaN; some that are yet to
+        come may be among them, and count for themselves alone. `held_out` is what was said of the normal images held
+        out of training, of the classes that were learned: they set thresholds.
+        Where maps are given as functions, one class after the other has its maps in memory, and no copy of them.
         """
-        seen = sorted(judged)
+        seen, of_images = sorted(judged), {}
         for column in seen:
             for name, value in self._of_class(column, judged[column]).items():
                 self._matrix(name)[step, column] = value
-        scores = np.concatenate([judged[c].score for c in seen])
-        labels = np.concatenate([self.truth.labels[c] for c in seen])
-        self.pooled["image_auroc"][step] = image_metrics(scores, labels)["image_auroc"]
+            of_images[column] = judged[column]
+        learned = [c for c, at in enumerate(self.stream.learned_at) if at <= step]
+        whole = of_images.keys() >= set(learned)
+        of_images = {c: of_images[c] for c in learned if c in of_images}
+        if whole:
+            scores = np.concatenate([of_images[c].score for c in learned])
+            labels = np.concatenate([self.truth.labels[c] for c in learned])
+            self.pooled["image_auroc"][step] = image_metrics(scores, labels)["image_auroc"]
+            self._route(step, of_images)
         if step == len(self.stream.steps) - 1:
             self.pooled["pixel_auroc"][step] = self._pooled_pixels(judged, seen)
-        self._route(step, judged)
-        if calibration is not None:
-            self._reject(step, scores, labels, calibration)
+        if held_out:
+            self._set_thresholds(step, of_images, held_out, whole)
 
     def enter_raw(self, step: int, errors: Mapping[int, np.ndarray]) -> None:
         """Note the mean over normal test images of `errors` (column -> (n,)), as some detectors tell them."""
@@ -132,26 +159,70 @@ class Rows:
             values[MAP_MAX] = image_metrics(highest, labels)["image_auroc"]
         regions = self.truth.regions[column]
         if judged.map is not None and regions is not None:
-            values["aupimo"] = _mean(aupimo(judged.map, regions))
-            values |= pixel_metrics(judged.map, regions)
+            own = callable(judged.map)  # then nobody else holds them, and they are sorted where they lie
+            maps = judged.map() if own else judged.map
+            values["aupimo"] = _mean(aupimo(maps, regions))
+            values |= pixel_metrics(maps, regions, overwrite=own)
         return values
 
     def _pooled_pixels(self, judged: Mapping[int, Judged], seen: list[int]) -> float:
         seen = [column for column in seen if self.truth.regions[column] is not None]
-        if not seen or any(judged[column].map is None for column in seen):
+        if not seen or np.isnan(self.matrices["pixel_ap"][-1, seen]).any():
             return np.nan
-        return pooled_pixel_auroc(lambda index: judged[seen[index]].map, [self.truth.regions[c] for c in seen])
+
+        def maps(index: int):
+            given = judged[seen[index]].map
+            return given() if callable(given) else np.array(given) if isinstance(given, np.ndarray) else given.clone()
+
+        return pooled_pixel_auroc(maps, [self.truth.regions[c] for c in seen])
 
     def _route(self, step: int, judged: Mapping[int, Judged]) -> None:
         if all(one.route is not None for one in judged.values()):
             right = [one.route == self.stream.learned_at[c] for c, one in judged.items()]
             self.routing[step] = np.concatenate(right).mean()
 
-    def _reject(self, step: int, scores: np.ndarray, labels: np.ndarray, calibration: np.ndarray) -> None:
-        value = float(np.quantile(np.asarray(calibration, float), CALIBRATION_QUANTILE))
-        reached = threshold_metrics(scores, labels, value) | {"value": value}
-        for name, rows in self.threshold.items():
-            rows[step] = reached[name]
+    def _set_thresholds(
+        self, step: int, judged: Mapping[int, Judged], held_out: Mapping[int, Judged], whole: bool
+    ) -> None:
+        """Three ways to set a threshold on images that no method trained on.
+
+        Of a class, when it is learned: what forgetting does to it shows in later rows. Of the line, anew after each
+        step, on all classes seen. Of the step that each image is routed to, where the method routes.
+        """
+        for column, said in held_out.items():
+            values = self._matrix(CLASS_THRESHOLD)[:, column], self._matrix(CLASS_SPREAD)[:, column]
+            values[0][step], values[1][step] = threshold_for(said.score), said.score.std(ddof=1)
+            first, spread = (of_steps[self.stream.learned_at[column]] for of_steps in values)
+            if column in judged and np.isfinite(first):
+                found = threshold_metrics(judged[column].score, self.truth.labels[column], first)
+                self._matrix(CLASS_FALSE_ALARM)[step, column] = found["false_alarm"]
+                self._matrix(CLASS_RECALL)[step, column] = found["recall"]
+                self._matrix(CLASS_SHIFT)[step, column] = drift(values[0][step], first, spread)
+        if not whole:
+            return
+        scores, labels = [judged[c].score for c in judged], [self.truth.labels[c] for c in judged]
+        of_line = threshold_for(np.concatenate([said.score for said in held_out.values()]))
+        self._reject(step, "", scores, labels, [of_line] * len(scores))
+        self.threshold["value"][step] = of_line
+        if not np.isnan(self.routing[step]):
+            of_steps = np.array([self._threshold_of_step(t, held_out) for t in range(step + 1)])
+            alarms = self._reject(step, "routed_", scores, labels, [of_steps[j.route] for j in judged.values()])
+            self._threshold("routed_calibration_error")[step] = calibration_error(alarms)
+
+    def _threshold_of_step(self, step: int, held_out: Mapping[int, Judged]) -> float:
+        return threshold_for(np.concatenate([held_out[c].score for c in held_out if self.stream.learned_at[c] == step]))
+
+    def _reject(self, step: int, prefix: str, scores: list, labels: list, thresholds: list) -> list[float]:
+        """Enter what thresholds (one per class, or per image) do to all classes; returns the false alarms of each."""
+        every = [np.broadcast_to(threshold, one.shape) for threshold, one in zip(thresholds, scores, strict=True)]
+        reached = threshold_metrics(*map(np.concatenate, (scores, labels, every)))
+        for name in AT_THRESHOLD:
+            self._threshold(prefix + name)[step] = reached[name]
+        each = zip(scores, labels, every, strict=True)
+        return [threshold_metrics(*of_class)["false_alarm"] for of_class in each]
+
+    def _threshold(self, name: str) -> np.ndarray:
+        return self.threshold.setdefault(name, np.full(len(self.stream.steps), np.nan))
 
 
 def _mean(values: np.ndarray) -> float:

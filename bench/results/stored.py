@@ -8,17 +8,21 @@
     step-0/bottle/scale         (k,)       float64  what the codes stand for, see `restore`: 2 to 257 rising numbers
     step-0/bottle/peaks         (n,)       float32  maximum of each map; no part of a submission
     step-0/bottle/routes        (n,)       int32    step that each image was assigned to, where a method routes
-    step-0/calibration          (m,)       float32  scores of normal training images of the step: they set the threshold
+    step-0/bottle/calibration   (m,)       float32  of the normal images held out of training: they set thresholds
+    step-0/calibration          (m,)       float32  likewise of a whole step, in older files and submissions: not used
 
-A step that was not evaluated (`bench run --eval-every`, `--eval-final`) has no entry.
+Scores may be float64 where a detector gives them so: a cast would make ties. Between evaluations (`bench run
+--eval-every`, `--eval-final`) a step has the classes that it brought, and no others.
 """
 
+import hashlib
 import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +43,12 @@ def path_of(cell: Path) -> Path:
     return cell.with_suffix(".scores.npz")
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 of a file of scores."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def run_of(spec: dict) -> int:
     """64 bits that name what was run: all of the spec but the version of the metrics, which scores do not depend on."""
     return int(results.key_of(spec | {"metric_version": 0}), 16)
@@ -55,18 +65,25 @@ def quantise(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     if not np.isfinite(maps).all():
         raise ValueError("a map holds NaN or infinite values; a ranking needs finite scores")
-    ordered = np.sort(maps, axis=None).astype(float) if maps.size else np.zeros(1)
+    ordered = np.sort(maps, axis=None) if maps.size else np.zeros(1)
     odds = np.linspace(-1, 1, KNOTS - 2) * np.log(len(ordered) + 1)
     places = np.rint((len(ordered) - 1) / (1 + np.exp(-odds))).astype(int)
-    knots = np.unique(ordered[[0, *places, -1]])
+    knots = np.unique(ordered[[0, *places, -1]].astype(float))
+    del ordered
     scale = knots if len(knots) > 1 else np.repeat(knots, 2)
-    return np.rint(np.interp(maps, scale, _codes(scale))).astype(np.uint16), scale
+    codes = np.empty(maps.shape, np.uint16)
+    for code, one in zip(codes, maps, strict=True):  # image by image: what is interpolated is float64
+        code[:] = np.rint(np.interp(one, scale, _codes(scale)))
+    return codes, scale
 
 
 def restore(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """(n, H, W) float32 maps: codes 0..65535, cut into as many even stretches as there are between the knots of the
     scale, each running straight from one knot to the next. With two knots: lowest and highest."""
-    return np.interp(codes, _codes(scale), scale).astype(np.float32)
+    maps = np.empty(codes.shape, np.float32)
+    for one, code in zip(maps, codes, strict=True):
+        one[...] = np.interp(code, _codes(scale), scale)
+    return maps
 
 
 def _codes(scale: np.ndarray) -> np.ndarray:
@@ -84,7 +101,7 @@ class Stored:
     routes: dict[tuple[int, str], np.ndarray]
     peaks: dict[tuple[int, str], np.ndarray]  # empty in files of before they were kept
     scales: dict[tuple[int, str], np.ndarray]  # empty where no maps were saved
-    calibration: dict[int, np.ndarray]
+    calibration: dict[tuple[int, str], np.ndarray]  # empty where no images were held out
 
     @property
     def steps(self) -> int:
@@ -99,17 +116,23 @@ class Stored:
             return restore(archive.read(f"step-{step}/{name}/maps"), self.scales[step, name])
 
     def judged(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
-        """What was said after a step of each class seen, by column."""
+        """What was said after a step of each class tested, by column; maps are read when they are asked for."""
         return {
             column: Judged(
                 self.scores[step, name],
-                self.maps(step, name),
+                partial(self.maps, step, name) if (step, name) in self.scales else None,
                 self.routes.get((step, name)),
                 self.peaks.get((step, name)),
             )
             for column, name in enumerate(classes)
             if (step, name) in self.scores
         }
+
+    def held_out(self, step: int, classes: tuple[str, ...]) -> Mapping[int, Judged]:
+        """What was said after a step of the images held out of training, by column."""
+        columns = {name: column for column, name in enumerate(classes)}
+        found = {columns[name]: Judged(scores) for (t, name), scores in self.calibration.items() if t == step}
+        return dict(sorted(found.items()))
 
 
 def read(path: Path) -> Stored:
@@ -118,23 +141,20 @@ def read(path: Path) -> Stored:
     Raises:
         BadInput: if there is nothing, or something else.
     """
-    parts: dict[str, dict] = {"scores": {}, "routes": {}, "peaks": {}, "scale": {}}
-    calibration, run = {}, None
+    parts: dict[str, dict] = {"scores": {}, "routes": {}, "peaks": {}, "scale": {}, "calibration": {}}
+    run = None
     with Archive(path) as archive:
         for entry in archive.entries:
             step, name, part = split(entry)
-            if part in parts:
+            if part in parts and name:
                 parts[part][step, name] = archive.read(entry)
-            elif part == "calibration":
-                calibration[step] = archive.read(entry)
             elif part == "run":
                 run = int(archive.read(entry))
     return Stored(
         Path(path),
         run,
-        **{part: parts[part] for part in ("scores", "routes", "peaks")},
+        **{part: parts[part] for part in ("scores", "routes", "peaks", "calibration")},
         scales=parts["scale"],
-        calibration=calibration,
     )
 
 

@@ -84,7 +84,8 @@ class CellRun:
         self.hash, self.loggers, self.pace = stored.run_of(cell.spec), loggers, Pace()
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         asked = cell.request
-        self.arrays, _ = data.load(cell.stream, asked.data, cell.spec["image_size"], asked.cache, plugins=asked.plugins)
+        size, share = cell.spec["image_size"], cell.spec.get("holdout", 0.0)
+        self.arrays, _ = data.load(cell.stream, asked.data, size, asked.cache, plugins=asked.plugins, holdout=share)
         self.evaluation = Evaluation(cell.stream, self.arrays, asked.device, save_maps=asked.save_maps)
         self.features = FeatureCache(asked.cache / FOLDER, asked.feature_cache * 1e9, cell.backbone, asked.device)
         self.log = CostLog(
@@ -106,8 +107,7 @@ class CellRun:
         return step
 
     def step(self, t: int) -> None:
-        """Train on step `t`, show the test images of all classes seen where the cell is evaluated then, save."""
-        line = dict.fromkeys(("eval_s", "eval_images"), 0.0)
+        """Train on step `t`, show the test images of the classes that are tested then, save."""
         used, told = Used(), "task_oracle" in self.cell.capabilities
         wall = unconfined if self.cell.request.no_wall else confined
         at_hand = {"weights": readable(self.cell), "tell": self._tell}
@@ -118,24 +118,22 @@ class CellRun:
             start, spent = time.perf_counter(), method.cpu_seconds()
             about, self.carried = method.train(self.given(t))
             # take: the new state, then what it says of the test images
-            line |= {"train_s": time.perf_counter() - start, "train_cpu_s": method.cpu_seconds() - spent}
-            start, said = time.perf_counter(), None
-            if self.cell.evaluated_after(t):
-                said = self.evaluation.show(method.look, t, told=told)
+            line = {"train_s": time.perf_counter() - start, "train_cpu_s": method.cpu_seconds() - spent}
+            start = time.perf_counter()
+            said = self.evaluation.show(method.look, t, self.cell.tested_after(t), told=told)
             note = method.tell()
-        if said:
-            with wall(self.nursery, self.task(t), self.carried, Used(), **at_hand) as fresh:
-                self.evaluation.show_again(fresh.look, said, told=told)
-                if t == len(self.cell.stream.steps) - 1:
-                    self.log.latency = self.evaluation.time(fresh.look, said, told=told)
+        with wall(self.nursery, self.task(t), self.carried, Used(), **at_hand) as fresh:
+            self.evaluation.show_again(fresh.look, said, told=told)
+            if t == len(self.cell.stream.steps) - 1:
+                self.log.latency = self.evaluation.time(fresh.look, said, told=told)
         # score
-        arrays = self.evaluation.enter(said) if said else {}
-        line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests) if said else 0}
+        arrays = self.evaluation.enter(said)
+        line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests)}
         line |= {"carried_bytes": sum(map(len, self.carried[1:]))}
         line |= {name: about[name] for name in ("extra_s", "train_images")}
         self.log.enter(line, about, note, self.features.lap(), used)
         # save: the scores first, so that the checkpoint never points beyond them
-        segments.write(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t) if said else {})
+        segments.write(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t))
         self._announce(t)
         checkpoint.save(self.checkpoint, self.cell.resume_key, t, self.carried, self.log.state())
         if self.cell.request.keep:
@@ -163,9 +161,9 @@ class CellRun:
         for logger in self.loggers:
             values = self.evaluation.rows.of_step(t)
             logger.log_metrics([MetricValue(self, name, value, t) for name, value in values.items()])
-        evaluated = self.cell.evaluated_after(t)
-        mean = np.nanmean(self.evaluation.rows.matrices["image_auroc"][t]) if evaluated else math.nan
-        self.emit({"step": t + 1, "image_auroc": float(mean)})
+        row = self.evaluation.rows.matrices["image_auroc"][t]
+        seen = [value for value, at in zip(row, self.cell.stream.learned_at, strict=True) if at <= t]
+        self.emit({"step": t + 1, "image_auroc": float(np.mean([v for v in seen if not np.isnan(v)] or math.nan))})
 
     def finish(self) -> None:
         """Write the finished cell, drop the checkpoint."""
@@ -176,7 +174,9 @@ class CellRun:
 
     def record(self, status: str, reason: str = "") -> dict:
         """The cell file as it stands now."""
-        cell, size = self.cell, self.scores.stat().st_size if self.scores.is_file() else 0
+        cell, kept = self.cell, {"maps": self.cell.request.save_maps, "bytes": 0}
+        if self.scores.is_file():
+            kept |= {"bytes": self.scores.stat().st_size, "sha256": stored.checksum(self.scores)}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
             "schema": SCHEMA,
@@ -188,7 +188,7 @@ class CellRun:
             "status": status,
             "reason": reason,
             **self.evaluation.rows.record(),
-            "stored": {"maps": cell.request.save_maps, "bytes": size},
+            "stored": kept,
             **self.log.record(),
             "wall": {"confined": bool(self.closed), "closed": self.closed},
             "environment": environment(cell.request.device) | {"started": self.started, "finished": now},

@@ -104,6 +104,10 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     }
     if rarely := _evaluated(chosen, request):
         spec["eval_every"] = rarely[0]
+    if request.eval_ahead and len(chosen.steps) > 1:
+        spec["eval_ahead"] = True
+    if share := _holdout(chosen, request):
+        spec["holdout"] = share
     for part in ("method", "detector"):
         if spec[f"{part}_config"].get("model") == "procedural":
             spec[f"{part}_prior"] = prior_digest()
@@ -142,6 +146,8 @@ def _variant(method, detector, chosen, request: Request) -> str:
     parts = [config.variant(request.overrides, dict.fromkeys((method.name, detector.name)))]
     parts += [f"image_size={request.image_size}"] if request.image_size not in (None, chosen.image_size) else []
     parts += [f"eval={every or 'final'}" for every in _evaluated(chosen, request)]
+    parts += ["eval_ahead"] if request.eval_ahead and len(chosen.steps) > 1 else []
+    parts += [f"holdout={_holdout(chosen, request)}"] if _holdout(chosen, request) != chosen.holdout else []
     parts += [f"precision={request.precision}"] if request.precision != "float32" else []
     parts += ["auto_batch"] if request.auto_batch else []
     parts += ["no_wall"] if request.no_wall else []
@@ -150,6 +156,10 @@ def _variant(method, detector, chosen, request: Request) -> str:
         parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []
         parts += [f"weights={Path(request.weights).stem}"] if request.weights else []
     return ",".join(part for part in parts if part)
+
+
+def _holdout(chosen, request: Request) -> float:
+    return chosen.holdout if request.holdout is None else request.holdout
 
 
 def _evaluated(chosen, request: Request) -> tuple[int, ...]:

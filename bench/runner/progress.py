@@ -57,12 +57,12 @@ class Watch:
 
     def _step(self, cell, event: dict) -> None:
         self.steps[cell.name] = event["step"]
-        evaluated = cell.evaluated_after(event["step"] - 1)
-        said = f"AUROC {event['image_auroc']:.3f}" if evaluated else "not evaluated"
+        said = f"AUROC {event['image_auroc']:.3f}"
+        if not cell.evaluated_after(event["step"] - 1):
+            said += " of what was just learned"
         self.progress.update(self.bars[cell.name], completed=event["step"], note=said)
         if not self.live:
-            said = f"image {said}" if evaluated else said
-            self._line(f"{cell.name}: step {event['step']}/{len(cell.stream.steps)}, {said}")
+            self._line(f"{cell.name}: step {event['step']}/{len(cell.stream.steps)}, image {said}")
 
     def _end(self, cell, event: dict) -> None:
         self.ended.setdefault(event["done"], []).append((cell, event.get("reason", "")))

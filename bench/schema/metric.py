@@ -29,6 +29,10 @@ class Metric:
 
 MAP_MAX = "map_max_image_auroc"  # the maximum of the map as the image score
 RAW_ERROR = "raw_error"  # `Detector.raw_error`: mean over normal test images
+# Of a stream with hold-out: what the threshold of a class does that was set when the class was learned.
+CLASS_FALSE_ALARM, CLASS_RECALL = "class_false_alarm", "class_recall"  # of its test images, after each step
+CLASS_THRESHOLD, CLASS_SPREAD = "class_threshold", "class_spread"  # set anew after each step; deviation of the scores
+CLASS_SHIFT = "class_threshold_shift"  # how far the threshold set anew lies from the first one, in first deviations
 
 METRICS = {
     metric.id: metric
@@ -40,6 +44,17 @@ METRICS = {
         Metric("pixel_ap", "pixel AP", needs_maps=True, shown="headline"),
         Metric("pixel_f1max", "pixel F1-max", needs_maps=True),
         Metric("aupro", "pixel AUPRO", needs_maps=True, shown="headline"),
+        Metric("aupro_small", "AUPRO, small defects", needs_maps=True, summarised=False, shown=None),
+        Metric("aupro_middle", "AUPRO, middle defects", needs_maps=True, summarised=False, shown=None),
+        Metric("aupro_large", "AUPRO, large defects", needs_maps=True, summarised=False, shown=None),
+        Metric("aupimo", "AUPIMO", needs_maps=True, summarised=False, shown=None),
+        Metric("image_recall_fpr1", "recall at 1 % false alarms", summarised=False, shown=None),
+        Metric("image_recall_fpr5", "recall at 5 % false alarms", summarised=False, shown=None),
+        Metric(CLASS_FALSE_ALARM, "false alarms", higher_is_better=False, summarised=False, shown=None),
+        Metric(CLASS_RECALL, "recall at threshold", summarised=False, shown=None),
+        Metric(CLASS_THRESHOLD, "threshold", low=-math.inf, high=math.inf, summarised=False, shown=None),
+        Metric(CLASS_SPREAD, "spread of normal scores", high=math.inf, summarised=False, shown=None),
+        Metric(CLASS_SHIFT, "threshold shift", low=-math.inf, high=math.inf, summarised=False, shown=None),
         Metric(MAP_MAX, "image AUROC, map maximum", needs_maps=True, summarised=False),
         Metric(RAW_ERROR, "raw error", higher_is_better=False, high=math.inf, summarised=False, shown=None),
     )

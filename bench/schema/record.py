@@ -36,13 +36,23 @@ OPEN = {"extra": "allow"}  # further keys may stand beside those that are known
 
 
 class Threshold(TypedDict, total=False):
-    """At the 95th percentile of the scores of normal *training* images of each step: what a line would run with."""
+    """What a threshold does to the test images of all classes seen that lets 5 % of normal images be rejected.
+
+    It is set after each step on the normal images held out of training of all classes seen. Without hold-out there are
+    no such numbers; cells of before it set a threshold on images that had been trained on: not comparable.
+    """
 
     value: Numbers
-    f1: Shares  # over the test images of all classes seen
+    f1: Shares
     precision: Shares  # share of the rejected that are anomalous; absent from files of before it was kept, as `recall`
     recall: Shares  # share of the anomalous that are rejected
     false_alarm: Shares  # share of normal test images above it
+    # likewise with the threshold of the step that each image is routed to, where the method routes
+    routed_f1: Shares
+    routed_precision: Shares
+    routed_recall: Shares
+    routed_false_alarm: Shares
+    routed_calibration_error: Shares  # mean over classes of how far the false alarms lie from 5 %
     __pydantic_config__ = OPEN
 
 

@@ -63,7 +63,11 @@ class Request:
     keep: bool = False  # the state after every step, for `bench figure`
     save_maps: bool = False  # anomaly maps beside the scores, for `bench score`
     feature_cache: float = 0.0  # GB of frozen networks' features that may be kept in `cache`; 0: none
-    eval_every: int = 1  # evaluate after every so many steps and after the last; 0: after the last only
+    # Test all classes seen after every so many steps and after the last; 0: after the last only. A class is always
+    # tested when it has been learned.
+    eval_every: int = 1
+    eval_ahead: bool = False  # test classes before they are learned, too
+    holdout: float | None = None  # share of normal training images that set thresholds; None: the stream's
     precision: str = "float32"  # of detectors' networks; or bfloat16
     no_wall: bool = False  # the method in the bench's own process, for debugging; such rows never rank
     auto_batch: bool = False  # smaller parts of a batch, gradients added up, where it does not fit the memory
@@ -92,9 +96,20 @@ class Cell:
         return hashlib.sha256(f"{self.key} {sorted((self.code or {}).items())}".encode()).hexdigest()[:16]
 
     def evaluated_after(self, step: int) -> bool:
-        """Whether the test images are shown after `step` (from 0)."""
+        """Whether the test images of all classes seen are shown after `step` (from 0)."""
         every, done = self.spec.get("eval_every", 1), step + 1
         return done == len(self.stream.steps) or (every > 0 and done % every == 0)
+
+    def tested_after(self, step: int) -> list[int]:
+        """Columns of the classes whose test images are shown after `step` (from 0).
+
+        All that were learned, where all are evaluated; those just learned in any case. With `eval_ahead` all that are
+        yet to come beside all that were learned, and those of the next step in any case.
+        """
+        learned_at, ahead = self.stream.learned_at, bool(self.spec.get("eval_ahead"))
+        if self.evaluated_after(step):
+            return [c for c, learned in enumerate(learned_at) if learned <= step or ahead]
+        return [c for c, learned in enumerate(learned_at) if learned == step or (ahead and learned == step + 1)]
 
     @property
     def name(self) -> str:

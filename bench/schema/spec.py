@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Gt, Lt, MinLen
 from typing_extensions import TypedDict
 
 from bench.errors import BadInput
@@ -74,7 +74,10 @@ class Spec(FieldMapping):
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - a name that pydantic reads
     OPTIONAL = frozenset(
-        ("external", "eval_every", "method_prior", "detector_prior", "precision", "auto_batch", "plugin_code")
+        (
+            *("external", "eval_every", "eval_ahead", "holdout", "method_prior", "detector_prior"),
+            *("precision", "auto_batch", "plugin_code"),
+        )
     )
 
     scenario: Name  # "synthetic/1x6" = <data set>/<stream>
@@ -96,8 +99,12 @@ class Spec(FieldMapping):
     metric_version: Natural
     variant: str  # "owner.option=value,..." for what the user changed, "" for the defaults; part of the file's path
     external: External | None = None  # of a submission
-    # Evaluated after every so many steps and after the last; 0: after the last only; absent: after each.
+    # All classes seen are tested after every so many steps and after the last; 0: after the last only; absent: after
+    # each. Those that a step brings are tested after it in any case.
     eval_every: Natural | None = None
+    eval_ahead: bool | None = None  # classes are tested before they are learned, too: forward transfer
+    # Share of the normal training images of each class that no method trains on: they set thresholds. Absent: none.
+    holdout: Annotated[float, Gt(0), Lt(1)] | None = None
     method_prior: str | None = None  # sha256 of the project's own text-to-image model, where the method has it
     detector_prior: str | None = None  # likewise, where the detector has it
     precision: Literal["bfloat16"] | None = None  # inside the detector's networks; absent: float32

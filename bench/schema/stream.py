@@ -14,7 +14,8 @@ from bench.errors import BadInput
 
 ORDERS = "published, alphabetical, reversed or random:SEED"
 REQUIRED = ("version", "reader", "image_size", "source", "steps")
-ALLOWED = (*REQUIRED, "options")
+ALLOWED = (*REQUIRED, "options", "holdout")
+OWN_DATA_HOLDOUT = 0.2  # of a stream file over a folder of one's own that does not say
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Stream:
     options: dict = field(default_factory=dict)
     source: str = ""
     order: str = "published"
+    holdout: float = 0.0  # share of the training images of each class that set thresholds, and no method trains on
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -118,7 +120,9 @@ def _read(path: Path, name: str) -> Stream:
         raise BadInput(f"The stream file {path} {problem}.")
     steps = tuple(tuple(step) for step in content.pop("steps"))
     options = content.pop("options", None) or {}
-    return Stream(name=name, steps=steps, options=options, **content)
+    own = name.startswith("custom/") and content["reader"] == "folder"
+    holdout = float(content.pop("holdout", OWN_DATA_HOLDOUT if own else 0))
+    return Stream(name=name, steps=steps, options=options, holdout=holdout, **content)
 
 
 def _problem(content: dict) -> str | None:
@@ -135,6 +139,9 @@ def _problem(content: dict) -> str | None:
     for key in ("reader", "source"):
         if not isinstance(content[key], str) or not content[key].strip():
             return f"has {key} {content[key]!r}: it must be text"
+    share = content.get("holdout", 0)
+    if type(share) not in (int, float) or not 0 <= share < 1:
+        return f"has holdout {share!r}: it must be a share of the training images, 0 to below 1"
     if not isinstance(content.get("options") or {}, dict):
         return f"has options {content['options']!r}: they must be `key: value` lines"
     return _steps_problem(content["steps"], content["reader"].split("+"))

@@ -201,9 +201,9 @@ class _Answers(BaseSGDPlugin, supports_distributed=False):
 
     def after_eval_iteration(self, strategy, **_):
         said = strategy.mb_output
-        answer = {"scores": said.score.detach().float()}
+        answer = {"scores": _exact(said.score)}
         if said.map is not None:
-            maps = said.map.detach().float()
+            maps = _exact(said.map)
             if maps.shape[-1] != self.size:
                 maps = F.interpolate(maps, size=(self.size, self.size), mode="bilinear", align_corners=False)
             answer["maps"] = maps[:, 0]
@@ -212,6 +212,11 @@ class _Answers(BaseSGDPlugin, supports_distributed=False):
         if (raw := strategy.model.raw_error(strategy.mbatch.image)) is not None:
             answer["raw_errors"] = raw.float()
         self.give({name: value.cpu().numpy() for name, value in answer.items()})
+
+
+def _exact(values: torch.Tensor) -> torch.Tensor:
+    """In a type that NumPy has and that holds every value: half precision as float32, float64 as it is."""
+    return values.detach() if values.dtype == torch.float64 else values.detach().float()
 
 
 class _Extra:

@@ -56,6 +56,9 @@ def _cell(form: Form, spec: dict, record: dict, held: stored.Stored) -> Cell:
     cost = cell["cost"] | dict.fromkeys(("train_s", "carried_bytes"), missing)
     cost |= {key: value for key, value in form.cost.items() if key != "device"}
     size = held.path.stat().st_size
-    about = {"environment": told, "stored": {"maps": bool(held.scales), "bytes": size}}
+    about = {
+        "environment": told,
+        "stored": {"maps": bool(held.scales), "bytes": size, "sha256": stored.checksum(held.path)},
+    }
     about |= {"tuned_on": list(form.tuned_on)} if form.tuned_on else {}
     return cell | record | {"cost": cost} | about

@@ -70,7 +70,14 @@ def revive(path: Path, options) -> Kept:
             "give the --data, --weights and --plugin of that run, or run it again."
         )
     request = cell.request
-    arrays, _ = data.load(cell.stream, request.data, spec["image_size"], request.cache, plugins=request.plugins)
+    arrays, _ = data.load(
+        cell.stream,
+        request.data,
+        spec["image_size"],
+        request.cache,
+        plugins=request.plugins,
+        holdout=spec.get("holdout", 0),
+    )
     return Kept(path, cell, arrays)
 
 
@@ -94,6 +101,8 @@ def _request(spec: dict, options) -> Request:
         plugins=tuple(options.plugin),
         cache=options.cache,
         eval_every=spec.get("eval_every", 1),
+        eval_ahead=spec.get("eval_ahead", False),
+        holdout=spec.get("holdout", 0),
         precision=spec.get("precision", "float32"),
         auto_batch=spec.get("auto_batch", False),
     )

@@ -150,7 +150,7 @@ ONE_LINE: tuple[Column, ...] = (
     ("precision", _score("threshold_precision")),
     ("recall", _score("threshold_recall")),
     ("false alarms", _percent("false_alarm")),
-    ("threshold drift", _percent("threshold_drift", sign="+")),
+    ("threshold drift, sd", _amount("threshold_drift")),
     ("routing accuracy", _percent("routing_accuracy")),
     _SEEDS,
 )

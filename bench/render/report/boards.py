@@ -26,7 +26,7 @@ COMMON = {
     "threshold_precision": ("precision", "score", "high", "line"),
     "threshold_recall": ("recall", "score", "high", "line"),
     "false_alarm": ("false alarms", "percent", "low", "line"),
-    "threshold_drift": ("threshold drift", "percent", "low", "line"),
+    "threshold_drift": ("threshold drift, sd", "amount", "low", "line"),
     "routing_accuracy": ("routing", "percent", "high", "line"),
     "carried_mb": ("carried MB", "amount", "low", "cost"),
     "train_s": ("train s", "timed", "low", "cost"),
