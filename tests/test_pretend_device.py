@@ -35,7 +35,10 @@ METHODS = {e.name: e.declared["DEFAULT_DETECTOR"] for e in registry.found("metho
 DETECTORS = list(registry.found("detector"))
 SLOW_METHODS = {"replaycad"} | {name for name, detector in METHODS.items() if detector in SLOW}
 
-pytestmark = pytest.mark.skipif("BENCH_PRETEND" not in os.environ, reason="takes minutes: set BENCH_PRETEND=1")
+pytestmark = pytest.mark.skipif(
+    "BENCH_PRETEND" not in os.environ,
+    reason="takes minutes, and the pretend device cannot run decoflow and ucad yet: set BENCH_PRETEND=1",
+)
 
 
 def bench(folder: Path, *arguments: str, **environment: str) -> str:

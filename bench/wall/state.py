@@ -107,18 +107,30 @@ def _of_many(value: Any, name: str, numbers: list) -> Any:
 def _of_tensor(value: Tensor, name: str, numbers: list) -> dict:
     if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
         raise StateError(f"{name} is a tensor with the layout {value.layout}: give a dense one (`to_dense()`).")
-    raw = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy()
+    order = [] if value.is_contiguous() else _order(value.stride())
+    plain = value.detach().cpu().resolve_conj().resolve_neg()
+    raw = (plain.permute(order) if order else plain).contiguous().reshape(-1).view(torch.uint8).numpy()
     numbers.append(memoryview(raw))
     made = {"tensor": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+    made |= {"order": order} if order else {}
     return made if value.device.type == "cpu" else made | {"there": True}
+
+
+def _order(strides: tuple[int, ...]) -> list[int]:
+    """The axes from the widest step in memory to the narrowest. They are carried, for sums round by the layout.
+
+    So a step that was handed its state gives the same bits as one that never let it go.
+    """
+    return sorted(range(len(strides)), key=lambda axis: -strides[axis])
 
 
 def _of_array(value: np.ndarray | np.generic, name: str, numbers: list) -> dict:
     if value.dtype.kind not in NUMBERS or type(value) is np.memmap:
         raise StateError(f"{name} is a NumPy {type(value).__name__} of {value.dtype}: only plain numbers are carried.")
-    numbers.append(np.ascontiguousarray(value).tobytes())
+    order = [] if value.flags.c_contiguous else _order(value.strides)
+    numbers.append((value.transpose(order) if order else value).tobytes())
     word = "array" if isinstance(value, np.ndarray) else "number"
-    return {word: value.dtype.str, "shape": list(value.shape)}
+    return {word: value.dtype.str, "shape": list(value.shape)} | ({"order": order} if order else {})
 
 
 def _of_dataclass(value: Any, name: str, numbers: list) -> dict:
@@ -165,7 +177,7 @@ class _Reader:
         if word == "deque":
             return deque((self.value(item) for item in given), tree["most"])
         if word in ("tensor", "array", "number"):
-            return self._numbers(word, given, tree["shape"], "there" in tree)
+            return self._numbers(word, given, tree["shape"], tree.get("order", []), "there" in tree)
         if word == "dataclass":
             return self._dataclass(*given, tree["fields"])
         return self._word(word, given)
@@ -175,18 +187,24 @@ class _Reader:
             return bytes(self.take(given)) if word == "bytes" else self.take(given)
         return {"complex": lambda: complex(*given), "path": lambda: Path(given)}[word]()
 
-    def _numbers(self, word: str, kind: str, shape: list[int], there: bool) -> Any:
+    def _numbers(self, word: str, kind: str, shape: list[int], order: list[int], there: bool) -> Any:
+        if order and sorted(order) != list(range(len(shape))):
+            raise ValueError(f"a state has axes in the order {order}, of {len(shape)}")
+        stored = [shape[axis] for axis in order] or shape
+        back = [order.index(axis) for axis in range(len(order))]
         if word == "tensor":
-            return self._tensor(getattr(torch, kind), shape, there)
+            made = self._tensor(getattr(torch, kind), stored)
+            made = made.permute(back) if back else made
+            return made.to(self.device) if there else made
         dtype = np.dtype(kind)
-        found = np.frombuffer(self.take(dtype.itemsize * int(np.prod(shape))), dtype).reshape(shape)
+        found = np.frombuffer(self.take(dtype.itemsize * int(np.prod(shape))), dtype).reshape(stored)
+        found = found.transpose(back) if back else found
         return found if word == "array" else found[()]
 
-    def _tensor(self, kind: torch.dtype, shape: list[int], there: bool) -> Tensor:
+    def _tensor(self, kind: torch.dtype, shape: list[int]) -> Tensor:
         count = int(np.prod(shape))
         raw = self.take(count * kind.itemsize)
-        made = torch.frombuffer(raw, dtype=kind).reshape(shape) if count else torch.empty(shape, dtype=kind)
-        return made.to(self.device) if there else made
+        return torch.frombuffer(raw, dtype=kind).reshape(shape) if count else torch.empty(shape, dtype=kind)
 
     def _dataclass(self, module: str, name: str, fields: dict) -> Any:
         kind = _class(module, name) if self.classes else None
