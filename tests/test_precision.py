@@ -2,7 +2,6 @@
 
 import copy
 
-import mini
 import numpy as np
 import pytest
 import torch
@@ -11,6 +10,7 @@ from mini import build, scores, train
 from torch import nn
 
 from bench import data, registry, results
+from bench.contract import trial
 from bench.metrics.ranking import image_metrics
 from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Weights
 from bench.schema.stream import Stream
@@ -81,8 +81,8 @@ def single(tmp_path_factory):
 def learned(name: str, monkeypatch):
     """A detector of the tiny size as users get it: on the project's own features, for all of its epochs."""
     spec = BackboneSpec(TINY_BACKBONE, Weights("procedural", file=str(PROCEDURAL)))
-    monkeypatch.setattr(mini, "RANDOM", spec)
-    monkeypatch.setattr(mini, "quick", lambda entry: {})
+    monkeypatch.setattr(trial, "RANDOM", spec)
+    monkeypatch.setattr(trial, "quick", lambda entry: {})
     return build("finetune", name)
 
 

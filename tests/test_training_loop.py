@@ -14,6 +14,7 @@ from bench.api import Images, Plugin, normal_images
 WAITING = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__")
 ASK = {  # and why: none of it is the bench's own
     "amn_diffusion": "draws where its anomalies lie from a tensor that never was on a GPU",
+    "cutpaste_vit": "draws where its patches lie on the CPU",
     "dinomaly": "anomalib's StableAdamW compares the size of each step in Python",
     "draem": "anomalib's noise is drawn on the CPU",
     "efficientad": "anomalib picks the change of an image by a draw on the CPU",

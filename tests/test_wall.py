@@ -11,6 +11,7 @@ import torch
 from mini import cell, read
 
 from bench.runner import run
+from bench.schema.stream import Stream
 from bench.wall import state
 from bench.wall.confinement import OFF
 
@@ -333,3 +334,11 @@ def test_a_method_that_imports_the_inside_of_the_bench_is_refused(bench, tmp_pat
         (tmp_path / "sly.py").write_text(HEAD.replace("import torch", f"import torch\ndef peek():\n    {line}\n"))
         code, out = bench("run", "--methods", "sly", "--plugin", "sly.py", "--detectors", "autoencoder")
         assert code == 2 and "a method may import only bench.api" in out
+
+
+def test_joint_training_runs_on_a_stream_of_one_step(cache, tmp_path):
+    """There is one set of images to look ahead at, as many as a method that may not look ahead is given."""
+    one = Stream("synthetic/one", 1, "synthetic", (("gear", "wood"),), 64, {"train": 6, "good": 4, "anomalous": 4}, "")
+    joint = cell(one, cache, "joint", "autoencoder")
+    run(joint, tmp_path)
+    assert read(tmp_path, joint)["status"] == "ok", read(tmp_path, joint)["reason"]

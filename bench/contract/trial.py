@@ -126,7 +126,7 @@ def experiences(stream: Stream, arrays: Arrays, *, labels: bool = False, ahead: 
     for step in stream.steps:
         rows = rows_of(arrays, [column[name] for name in step], train=True)
         sets.append(TrainImages(np.array(arrays.images[rows]), arrays.categories[rows] if labels else None))
-    train = [train_experience(sets if ahead else [one], t) for t, one in enumerate(sets)]
+    train = [train_experience(sets if ahead else [one], t, ahead=ahead) for t, one in enumerate(sets)]
     return SimpleNamespace(train_stream=train, test_stream=[shown(arrays, [c], c) for c in range(len(column))])
 
 

@@ -203,6 +203,7 @@ def task_of(cell: Cell, step: int, threads: int = 1) -> Task:
     return Task(
         method, detector, spec["size"], asked.overrides, spec["image_size"], spec["seed"], step, asked.device, threads,
         spec.get("precision", "float32"), bool(spec.get("auto_batch")), cell.backbone,
+        "reads_ahead" in cell.capabilities,
     )  # fmt: skip
 
 

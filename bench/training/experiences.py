@@ -73,9 +73,9 @@ class ClosedStream:
     __len__ = __iter__ = __getitem__ = __getattr__ = _refuse
 
 
-def train_experience(given: Sequence[Dataset], step: int) -> DatasetExperience:
-    """The experience of `step`: of its images alone, or, given those of all steps, one that leads to the others."""
-    if len(given) > 1:
+def train_experience(given: Sequence[Dataset], step: int, *, ahead: bool = False) -> DatasetExperience:
+    """The experience of `step`: of its images alone, or, given those of all steps (`ahead`), leading to the others."""
+    if ahead:
         return benchmark_from_datasets(train=[AvalancheDataset([one]) for one in given]).train_stream[step]
     experience = DatasetExperience(dataset=AvalancheDataset([given[0]]), current_experience=step)
     experience.origin_stream = ClosedStream("train")

@@ -54,6 +54,7 @@ class Task:
     precision: str
     auto_batch: bool
     backbone: BackboneSpec | None
+    ahead: bool = False  # given the images of all steps, as the capability `reads_ahead` asks for
 
     def header(self) -> dict:
         """As JSON types."""
@@ -128,7 +129,8 @@ class Learner:
         strategy, step = self.strategy, self.task.step
         seed_everything(seed_for(self.task.seed, "train", step))
         with self._advised():
-            strategy.train(train_experience([TrainImages(*one) for one in given], step), eval_streams=[])
+            images = [TrainImages(*one) for one in given]
+            strategy.train(train_experience(images, step, ahead=self.task.ahead), eval_streams=[])
         carried = [states.encode(strategy.model.state_dict(), f"{type(strategy.model).__name__}.state_dict()")]
         carried += [states.encode(one.state_dict(), f"{type(one).__name__}.state_dict()") for one in strategy.methods]
         split = strategy.auto_batch and strategy.auto_batch.micro_batch

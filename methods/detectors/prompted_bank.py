@@ -177,11 +177,11 @@ def contrast(tokens: Tensor, regions: Tensor, temperature: float) -> Tensor:
 
 def clusters(tokens: Tensor, count: int, rounds: int = 10) -> Tensor:
     """k-means on tokens (n, D), begun with tokens far from each other; the cluster of each (n,)."""
-    chosen, nearest = [0], torch.cdist(tokens, tokens[:1])[:, 0]
-    while len(chosen) < min(count, len(tokens)):
-        chosen.append(int(nearest.argmax()))
-        nearest = torch.minimum(nearest, torch.cdist(tokens, tokens[chosen[-1] :][:1])[:, 0])
-    centres = tokens[chosen]
+    centres, nearest = tokens[:1], torch.cdist(tokens, tokens[:1])[:, 0]
+    while len(centres) < min(count, len(tokens)):
+        farthest = tokens[nearest.argmax()[None]]  # a GPU is not waited for
+        centres = torch.cat([centres, farthest])
+        nearest = torch.minimum(nearest, torch.cdist(tokens, farthest)[:, 0])
     for _ in range(rounds):
         member = torch.cdist(tokens, centres).argmin(1)
         of = F.one_hot(member, len(centres)).to(tokens)
