@@ -123,7 +123,7 @@ def test_another_precision_is_another_cell_and_says_so(bench, tmp_path):
     assert len({one["key"] for one in found}) == 2
     half = next(path for path in paths if "bfloat16" in str(path))
     assert bench("figure", half, "--scenario", "mini.yaml", "--class", "gear")[0] == 0, "the kept cell is built alike"
-    table = (tmp_path / "leaderboard.md").read_text()
+    table = (tmp_path / "results/tables/custom-mini-1.md").read_text()
     assert "| finetune (precision=bfloat16)" in table and "| finetune " in table
 
 
