@@ -32,6 +32,12 @@ def run_here(context, cells, root, *, jobs, threads, loggers, on_event, environm
         work(cell, root, Wire(cell, on_event), threads, loggers)
 
 
+def tables(folder: Path) -> str:
+    """The leaderboard and the pages of its tables, one after the other."""
+    pages = sorted((folder / "results" / "tables").glob("*.md"))
+    return "\n".join(page.read_text() for page in (folder / "leaderboard.md", *pages))
+
+
 @pytest.fixture
 def bench(tmp_path, monkeypatch, capsys):
     """Call the command line in this process, in a folder of its own; returns (exit code, output)."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import toy
-from command import BASE
+from command import BASE, tables
 from mini import build
 from torch import Tensor, nn
 
@@ -189,6 +189,6 @@ def test_a_cell_tells_and_records_it(bench, tmp_path):
     found = {bool(one["spec"].get("auto_batch")): one for one in map(results.read, tmp_path.glob("**/seed-0.json"))}
     assert found[False]["status"] == "failed" and found[True]["status"] == "ok"
     assert found[True]["cost"]["micro_batch"] == [2, 2]
-    assert "| finetune (auto_batch)" in (tmp_path / "leaderboard.md").read_text()
+    assert "| finetune (auto_batch)" in tables(tmp_path)
     path = next(path for path in tmp_path.glob("**/seed-0.json") if "auto_batch" in str(path))
     assert "micro_batch" in bench("show", path)[1]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from command import BASE, MINI, ROOT
+from command import BASE, MINI, ROOT, tables
 from safetensors.torch import save_file
 from trees import MANIFEST
 
@@ -38,7 +38,7 @@ def test_redo_chooses_what_runs_again(bench, tmp_path):
 def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
     code, out = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
     assert code == 0 and "skipped: cl_patchcore needs a detector with memory_bank" in out
-    assert "cl_patchcore needs a detector with memory_bank" in (tmp_path / "leaderboard.md").read_text()
+    assert "cl_patchcore needs a detector with memory_bank" in tables(tmp_path)
 
 
 def test_a_crash_is_a_row_with_its_traceback_and_exit_code_1(bench, tmp_path):
@@ -48,7 +48,7 @@ def test_a_crash_is_a_row_with_its_traceback_and_exit_code_1(bench, tmp_path):
     )
     code, out = bench(*MINI[:1], "--methods", "broken", "--plugin", "broken.py", *MINI[3:])
     assert code == 1 and "1 failed" in out
-    assert "on purpose" in (tmp_path / "leaderboard.md").read_text()
+    assert "on purpose" in tables(tmp_path)
     assert "RuntimeError: on purpose" in bench("show", next(tmp_path.glob("results/custom/**/seed-0.json")))[1]
 
 

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from command import tables
 from trees import MANIFEST
 
 from bench import registry
@@ -38,7 +39,7 @@ def test_a_file_outside_the_repository(tmp_path, example):
     listed = bench_in(tmp_path, "list", "methods", "--plugin", "thumbnails.py")
     assert re.search(r"^  thumbnails +Thumbnails: replay", listed, re.MULTILINE)
     bench_in(tmp_path, "run", "--methods", "thumbnails", "--plugin", "thumbnails.py", *RUN)
-    assert "| thumbnails" in (tmp_path / "leaderboard.md").read_text()
+    assert "| thumbnails" in tables(tmp_path)
 
 
 def test_a_helper_beside_a_file_is_read_behind_the_wall(bench, tmp_path, example):
@@ -72,7 +73,7 @@ def test_a_method_that_leaves_has_not_run(bench, tmp_path):
     code, out = bench("run", "--methods", "leaves", "--plugin", "leaves.py", "--detectors", "autoencoder",
                       "--scenario", "mini.yaml", "--set", "autoencoder.epochs=1")  # fmt: skip
     assert code == 1 and "0 cells ran, 1 failed" in out, out
-    assert "SystemExit" in (tmp_path / "leaderboard.md").read_text()
+    assert "SystemExit" in tables(tmp_path)
 
 
 def test_what_settings_were_tuned_on_is_recorded_and_shown_where_they_are_used(tmp_path, example, request):
@@ -110,7 +111,7 @@ def test_an_entry_point_of_an_installed_package(tmp_path, example):
     (tmp_path / "line.yaml").write_text(MANIFEST)
     assert "theirs " in bench_in(tmp_path, "list", "methods", path=site)
     bench_in(tmp_path, "run", "--methods", "theirs", *RUN, path=site)
-    assert "| theirs" in (tmp_path / "leaderboard.md").read_text()
+    assert "| theirs" in tables(tmp_path)
 
 
 def test_two_files_of_one_name_are_refused(tmp_path, example):
