@@ -70,7 +70,7 @@ class Draem(Detector):
         return [restored[..., :height, :width], logits[..., :height, :width]]
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        return self.response(image)[0]
+        return self.response(image)[0].clamp(0, 1)  # the network itself is not bounded
 
     def loss(self, image: Tensor) -> Tensor:
         damaged, mask = self.damage(image)
