@@ -77,9 +77,9 @@ def _do_show(options) -> None:
 
 
 COMPARISONS = """examples:
-  python -m bench compare cl_patchcore+patchcore replay+patchcore --scenario synthetic/1x6
-  python -m bench compare --cd                       # methods ranked over every scenario × detector that has them
+  python -m bench compare cl_patchcore+patchcore replay+patchcore
   python -m bench compare --cd finetune replay ewc
+      methods ranked over every scenario × detector that has them
 """
 
 

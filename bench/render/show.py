@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import fill
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
@@ -98,7 +99,7 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _matrices(cell: Cell) -> Iterator[str]:
-    """R of each metric: rows = after step, columns = classes; the last column is the mean of the classes seen.
+    """R of each metric: rows = after step (from 1), columns = classes; the last column is the mean of the classes seen.
 
     Steps after which nothing was evaluated have no line. Of more than `WIDE` classes there is a line for each instead.
     """
@@ -114,7 +115,7 @@ def _square(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]],
     lines = []
     for step, row in rows:
         seen = [value for value, since in zip(row, learned, strict=True) if since <= step]
-        lines.append([f"after step {step}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
+        lines.append([f"after step {step + 1}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
     return _grid(["", *classes, "seen so far"], lines)
 
 
@@ -123,8 +124,8 @@ def _tall(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], l
     lines = []
     for column, (name, since) in enumerate(zip(classes, learned, strict=True)):
         just_learned = by_step[since][column] if since in by_step else None
-        lines.append([name, str(since), _number(just_learned), _number(final[column])])
-    return _grid(["class", "learned in step", "just learned", f"after step {last}"], lines)
+        lines.append([name, str(since + 1), _number(just_learned), _number(final[column])])
+    return _grid(["class", "learned in step", "just learned", f"after step {last + 1}"], lines)
 
 
 def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
@@ -181,7 +182,7 @@ def _columns(values: dict[str, Sequence[float]]) -> str:
     """One line per step, one column per name."""
     columns = {name: numbers for name, numbers in values.items() if numbers}
     count = max(map(len, columns.values()), default=0)
-    lines = [[str(step), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
+    lines = [[str(step + 1), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
     return _grid(["step", *columns], lines)
 
 
@@ -194,5 +195,7 @@ def _amount(value: float) -> str:
 
 
 def _pairs(title: str, values: dict) -> str:
-    lines = [f"  {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
-    return "\n".join([title, *lines])
+    shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return "\n".join(
+        [title, *(fill(f"  {key}: {value}", 80, subsequent_indent="    ") for key, value in shown.items())]
+    )
