@@ -36,8 +36,15 @@ def plan(request: Request) -> list[Cell]:
     pairs = [(method, detector) for method in methods for detector in _detectors(method, request)]
     _check_owners(request, pairs)
     cells, digest = [], cache(source_digest)  # each file is read once
-    for name in dict.fromkeys(request.scenarios):
-        chosen = stream.reorder(stream.load(name), request.order)
+    streams = [
+        stream.reorder(stream.load(name), order)
+        for name in dict.fromkeys(request.scenarios)
+        for order in dict.fromkeys(request.orders)
+    ]
+    for size in {request.size or _default_size(chosen, request) for chosen in streams}:
+        for pair in pairs:
+            _configured(*pair, size, request)  # what is wrong with an option is told before data are read
+    for chosen in streams:
         size = request.size or _default_size(chosen, request)
         pixels = request.image_size or chosen.image_size
         fingerprint = _fingerprint(chosen, pixels, request)
@@ -79,9 +86,14 @@ def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
     return fingerprint
 
 
+def _configured(method: registry.Entry, detector: registry.Entry, size: str, request: Request) -> tuple:
+    """The configurations of a pair."""
+    parts = ((entry.name, entry.load()) for entry in (method, detector))
+    return config.pair(*parts, size, request.overrides)
+
+
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
-    parts = [(entry.name, entry.load()) for entry in (method, detector)]
-    method_config, detector_config = config.pair(*parts, size, request.overrides)
+    method_config, detector_config = _configured(method, detector, size, request)
     spec = {
         "scenario": chosen.name,
         "scenario_version": chosen.version,
@@ -116,7 +128,7 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     if request.auto_batch:
         spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector, request.precision) or unfit(parts[1][1], detector_config, pixels, backbone)
+    skip = _skip(method, detector, request.precision) or unfit(detector.load(), detector_config, pixels, backbone)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
 
 

@@ -90,7 +90,7 @@ def _request(spec: dict, options) -> Request:
         detectors=(spec["detector"],),
         scenarios=(options.scenario or spec["scenario"],),
         seeds=(spec["seed"],),
-        order=spec["order"],
+        orders=(spec["order"],),
         size=spec["size"],
         data=options.data and Path(options.data),
         backbone=_backbone(spec),
