@@ -6,6 +6,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from timm.models import get_pretrained_cfg
+
 from bench import __version__, data, registry
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
@@ -14,6 +16,7 @@ from bench.runner.backbone_fit import unfit
 from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
+    IMAGENET_STD,
     PROCEDURAL,
     TINY_BACKBONE,
     BackboneSpec,
@@ -145,8 +148,10 @@ def _with_code(cell: Cell, method: registry.Entry, detector: registry.Entry, dig
 
 def _construction(backbone: BackboneSpec) -> dict:
     """Arguments of a backbone, and its input normalisation where it is not ImageNet's."""
-    own = {"mean": backbone.mean[0], "std": backbone.std[0]} if backbone.mean != IMAGENET_MEAN else {}
-    return backbone.arguments | own
+    if backbone.mean == IMAGENET_MEAN and backbone.std == IMAGENET_STD:
+        return backbone.arguments
+    own = {"mean": backbone.mean, "std": backbone.std}
+    return backbone.arguments | {key: value[0] if len(set(value)) == 1 else list(value) for key, value in own.items()}
 
 
 def _public(weights: Weights) -> dict:
@@ -202,9 +207,16 @@ def _backbone(detector: registry.Entry, size: str, request: Request) -> Backbone
     text = request.backbone or (TINY_BACKBONE if size == "tiny" else preferred)
     name, _, tail = text.partition(":")
     arguments = config.parse(f"backbone.{part}" for part in tail.split(",") if part).get("backbone", {})
-    normal = {key: (float(arguments.pop(key)),) * 3 for key in ("mean", "std") if key in arguments}
     weights = _weights(request.weights or ("procedural" if size == "tiny" else "imagenet"), name)
+    normal = _normalisation(name) if weights.kind in ("imagenet", "path") else {}
+    normal |= {key: (float(arguments.pop(key)),) * 3 for key in ("mean", "std") if key in arguments}
     return BackboneSpec(name, weights, arguments, **normal)
+
+
+def _normalisation(backbone: str) -> dict[str, tuple[float, ...]]:
+    """Mean and deviation per channel that the weights were trained with, as timm records them: .5 for many ViTs."""
+    record = get_pretrained_cfg(backbone, allow_unregistered=True)
+    return {"mean": tuple(record.mean), "std": tuple(record.std)} if record else {}
 
 
 def _weights(text: str, backbone: str) -> Weights:

@@ -109,5 +109,7 @@ def _request(spec: dict, options) -> Request:
 
 
 def _backbone(spec: dict) -> str | None:
-    arguments = ",".join(f"{name}={value}" for name, value in spec["backbone_arguments"].items())
+    # a mean or deviation per channel is timm's own, which comes back by itself
+    given = {name: value for name, value in spec["backbone_arguments"].items() if not isinstance(value, list)}
+    arguments = ",".join(f"{name}={value}" for name, value in given.items())
     return spec["backbone"] and f"{spec['backbone']}:{arguments}"
