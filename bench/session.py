@@ -49,7 +49,7 @@ def _plan(options) -> list:
             detectors=options.detectors,
             scenarios=options.scenario,
             seeds=options.seeds,
-            order=options.order,
+            orders=options.order,
             size=options.size,
             data=options.data and Path(options.data),
             backbone=options.backbone,
