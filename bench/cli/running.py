@@ -30,7 +30,12 @@ def add_run(commands) -> None:
     )
     what.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="data folder (or $BENCH_DATA)")
     what.add_argument("--seeds", type=whole_numbers, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
-    what.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
+    what.add_argument(
+        "--order",
+        type=names,
+        default=("published",),
+        help="published, alphabetical, reversed or random:SEED; several with commas (published)",
+    )
     what.add_argument(
         "--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable"
     )
