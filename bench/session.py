@@ -21,9 +21,8 @@ def run(options) -> int:
     with results.lock(options.results):
         context = pool.server()
         cells = pool.call(context, _plan, options)
-        todo, seconds = _cheap_first(
-            [cell for cell in cells if not cell.skip and _wanted(cell, options)], options.results
-        )
+        wanted = [cell for cell in cells if not cell.skip and _wanted(cell, options)]
+        todo, seconds = _cheap_first(wanted, options.results)
         if options.plan:
             print(_plan_text(cells, todo, options.results))
             return 0

@@ -1,4 +1,4 @@
-"""How long cells may take, from those that were measured: what a plan is ordered by and its progress is weighed with."""
+"""How long cells may take, from those that were measured: it orders a plan and weighs its progress."""
 
 import csv
 from collections import defaultdict
@@ -12,6 +12,7 @@ from bench.schema.spec import Spec
 # From the nearest kin to the farthest: cells of the same of these count as alike.
 KIN = (("scenario", "size", "method", "detector"), ("size", "method", "detector"), ("method", "detector"), ("method",))
 TABLE = "leaderboard.csv"
+OWN = registry.ROOT / "results" / TABLE  # the project's
 
 
 def expected(specs: Iterable[Spec], root: Path) -> list[float]:
@@ -35,7 +36,7 @@ def _of_kin(spec: Spec, known: dict) -> float | None:
 
 def _measured(root: Path) -> Iterable[dict[str, str]]:
     """Lines of finished cells with their times."""
-    for table in {Path(root).resolve() / TABLE, registry.ROOT / "results" / TABLE}:
+    for table in {Path(root).resolve() / TABLE, OWN}:
         if table.is_file():
             with table.open(newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))

@@ -121,7 +121,7 @@ def add_run(commands) -> None:
     _add_backends(run)
 
 
-CLUSTER = "Results, data and cache are best in folders that all machines see; --backend ray also does without."
+CLUSTER = "Results, data and cache are best in folders that all machines see;\nray also does without."
 
 
 def _add_backends(run) -> None:

@@ -58,11 +58,9 @@ class Watch:
         self.progress.update(self.all, completed=self._spent(self.done), note=self.left())
 
     def left(self) -> str:
-        """About how long the rest of the plan takes at the pace so far; "" before the first cell has ended and after the last."""
-        here, rest = (
-            self._spent(self.done) - self._spent(self.before),
-            sum(self.seconds.values()) - self._spent(self.done),
-        )
+        """About how long the rest takes at the pace so far; "" before the first cell ends and after the last."""
+        done = self._spent(self.done)
+        here, rest = done - self._spent(self.before), sum(self.seconds.values()) - done
         if not self.ended or here <= 0 or rest <= 0:
             return ""
         return f"about {duration(rest / here * (time.perf_counter() - self.start))} left"

@@ -196,6 +196,5 @@ def _amount(value: float) -> str:
 
 def _pairs(title: str, values: dict) -> str:
     shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    return "\n".join(
-        [title, *(fill(f"  {key}: {value}", 80, subsequent_indent="    ") for key, value in shown.items())]
-    )
+    lines = [fill(f"  {key}: {value}", 80, subsequent_indent="    ") for key, value in shown.items()]
+    return "\n".join([title, *lines])
