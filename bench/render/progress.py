@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from bench import results
 from bench.analysis.groups import sections
+from bench.analysis.labels import last_line
 from bench.render import outcome
 from bench.schema.cell import Cell as Record
 
@@ -107,8 +108,7 @@ class Watch:
         if event["done"] == "ok":
             self._line(f"{cell.name}: done in {duration(event['seconds'])}{self._numbers(cell)}")
         else:
-            reason = event["reason"].strip().splitlines()
-            self._line(f"{cell.name}: {event['done'].upper()}: {reason[-1] if reason else 'no reason given'}")
+            self._line(f"{cell.name}: {event['done'].upper()}: {last_line(event['reason'])}")
 
     def _numbers(self, cell) -> str:
         """What has come of a cell, and in a log what is still to come: a terminal shows both anyway."""
