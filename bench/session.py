@@ -49,7 +49,7 @@ def _plan(options) -> list:
             detectors=options.detectors,
             scenarios=options.scenario,
             seeds=options.seeds,
-            order=options.order,
+            orders=options.order,
             size=options.size,
             data=options.data and Path(options.data),
             backbone=options.backbone,
@@ -80,8 +80,8 @@ def _device(name: str) -> str:
 
 
 def older_code(record, cell) -> bool:
-    """Whether a record was made by other source than a run would use now; False where it does not tell."""
-    return record.get("code") is not None and record["code"] != cell.code
+    """Whether a record was made by other source than a run would use now, or does not tell."""
+    return record.get("code") != cell.code
 
 
 def _standing(cell, root: Path) -> str:

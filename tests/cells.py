@@ -4,8 +4,10 @@ import copy
 
 import numpy as np
 
+from bench import __version__, registry
 from bench.analysis.summary import FINAL
 from bench.results import key_of
+from bench.results.age import digest_here
 from bench.schema.cell import SCHEMA, Cell
 from bench.schema.metric import METRICS
 
@@ -29,6 +31,7 @@ def cell(
         "key": key_of(spec),
         "spec": spec,
         "capabilities": list(capabilities),
+        "code": {kind: digest_here(kind, spec[kind]) or "" for kind in registry.FOLDERS} | {"bench": __version__},
         "status": status,
         "reason": reason,
         "matrices": {metric: _matrix(steps, width, done, value, peak) for metric, value in finals.items()},

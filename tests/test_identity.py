@@ -64,7 +64,9 @@ def test_a_finished_cell_never_gives_way_to_other_data(tmp_path):
     results.write(tmp_path, cell(0.9, metric_version=2))  # the same run, measured by a newer rule
 
 
-@pytest.mark.parametrize("change", [{"method_config": {"per_class": 20}}, {"scenario_version": 2, "fingerprint": "new"}])
+@pytest.mark.parametrize(
+    "change", [{"method_config": {"per_class": 20}}, {"scenario_version": 2, "fingerprint": "new"}]
+)
 def test_a_default_that_moved_on_stops_nobody(tmp_path, change):
     """A finished cell of the old default stays and is told; it is replaced where that is asked for."""
     old, now = cell(), Spec.of(cell(**change)["spec"])

@@ -504,3 +504,12 @@ def test_it_is_light(tmp_path):
     seconds, heavy = zip(*(json.loads(run.stdout) for run in runs), strict=True)
     assert heavy == ([], [], [])
     assert min(seconds) < 2  # the least disturbed one
+
+
+@pytest.mark.parametrize("code", [None, {"method": "of another day"}])
+def test_rows_of_older_code_are_marked(tmp_path, code):
+    old, new = cell(method="replay"), cell(method="finetune")
+    old["code"] = code and old["code"] | code
+    text = page(tmp_path, old, new)
+    assert row_of(text, "replay°") and row_of(text, "finetune") and "° measured with older code" in text
+    assert "older code" not in page(tmp_path / "other", new)
