@@ -79,6 +79,21 @@ def test_a_default_that_moved_on_stops_nobody(tmp_path, change):
     assert session._wanted(planned, SimpleNamespace(**vars(asked) | {"redo": "changed"}))
 
 
+def test_a_cell_of_older_code_is_listed_and_runs_where_that_is_asked_for(tmp_path):
+    """So an edited plugin of the project does not give its old numbers in silence."""
+    made = cell()
+    results.write(tmp_path, made)
+    spec = Spec.of(made["spec"])
+    edited = SimpleNamespace(spec=spec, key=spec.key, code=made["code"] | {"method": "edited"})
+    asked = {"results": tmp_path, "keep": False, "save_maps": False}
+    assert session._standing(edited, tmp_path) == "finished, with older code (--redo changed)"
+    assert not session._wanted(edited, SimpleNamespace(**asked, redo="missing"))
+    assert session._wanted(edited, SimpleNamespace(**asked, redo="changed"))
+    same = SimpleNamespace(spec=spec, key=spec.key, code=made["code"])
+    assert session._standing(same, tmp_path) == "finished"
+    assert not session._wanted(same, SimpleNamespace(**asked, redo="changed"))
+
+
 def test_other_data_are_not_passed_over(tmp_path):
     results.write(tmp_path, cell())
     other = Spec.of(cell(fingerprint="other")["spec"])

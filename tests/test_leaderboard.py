@@ -15,6 +15,7 @@ from scipy.stats import t
 from bench import cli, results
 from bench.analysis.groups import sections
 from bench.analysis.identity import surroundings
+from bench.analysis.labels import last_line
 from bench.analysis.orders import across_orders
 from bench.analysis.summary import figures, stat, t95
 from bench.metrics.statistics import interval
@@ -465,6 +466,25 @@ def test_the_same_cells_give_the_same_bytes(tmp_path):
     assert markdown.read_bytes() == (tmp_path / "a" / "leaderboard.md").read_bytes()
     assert table.read_bytes() == (first / "leaderboard.csv").read_bytes()
     assert sections(made)[0].title == sections(made[::-1])[0].title
+
+
+def test_two_results_folders_side_by_side_have_two_pages(tmp_path):
+    (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore -->\nmine\n<!-- /table -->\n")
+    for name, final in (("results", 0.9), ("trial", 0.6)):
+        results.write(tmp_path / name, cell(final))
+        leaderboard.write(tmp_path / name)
+    first, second = tmp_path / "leaderboard.md", tmp_path / "leaderboard-trial.md"
+    assert "0.900" in first.read_text() and "0.600" in second.read_text()
+    assert "0.900" in (tmp_path / "README.md").read_text()
+
+
+def test_a_failure_names_the_line_of_the_plugin():
+    reason = (
+        'Traceback (most recent call last):\n  File "/x/bench/wall/child.py", line 9, in main\n'
+        '  File "/x/mine.py", line 12, in predict\n  File "/x/site-packages/torch/nn.py", line 3, in f\nValueError: odd'
+    )
+    assert last_line(reason) == "mine.py:12: ValueError: odd"
+    assert last_line("needs a detector with memory_bank") == "needs a detector with memory_bank"
 
 
 def test_check_tells_a_stale_page(tmp_path):
