@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import __version__, data, registry
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
-from bench.registry.source import from_outside, source_digest
+from bench.registry.source import code_of, source_digest
 from bench.runner.backbone_fit import unfit
 from bench.schema import config, stream
 from bench.schema.request import (
@@ -122,11 +122,7 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
 
 def _with_code(cell: Cell, method: registry.Entry, detector: registry.Entry, digest) -> Cell:
     """The cell with the digests of its source: in its key, where that does not come with the project."""
-    readers = [registry.find("scenario", name, cell.request.plugins) for name in cell.stream.reader.split("+")]
-    digests = {"method": digest(method), "detector": digest(detector), "scenario": "+".join(map(digest, readers))}
-    outside = {"method": from_outside(method), "detector": from_outside(detector)}
-    outside["scenario"] = any(map(from_outside, readers))
-    own = {kind: digests[kind] for kind in digests if outside[kind]}
+    digests, own = code_of(method.name, detector.name, cell.stream.reader, cell.request.plugins, digest)
     spec = Spec.of(cell.spec | {"plugin_code": own}) if own else Spec.of(cell.spec)
     return dataclasses.replace(cell, spec=spec, code=digests | {"bench": __version__})
 
