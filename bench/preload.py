@@ -6,6 +6,7 @@ it runs behind the wall.
 
 import ast
 import importlib
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -33,3 +34,6 @@ with warnings.catch_warnings():  # what third-party packages warn of while they 
     import bench.runner.loggers
     import bench.runner.plan
     import bench.wall.child
+
+# One line per model that is loaded, telling that a package is absent which nothing here needs.
+logging.getLogger("diffusers.models.modeling_utils").setLevel(logging.ERROR)

@@ -8,7 +8,7 @@ from bench.errors import BadInput
 from bench.render import leaderboard
 from bench.results import stored
 from bench.schema import config
-from bench.schema.record import replaced_by
+from bench.schema.record import Record, kept_from
 
 
 def run(options) -> int:
@@ -49,7 +49,7 @@ def _plan(options) -> list:
             detectors=options.detectors,
             scenarios=options.scenario,
             seeds=options.seeds,
-            order=options.order,
+            orders=options.order,
             size=options.size,
             data=options.data and Path(options.data),
             backbone=options.backbone,
@@ -80,8 +80,8 @@ def _device(name: str) -> str:
 
 
 def older_code(record, cell) -> bool:
-    """Whether a record was made by other source than a run would use now; False where it does not tell."""
-    return record.get("code") is not None and record["code"] != cell.code
+    """Whether a record was made by other source than a run would use now, or does not tell."""
+    return record.get("code") != cell.code
 
 
 def _standing(cell, root: Path) -> str:
@@ -92,6 +92,8 @@ def _standing(cell, root: Path) -> str:
     record = results.read(path)
     if record["status"] == "failed":
         return "failed before (--redo failed)"
+    if other := Record.differences(path, cell.spec):
+        return f"finished, with another {' and '.join(other)} (--redo changed)"
     return "finished, with older code (--redo changed)" if older_code(record, cell) else "finished"
 
 
@@ -109,8 +111,10 @@ def _wanted(cell, options) -> bool:
         return old["key"] != cell.key or older_code(old, cell)
     if old["status"] == "failed":
         return options.redo == "failed"
-    if options.redo == "missing" and (told := replaced_by(path, cell.spec)):
-        raise BadInput(told)
+    if other := Record.differences(path, cell.spec):
+        if options.redo == "missing" and "fingerprint" in other and "scenario_version" not in other:
+            raise BadInput(kept_from(path, other))  # the user's data: what was asked for is neither there nor run
+        return False  # the project's own defaults have moved on since
     unkept = options.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
     unsaved = options.save_maps and not _saved(old, cell, path)
     return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
@@ -130,7 +134,7 @@ def _run(backend, todo: list, options) -> list:
         path = results.path_of(options.results, cell.spec)
         if options.redo == "all":
             path.with_suffix(".ckpt").unlink(missing_ok=True)
-        if options.redo in ("all", "changed") and replaced_by(path, cell.spec):
+        if options.redo in ("all", "changed") and Record.differences(path, cell.spec):
             path.unlink()  # asked for: nothing else lets a finished result go
     with Watch(len(todo)) as watch:
         backend.run(todo, options, watch)

@@ -4,8 +4,10 @@ import copy
 
 import numpy as np
 
+from bench import __version__, registry
 from bench.analysis.summary import FINAL
 from bench.results import key_of
+from bench.results.age import digest_here
 from bench.schema.cell import SCHEMA, Cell
 
 CLASSES = ("bottle", "cable", "capsule")
@@ -25,6 +27,7 @@ def cell(final=0.9, peak=None, status="ok", reason="", capabilities=(), device="
         "key": key_of(spec),
         "spec": spec,
         "capabilities": list(capabilities),
+        "code": {kind: digest_here(kind, spec[kind]) or "" for kind in registry.FOLDERS} | {"bench": __version__},
         "status": status,
         "reason": reason,
         "matrices": {metric: _matrix(steps, width, done, value, peak) for metric, value in finals.items()},

@@ -3,12 +3,13 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 from cells import cell
 from command import bench  # noqa: F401 - a fixture
 
-from bench import registry, results
+from bench import registry, results, session
 from bench.errors import BadInput
 from bench.published import PRINTED_AS
 from bench.registry.source import source_digest
@@ -61,6 +62,43 @@ def test_a_finished_cell_never_gives_way_to_other_data(tmp_path):
     assert path.read_bytes() == before
     results.write(tmp_path, cell(0.9))
     results.write(tmp_path, cell(0.9, metric_version=2))  # the same run, measured by a newer rule
+
+
+@pytest.mark.parametrize(
+    "change", [{"method_config": {"per_class": 20}}, {"scenario_version": 2, "fingerprint": "new"}]
+)
+def test_a_default_that_moved_on_stops_nobody(tmp_path, change):
+    """A finished cell of the old default stays and is told; it is replaced where that is asked for."""
+    old, now = cell(), Spec.of(cell(**change)["spec"])
+    results.write(tmp_path, old)
+    planned = SimpleNamespace(spec=now, key=now.key, code=None)
+    asked = SimpleNamespace(results=tmp_path, redo="missing", keep=False, save_maps=False)
+    assert not session._wanted(planned, asked)
+    told = " and ".join(sorted(change))
+    assert session._standing(planned, tmp_path) == f"finished, with another {told} (--redo changed)"
+    assert session._wanted(planned, SimpleNamespace(**vars(asked) | {"redo": "changed"}))
+
+
+def test_a_cell_of_older_code_is_listed_and_runs_where_that_is_asked_for(tmp_path):
+    """So an edited plugin of the project does not give its old numbers in silence."""
+    made = cell()
+    results.write(tmp_path, made)
+    spec = Spec.of(made["spec"])
+    edited = SimpleNamespace(spec=spec, key=spec.key, code=made["code"] | {"method": "edited"})
+    asked = {"results": tmp_path, "keep": False, "save_maps": False}
+    assert session._standing(edited, tmp_path) == "finished, with older code (--redo changed)"
+    assert not session._wanted(edited, SimpleNamespace(**asked, redo="missing"))
+    assert session._wanted(edited, SimpleNamespace(**asked, redo="changed"))
+    same = SimpleNamespace(spec=spec, key=spec.key, code=made["code"])
+    assert session._standing(same, tmp_path) == "finished"
+    assert not session._wanted(same, SimpleNamespace(**asked, redo="changed"))
+
+
+def test_other_data_are_not_passed_over(tmp_path):
+    results.write(tmp_path, cell())
+    other = Spec.of(cell(fingerprint="other")["spec"])
+    with pytest.raises(BadInput, match="differs in fingerprint"):
+        session._wanted(SimpleNamespace(spec=other), SimpleNamespace(results=tmp_path, redo="missing"))
 
 
 def test_a_copy_is_named_and_does_not_count(tmp_path):

@@ -15,6 +15,7 @@ from scipy.stats import t
 from bench import cli, results
 from bench.analysis.groups import sections
 from bench.analysis.identity import surroundings
+from bench.analysis.labels import last_line
 from bench.analysis.orders import across_orders
 from bench.analysis.summary import figures, stat, t95
 from bench.metrics.statistics import interval
@@ -467,6 +468,25 @@ def test_the_same_cells_give_the_same_bytes(tmp_path):
     assert sections(made)[0].title == sections(made[::-1])[0].title
 
 
+def test_two_results_folders_side_by_side_have_two_pages(tmp_path):
+    (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore -->\nmine\n<!-- /table -->\n")
+    for name, final in (("results", 0.9), ("trial", 0.6)):
+        results.write(tmp_path / name, cell(final))
+        leaderboard.write(tmp_path / name)
+    first, second = tmp_path / "leaderboard.md", tmp_path / "leaderboard-trial.md"
+    assert "0.900" in first.read_text() and "0.600" in second.read_text()
+    assert "0.900" in (tmp_path / "README.md").read_text()
+
+
+def test_a_failure_names_the_line_of_the_plugin():
+    reason = (
+        'Traceback (most recent call last):\n  File "/x/bench/wall/child.py", line 9, in main\n'
+        '  File "/x/mine.py", line 12, in predict\n  File "/x/site-packages/torch/nn.py", line 3, in f\nValueError: odd'
+    )
+    assert last_line(reason) == "mine.py:12: ValueError: odd"
+    assert last_line("needs a detector with memory_bank") == "needs a detector with memory_bank"
+
+
 def test_check_tells_a_stale_page(tmp_path):
     root = tmp_path / "results"
     results.write(root, cell())
@@ -504,3 +524,12 @@ def test_it_is_light(tmp_path):
     seconds, heavy = zip(*(json.loads(run.stdout) for run in runs), strict=True)
     assert heavy == ([], [], [])
     assert min(seconds) < 2  # the least disturbed one
+
+
+@pytest.mark.parametrize("code", [None, {"method": "of another day"}])
+def test_rows_of_older_code_are_marked(tmp_path, code):
+    old, new = cell(method="replay"), cell(method="finetune")
+    old["code"] = code and old["code"] | code
+    text = page(tmp_path, old, new)
+    assert row_of(text, "replay°") and row_of(text, "finetune") and "° measured with older code" in text
+    assert "older code" not in page(tmp_path / "other", new)

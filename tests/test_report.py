@@ -47,6 +47,7 @@ def cells():
     ok += [varied(method=method, detector="padim") for method in ("replay", "finetune", "ewc")]
     ok.append(varied(method="joint", capabilities=["reads_ahead"], weights=IMAGENET, variant="option=<i>"))
     bad = [cell(method="lwf", status="failed", reason=EVIL), cell(method="mas", status="partial")]
+    ok[5]["code"] = None
     ok[3]["tuned_on"], ok[4]["tuned_on"] = [TUNED, "lr: a < b"], [TUNED]
     return [*ok, *bad, cell(method="cl_vae", status="skipped", reason="no <bank>", fingerprint="")]
 
@@ -295,3 +296,8 @@ def test_a_browser_filters_and_sorts(site, tmp_path):
     assert page.find(id="count").text == f"{len(rows)} of 9 rows"
     assert all(part.has_attr("hidden") for part in page.select('[data-m="image_auroc"], [data-g="cost"]'))
     assert not any(part.has_attr("hidden") for part in page.select('[data-g="line"]'))
+
+
+def test_rows_of_older_code_are_tagged(site):
+    tagged = [row for row in dom(site, "index.html").select(".ranking tbody tr") if "older code" in row.get_text()]
+    assert [row.th.a.get_text() for row in tagged] == ["finetune"]

@@ -84,7 +84,7 @@ def test_a_possible_number_without_scores_is_found_by_another_run(run):
         (("pooled", "image_auroc", 0), 0.5001, "after step 1 pooled image_auroc is off by"),
         (("matrices", "image_ap", 0, 1), 0.5, "image_ap has a number of 'wood', not tested after step 1"),
         (("cost", "train_s"), [1.0], "its cost is of 1 of 2 steps"),
-        (("code", "method"), "0" * 64, "the method finetune is other code today: --redo changed"),
+        (("code", "method"), "0" * 64, "its method is other code today: --redo changed"),
         (("stored", "sha256"), "0" * 64, "is not the file that the cell was written with"),
         (("spec", "seed"), 1, "its key does not belong to its spec"),
     ],

@@ -23,7 +23,9 @@ def add_leaderboard(commands) -> None:
         commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing"
     )
     results_folder(command, read_only=True)
-    command.add_argument("--out", type=Path, help="default: leaderboard.md beside the results folder")
+    command.add_argument(
+        "--out", type=Path, help="default: beside the results folder, leaderboard.md or leaderboard-NAME.md"
+    )
     command.add_argument("--check", action="store_true", help="write nothing; exit 1 if the committed tables are stale")
 
 

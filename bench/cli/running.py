@@ -29,7 +29,12 @@ def add_run(commands) -> None:
         "--scenario", type=names, default=("synthetic/1x6",), help="streams, or a YAML file (%(default)s)"
     )
     what.add_argument("--seeds", type=whole_numbers, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
-    what.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
+    what.add_argument(
+        "--order",
+        type=names,
+        default=("published",),
+        help="published, alphabetical, reversed or random:SEED; several with commas (published)",
+    )
     what.add_argument(
         "--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable"
     )

@@ -16,11 +16,10 @@ from bench.exchange.rescore import rescored, truth_of
 from bench.metrics.ranking import METRIC_VERSION
 from bench.metrics.scoring import Truth
 from bench.metrics.thresholds import drift
-from bench.registry.source import code_of
 from bench.render import leaderboard
 from bench.render.show import find
 from bench.results import stored
-from bench.schema import stream as streams
+from bench.results.age import other_parts
 from bench.schema.cell import CLASS_FALSE_ALARM, CLASS_RECALL, CLASS_SHIFT, CLASS_SPREAD, CLASS_THRESHOLD, Cell
 from bench.schema.cell_json import text as written
 
@@ -132,17 +131,8 @@ def _code(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:
         raise _Open("code, of which nothing is known: the scores are from elsewhere")
     if "code" not in cell:
         raise _Open("code, which they do not tell: they are of before it was recorded")
-    try:
-        reader = streams.load(options.scenario or cell.spec.scenario).reader
-        names = (cell.spec.method, cell.spec.detector, reader)
-        if names not in known:
-            known[names] = code_of(*names, options.plugin)[0]
-    except BadInput as reason:
-        raise _Open(f"code: {reason}") from None
-    for kind, digest in known[names].items():
-        if digest != cell["code"][kind]:
-            name = {"method": cell.spec.method, "detector": cell.spec.detector}.get(kind, reader)
-            yield f"the {kind} {name} is other code today: --redo changed measures it anew"
+    for kind in other_parts(cell):
+        yield f"its {kind} is other code today: --redo changed measures it anew"
 
 
 def _scores(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench import registry
@@ -22,25 +22,6 @@ def source_digest(entry: Entry) -> str:
     for text in sorted(hashlib.sha256(_source(file, entry)).digest() for file in others):
         digest.update(text)
     return digest.hexdigest()
-
-
-def code_of(
-    method: str,
-    detector: str,
-    reader: str,
-    plugins: Iterable[Path] = (),
-    digest: Callable[[Entry], str] = source_digest,
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Of what source a cell of these names would be now: (digests by kind, those from outside the project).
-
-    Raises:
-        BadInput: if one of them is not there or cannot be read.
-    """
-    entries = {"method": [registry.find("method", method, plugins)]}
-    entries["detector"] = [registry.find("detector", detector, plugins)]
-    entries["scenario"] = [registry.find("scenario", name, plugins) for name in reader.split("+")]
-    digests = {kind: "+".join(map(digest, found)) for kind, found in entries.items()}
-    return digests, {kind: digests[kind] for kind, found in entries.items() if any(map(from_outside, found))}
 
 
 def source_files(entry: Entry) -> list[Path]:

@@ -37,7 +37,7 @@ def _request(spec: Spec, options) -> Request:
         detectors=(spec["detector"],),
         scenarios=(options.scenario or spec["scenario"],),
         seeds=(spec["seed"],),
-        order=spec["order"],
+        orders=(spec["order"],),
         size=spec["size"],
         data=options.data and Path(options.data),
         backbone=_backbone(spec),
@@ -63,5 +63,7 @@ def _overrides(spec: Spec) -> dict:
 
 
 def _backbone(spec: Spec) -> str | None:
-    arguments = ",".join(f"{name}={value}" for name, value in spec["backbone_arguments"].items())
+    # a mean or deviation per channel is timm's own, which comes back by itself
+    given = {name: value for name, value in spec["backbone_arguments"].items() if not isinstance(value, list)}
+    arguments = ",".join(f"{name}={value}" for name, value in given.items())
     return spec["backbone"] and f"{spec['backbone']}:{arguments}"

@@ -5,6 +5,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bench.analysis.labels import last_line
+
 
 class Watch:
     """Hears the events of all cells and shows them; counts how they ended."""
@@ -72,8 +74,7 @@ class Watch:
         if event["done"] == "ok":
             self._line(f"{cell.name}: done in {event['seconds']:.1f} s")
         else:
-            reason = event["reason"].strip().splitlines()
-            self._line(f"{cell.name}: {event['done'].upper()}: {reason[-1] if reason else 'no reason given'}")
+            self._line(f"{cell.name}: {event['done'].upper()}: {last_line(event['reason'])}")
 
     def _line(self, text: str) -> None:
         self.progress.console.print(f"[{time.perf_counter() - self.start:6.1f} s] {text}", markup=False)

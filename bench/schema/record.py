@@ -224,9 +224,21 @@ class Record(FieldMapping):
             _checked(text.encode())
         except ValueError as error:
             raise BadInput(f"{path} was not saved: its record does not hold together ({error}).") from error
-        if path.is_file() and (told := replaced_by(path, self.spec)):
-            raise BadInput(told)
+        if path.is_file() and (other := Record.differences(path, self.spec)):
+            raise BadInput(kept_from(path, other))
         replace(path, text)
+
+    @staticmethod
+    def differences(path: Path, spec: Mapping[str, Any]) -> list[str]:
+        """In what the finished cell in `path` differs from `spec`, by name; none where it may give way to it: it is not
+        finished, no cell, of the same spec, or the same run measured by an older rule."""
+        try:
+            old = Record.read(path)
+        except BadInput:
+            return []
+        other = [name for name in old.spec.keys() | spec.keys() if old.spec.get(name) != plain(spec.get(name))]
+        older = other == ["metric_version"] and old.spec.metric_version < spec["metric_version"]
+        return [] if older or old.status != "ok" else sorted(other)
 
     def path(self, root: Path) -> Path:
         """Where it belongs below the results folder `root`."""
@@ -248,18 +260,10 @@ class Record(FieldMapping):
         return dict(zip(self.spec.classes, matrix[-1] if matrix else [math.nan] * len(self.spec.classes), strict=True))
 
 
-def replaced_by(path: Path, spec: Mapping[str, Any]) -> str:
-    """Why the finished cell in `path` must not give way to one of `spec`, in a sentence; "" where it may."""
-    try:
-        old = Record.read(path)
-    except BadInput:
-        return ""
-    other = [name for name in old.spec.keys() | spec.keys() if old.spec.get(name) != plain(spec.get(name))]
-    newer = other == ["metric_version"] and old.spec.metric_version < spec["metric_version"]  # of the same run
-    if old.status != "ok" or not other or newer:
-        return ""
+def kept_from(path: Path, differences: Iterable[str]) -> str:
+    """Why a finished cell is not replaced, in a sentence."""
     return (
-        f"{path} holds a finished cell that differs in {', '.join(sorted(other))}: keep it and give another folder "
+        f"{path} holds a finished cell that differs in {', '.join(differences)}: keep it and give another folder "
         "with --results, or let it be replaced with --redo changed"
     )
 

@@ -50,7 +50,7 @@ class Request:
     detectors: tuple[str, ...] = ()  # empty: each method's default; ("all",): every one
     scenarios: tuple[str, ...] = ("synthetic/1x6",)
     seeds: tuple[int, ...] = (0,)
-    order: str = "published"
+    orders: tuple[str, ...] = ("published",)
     size: str | None = None  # None: tiny where no data set is needed, paper elsewhere
     data: Path | None = None
     backbone: str | None = None  # NAME[:argument=value,...]
@@ -106,4 +106,5 @@ class Cell:
     @property
     def name(self) -> str:
         spec = self.spec
-        return f"{spec['scenario']} {spec['method']}+{spec['detector']} seed {spec['seed']}"
+        order = "" if spec["order"] == "published" else f" {spec['order']}"
+        return f"{spec['scenario']}{order} {spec['method']}+{spec['detector']} seed {spec['seed']}"

@@ -46,7 +46,7 @@ def read(root: Path) -> tuple[list[Section], list[str]]:
 
 
 def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: list[str]) -> dict[Path, str]:
-    markdown = Path(markdown) if markdown else root.resolve().parent / "leaderboard.md"
+    markdown = Path(markdown) if markdown else _beside(root)
     printed = load_published(root)
     beside = Path(os.path.relpath(root.resolve() / TABLES, markdown.resolve().parent)).as_posix()
     pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
@@ -54,10 +54,16 @@ def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: l
     return {markdown: front(grouped, broken, printed, beside), root / "leaderboard.csv": _csv(grouped), **pages}
 
 
+def _beside(root: Path) -> Path:
+    """leaderboard.md beside `root`; folders of another name than `results` may lie side by side, so it bears theirs."""
+    name = root.resolve().name
+    return root.resolve().with_name("leaderboard.md" if name == "results" else f"leaderboard-{name}.md")
+
+
 def _readme(root: Path, grouped: Sequence[Section]) -> dict[Path, str]:
-    """README.md beside `root`, with the table that its marker asks for: `<!-- table SCENARIO DETECTOR -->`."""
-    path = root.resolve().parent / "README.md"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    """README.md beside a folder `results`, with the table of its marker `<!-- table SCENARIO DETECTOR -->`."""
+    path = root.resolve().with_name("README.md")
+    text = path.read_text(encoding="utf-8") if path.exists() and path.parent / "results" == root.resolve() else ""
     if not (found := MARKER.search(text)):
         return {}
     scenario, detector = found.group(2, 3)
@@ -72,7 +78,7 @@ def _readme(root: Path, grouped: Sequence[Section]) -> dict[Path, str]:
 
 
 def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
-    """Writes leaderboard.md (default: beside `root`), `root`/leaderboard.csv, `root`/tables; returns two of them."""
+    """Writes leaderboard.md (default: see `_beside`), `root`/leaderboard.csv, `root`/tables; returns two of them."""
     root = Path(root)
     results.check(root)
     rendered = _render(root, markdown, *read(root))

@@ -2,7 +2,7 @@
 
 from bench.analysis.gap_to_joint import JOINT
 from bench.analysis.labels import EXTERNAL
-from bench.render.leaderboard.tables import INTERVAL, MISSING
+from bench.render.leaderboard.tables import INTERVAL, MISSING, OLDER
 
 LOWER, UPPER = "finetune", JOINT
 
@@ -50,4 +50,10 @@ OUTSIDE = (
     EXTERNAL,
     "external: scores handed in by their author and scored here; nobody here saw the system train, so it "
     f"is not ranked, nor is it `{LOWER}` or `{UPPER}`",
+)
+
+AGED = (
+    OLDER,
+    "measured with older code: method, detector or reader have changed since, or nobody wrote down which code it was; "
+    "`python -m bench run --redo changed` runs such cells again",
 )

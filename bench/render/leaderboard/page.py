@@ -15,7 +15,7 @@ from bench.render.leaderboard import tables
 from bench.render.leaderboard.compare import compare
 from bench.render.leaderboard.details import device_names
 from bench.render.leaderboard.joint import above_joint
-from bench.render.leaderboard.legend import LEGEND, LOWER, OUTSIDE, UPPER
+from bench.render.leaderboard.legend import AGED, LEGEND, LOWER, OUTSIDE, UPPER
 from bench.render.leaderboard.tables import INTERVAL, MISSING, Markup, escape, markdown, score, span
 
 FIRST_LINE = (
@@ -50,11 +50,12 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
     else:
         parts += [_overview(sections, links), READING, _pages(sections, published, links), _orders(sections)]
         parts += [above_joint(sections)]
-        outside = [OUTSIDE] if any(row.external for section in sections for row in section.rows) else []
+        rows = [row for section in sections for row in section.rows]
+        marks = [OUTSIDE] * any(row.external for row in rows) + [AGED] * any(row.older for row in rows)
         parts.append(
             folds.fold(
                 "What the columns mean",
-                markdown(("column", "meaning"), [tuple(map(Markup, line)) for line in (*LEGEND, *outside)]),
+                markdown(("column", "meaning"), [tuple(map(Markup, line)) for line in (*LEGEND, *marks)]),
             )
         )
     if broken:
@@ -150,6 +151,7 @@ def page(section: Section, published: Sequence[Published]) -> str:
     parts += [_budgets(section)]
     parts += [_block(section, key) for key in section.blocks]
     parts += [*folds.details(section), folds.published(pairs), folds.skipped(section), _options(section.rows)]
+    parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
