@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.analysis.identity import runs_for_debugging
-from bench.analysis.summary import FINAL, final_scores
+from bench.analysis.summary import FINAL, classes_of, final_scores
 from bench.errors import BadInput
 from bench.metrics.statistics import CrossedMean, SignedRank, crossed_mean, signed_rank
 from bench.schema.cell import Cell
@@ -110,7 +110,7 @@ def _setting(cell: Cell) -> tuple[tuple]:
 def _pairing(setting: tuple, keys: list[tuple], tables: Sequence[dict], metric: str) -> Pairing:
     keys = sorted(keys, key=lambda key: key[1:])
     cells = [[table[key] for key in keys] for table in tables]
-    classes = sorted(cells[0][0]["spec"]["classes"])
+    classes = sorted(classes_of(cells[0][0], metric))
     scores = [[final_scores(cell, metric, classes) for cell in side] for side in cells]
     names = tuple(system_name(side[0]["spec"]) for side in cells)
     weights = tuple(" ".join(filter(None, _start(side[0]))) for side in cells)

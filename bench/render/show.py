@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
-from bench.analysis.summary import figures, learned_at
+from bench.analysis.summary import classes_of, figures, learned_at
 from bench.errors import BadInput
 from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
+from bench.schema.metric import METRICS
 
 MISSING = "—"
 WIDE = 30  # classes; more columns than that are no table any more
@@ -106,14 +107,21 @@ def _matrices(cell: Cell) -> Iterator[str]:
     for metric, matrix in cell["matrices"].items():
         rows = [(step, row) for step, row in enumerate(matrix) if any(map(math.isfinite, row))]
         if rows:
-            layout = _tall if len(classes) > WIDE else _square
-            yield f"{metric}{_raw(metric, matrix, learned)}\n{layout(classes, rows, learned)}"
+            over = classes_of(cell, metric) if metric in METRICS else classes
+            some = (
+                f" (over {len(over)} of {len(classes)} classes: those with masks)" if len(over) < len(classes) else ""
+            )
+            layout = _tall(classes, rows, learned) if len(classes) > WIDE else _square(classes, rows, learned, over)
+            yield f"{metric}{some}{_raw(metric, matrix, learned)}\n{layout}"
 
 
-def _square(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int]) -> str:
+def _square(
+    classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int], over: Sequence[str]
+) -> str:
     lines = []
     for step, row in rows:
-        seen = [value for value, since in zip(row, learned, strict=True) if since <= step]
+        told = zip(classes, row, learned, strict=True)
+        seen = [value for name, value, since in told if since <= step and name in over]
         lines.append([f"after step {step}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
     return _grid(["", *classes, "seen so far"], lines)
 
