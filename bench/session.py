@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+from rich.console import Console
+
 from bench import backends, results
+from bench.analysis import durations
 from bench.backends import pool
 from bench.errors import BadInput
-from bench.render import leaderboard
+from bench.render import leaderboard, outcome
+from bench.render.progress import Watch
 from bench.results import stored
 from bench.schema import config
 from bench.schema.record import Record, kept_from
@@ -17,7 +21,8 @@ def run(options) -> int:
     with results.lock(options.results):
         context = pool.server()
         cells = pool.call(context, _plan, options)
-        todo = [cell for cell in cells if not cell.skip and _wanted(cell, options)]
+        wanted = [cell for cell in cells if not cell.skip and _wanted(cell, options)]
+        todo, seconds = _cheap_first(wanted, options.results)
         if options.plan:
             print(_plan_text(cells, todo, options.results))
             return 0
@@ -27,7 +32,7 @@ def run(options) -> int:
         for cell in cells:
             if cell.skip:
                 results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
-        failed = _run(backend, todo, options)
+        failed = _run(backend, todo, seconds, options)
         standing = [_standing(cell, options.results) for cell in cells if not cell.skip and cell not in todo]
         print(_summary(cells, todo, failed, standing))
         if options.save_maps:
@@ -36,6 +41,7 @@ def run(options) -> int:
             print(f"skipped: {reason}")
         for path in leaderboard.write(options.results):
             print(f"wrote {path}")
+        _show([cell for cell in cells if not cell.skip], options.results)
     return 1 if failed or any(text.startswith("failed") for text in standing) else 0
 
 
@@ -125,9 +131,14 @@ def _saved(old, cell, path: Path) -> bool:
     return old.get("stored", {}).get("maps", False) and stored.path_of(path).is_file()
 
 
-def _run(backend, todo: list, options) -> list:
-    from bench.runner.progress import Watch
+def _cheap_first(todo: list, root: Path) -> tuple[list, list[float]]:
+    """The cells in the order in which they are run, so that the first rows are there soon, and their expected times."""
+    seconds = durations.expected([cell.spec for cell in todo], root)
+    order = sorted(range(len(todo)), key=seconds.__getitem__)
+    return [todo[i] for i in order], [seconds[i] for i in order]
 
+
+def _run(backend, todo: list, seconds: list[float], options) -> list:
     if not todo:
         return []
     for cell in todo:
@@ -136,13 +147,22 @@ def _run(backend, todo: list, options) -> list:
             path.with_suffix(".ckpt").unlink(missing_ok=True)
         if options.redo in ("all", "changed") and Record.differences(path, cell.spec):
             path.unlink()  # asked for: nothing else lets a finished result go
-    with Watch(len(todo)) as watch:
+    names = [cell.name for cell in todo]
+    with Watch(dict(zip(names, seconds, strict=True)), options.results) as watch:
         backend.run(todo, options, watch)
     for cell, reason in watch.ended.get("died", ()):
         results.write(options.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
+
+
+def _show(cells: list, root: Path) -> None:
+    """The table of what was asked for, finished before or now."""
+    paths = [results.path_of(root, cell.spec) for cell in cells]
+    console = Console(highlight=False)
+    for table in outcome.tables(results.read(path) for path in paths if path.is_file()):
+        console.print(table)
 
 
 def _sizes(todo: list, root: Path) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -89,8 +90,12 @@ def _named(name: str, cells: Sequence[Cell], scenario: str) -> list[Cell]:
     where = f" on {scenario}" if scenario else ""
     if variants:
         raise BadInput(f"{name!r} fits several systems{where}: name one of {'; '.join(variants)}")
-    known = "; ".join(sorted({system_name(cell["spec"]) for cell in same or cells})) or "nothing"
-    raise BadInput(f"no finished result of {name!r}{where} (method+detector[,options]); there are {known}")
+    known = sorted({_path_safe(system_name(cell["spec"])) for cell in same or cells})
+    near = "; ".join(get_close_matches(name, known, 3, 0.3) or known[:3]) or "nothing"
+    raise BadInput(
+        f"no finished result of {name!r}{where} (method+detector[,options]); nearest: {near}. "
+        "`bench report` shows all there are"
+    )
 
 
 def _path_safe(text: str) -> str:

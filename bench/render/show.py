@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import fill
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
@@ -99,7 +100,7 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _matrices(cell: Cell) -> Iterator[str]:
-    """R of each metric: rows = after step, columns = classes; the last column is the mean of the classes seen.
+    """R of each metric: rows = after step (from 1), columns = classes; the last column is the mean of the classes seen.
 
     Steps after which nothing was evaluated have no line. Of more than `WIDE` classes there is a line for each instead.
     """
@@ -122,7 +123,7 @@ def _square(
     for step, row in rows:
         told = zip(classes, row, learned, strict=True)
         seen = [value for name, value, since in told if since <= step and name in over]
-        lines.append([f"after step {step}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
+        lines.append([f"after step {step + 1}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
     return _grid(["", *classes, "seen so far"], lines)
 
 
@@ -131,8 +132,8 @@ def _tall(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], l
     lines = []
     for column, (name, since) in enumerate(zip(classes, learned, strict=True)):
         just_learned = by_step[since][column] if since in by_step else None
-        lines.append([name, str(since), _number(just_learned), _number(final[column])])
-    return _grid(["class", "learned in step", "just learned", f"after step {last}"], lines)
+        lines.append([name, str(since + 1), _number(just_learned), _number(final[column])])
+    return _grid(["class", "learned in step", "just learned", f"after step {last + 1}"], lines)
 
 
 def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
@@ -189,7 +190,7 @@ def _columns(values: dict[str, Sequence[float]]) -> str:
     """One line per step, one column per name."""
     columns = {name: numbers for name, numbers in values.items() if numbers}
     count = max(map(len, columns.values()), default=0)
-    lines = [[str(step), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
+    lines = [[str(step + 1), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
     return _grid(["step", *columns], lines)
 
 
@@ -202,5 +203,6 @@ def _amount(value: float) -> str:
 
 
 def _pairs(title: str, values: dict) -> str:
-    lines = [f"  {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    lines = [fill(f"  {key}: {value}", 80, subsequent_indent="    ") for key, value in shown.items()]
     return "\n".join([title, *lines])

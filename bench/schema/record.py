@@ -248,8 +248,7 @@ class Record(FieldMapping):
     @property
     def learned_at(self) -> np.ndarray:
         """Step at which each class arrives, (C,)."""
-        step_of = {name: step for step, names in enumerate(self.spec.steps) for name in names}
-        return np.array([step_of[name] for name in self.spec.classes])
+        return np.array(self.spec.learned_at)
 
     @property
     def steps_done(self) -> int:
