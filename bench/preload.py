@@ -35,5 +35,7 @@ with warnings.catch_warnings():  # what third-party packages warn of while they 
     import bench.runner.plan
     import bench.wall.child
 
+# Eight lines of retries per file where there is no network; the bench says once that it fetches something.
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 # One line per model that is loaded, telling that a package is absent which nothing here needs.
 logging.getLogger("diffusers.models.modeling_utils").setLevel(logging.ERROR)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import backends, results
-from bench.analysis import ranks
+from bench.analysis import durations, ranks
 from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
 from bench.errors import BadInput
 from bench.render import leaderboard as tables
+from bench.render.progress import Watch
 from bench.results import stored
 from bench.schema.execution import Execution
 from bench.schema.record import Record, kept_from
@@ -222,9 +223,7 @@ def _wanted(cell: Cell, execution: Execution) -> bool:
 
 
 def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
-    """Run them all; returns those that failed or died."""
-    from bench.runner.progress import Watch
-
+    """Run them all, the cheap ones first, so that the first rows are there soon; returns those that failed or died."""
     if not todo:
         return []
     for cell in todo:
@@ -233,8 +232,10 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
             path.with_suffix(".ckpt").unlink(missing_ok=True)
         if execution.redo in ("all", "changed") and Record.differences(path, cell.spec):
             path.unlink()  # asked for: nothing else lets a finished result go
-    with Watch(len(todo)) as watch:
-        backend.run(todo, execution, watch)
+    seconds = durations.expected([cell.spec for cell in todo], execution.results)
+    order = sorted(range(len(todo)), key=seconds.__getitem__)
+    with Watch({todo[i].name: seconds[i] for i in order}, execution.results) as watch:
+        backend.run([todo[i] for i in order], execution, watch)
     for cell, reason in watch.ended.get("died", ()):
         results.write(execution.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
     if watch.ended.get("bad input"):

@@ -49,6 +49,15 @@ def _flat(spec: Spec) -> dict[str, str]:
     return flat | {"backbone_arguments": str(spec["backbone_arguments"])} | spec.get("external", {})
 
 
+def masks_of(cells: Iterable[Cell]) -> str:
+    """Which classes pixel metrics are a mean over, in words; "" where all of them have masks."""
+    for cell in cells:
+        if unmasked := cell.get("unmasked"):
+            classes = cell["spec"]["classes"]
+            return f"pixel metrics over {len(classes) - len(unmasked)} of {len(classes)} classes: those with masks"
+    return ""
+
+
 def last_line(text: str) -> str:
     """Of a traceback: the exception, behind the last line of the plugin's own under way; shortened to fit a table."""
     line = text.strip().splitlines()[-1].strip() if text.strip() else "no reason given"

@@ -20,6 +20,7 @@ from bench.analysis.rows import Row
 from bench.analysis.summary import FINAL
 from bench.errors import BadInput
 from bench.metrics.statistics import FEWEST_BLOCKS, Ranking, rank
+from bench.registry.declarations import did_you_mean
 from bench.schema.cell import Cell
 
 
@@ -44,7 +45,8 @@ def contest(
     table, origin = _table(cells, f"final_{metric}", any("+" in name for name in names), names, scenario)
     known = sorted({name for row in table.values() for name in row})
     if missing := [name for name in names if name not in known]:
-        raise BadInput(f"no finished result of {', '.join(missing)}: there are {', '.join(known) or 'none'}")
+        there, near = ", ".join(known) or "none", did_you_mean(missing[0], known)
+        raise BadInput(f"no finished result of {', '.join(missing)}: there are {there}.{near}")
     asked = list(dict.fromkeys(names))
     chosen = asked or _widest(table, known)
     blocks = [block for block, row in table.items() if all(name in row for name in chosen)]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.cli.arguments import new_command, results_folder, truth_sources
+from bench.cli.arguments import between, new_command, results_folder, truth_sources
 from bench.errors import BadInput
 
 
@@ -45,6 +45,33 @@ def _do_leaderboard(options) -> int:
     return int(bool(broken))
 
 
+def add_verify(commands) -> None:
+    command = new_command(
+        commands,
+        "verify",
+        _do_verify,
+        "are the results what they say: files, keys, code, numbers, tables made anew and compared; exit 1 if not",
+    )
+    command.add_argument(
+        "cell", nargs="?", help="path of a cell file, or scenario/method+detector/seed-k; default: all"
+    )
+    command.add_argument(
+        "--sample", type=between(0, 10**6, "number of cells"), default=0, metavar="N", help="run N of them again (0)"
+    )
+    truth_sources(command)
+    command.add_argument("--weights", help="the file, where cells to run again were run with one")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, or another of PyTorch's (%(default)s)")
+    results_folder(command, read_only=True)
+
+
+def _do_verify(options) -> int:
+    from bench.exchange.verify import verify
+
+    found = verify(options)
+    print(found)
+    return int(bool(found.differences))
+
+
 def add_published(commands) -> None:
     command = new_command(
         commands, "published", _do_published, "the numbers that papers print, with source and trust tag"
@@ -80,9 +107,9 @@ def _do_show(options) -> None:
 
 
 COMPARISONS = """examples:
-  python -m bench compare cl_patchcore+patchcore replay+patchcore --scenario synthetic/1x6
-  python -m bench compare --cd                       # methods ranked over every scenario × detector that has them
+  python -m bench compare cl_patchcore+patchcore replay+patchcore
   python -m bench compare --cd finetune replay ewc
+      methods ranked over every scenario × detector that has them
 """
 
 

@@ -13,14 +13,17 @@ from bench.schema import stream
 def older_code(record: Mapping[str, Any]) -> bool:
     """Whether the project's own method, detector or reader was another when `record` was measured, or nobody wrote
     down which. What is not the project's is not judged: plugins and streams of one's own, scores from elsewhere."""
-    spec, code = record["spec"], record.get("code")
-    if "external" in spec:
+    if "external" in record["spec"]:
         return False
-    if code is None:
-        return True
+    return record.get("code") is None or bool(other_parts(record))
+
+
+def other_parts(record: Mapping[str, Any]) -> list[str]:
+    """Which of the project's own parts (method, detector, scenario, bench) are no longer what `record` tells."""
+    spec, code = record["spec"], record["code"]
     own = [kind for kind in registry.FOLDERS if kind not in spec.get("plugin_code", {})]
     now = {kind: digest_here(kind, spec[kind]) for kind in own} | {"bench": __version__}
-    return any(digest is not None and code[kind] != digest for kind, digest in now.items())
+    return [kind for kind, digest in now.items() if digest is not None and code[kind] != digest]
 
 
 @cache

@@ -141,7 +141,7 @@ class Record(FieldMapping):
     """One result. Failed and skipped cells carry what there was: empty lists where nothing was measured."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - a name that pydantic reads
-    OPTIONAL = frozenset(("tuned_on", "stored", "wall", "code", "notes", "audited"))
+    OPTIONAL = frozenset(("tuned_on", "stored", "wall", "code", "notes", "audited", "unmasked"))
 
     schema: int
     key: str  # key_of(spec)
@@ -155,6 +155,7 @@ class Record(FieldMapping):
     matrices: dict[str, list[Numbers]]
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
     threshold: Threshold
+    unmasked: list[str] | None = None  # classes of which nobody knows where the defects are: no pixel metrics
     routing_accuracy: Shares | None  # per step, share of test images sent to the right step; None: does not route
     stored: Stored | None = None
     wall: Wall | None = None  # absent: not confined; self-reported where the scores are from elsewhere
@@ -247,8 +248,7 @@ class Record(FieldMapping):
     @property
     def learned_at(self) -> np.ndarray:
         """Step at which each class arrives, (C,)."""
-        step_of = {name: step for step, names in enumerate(self.spec.steps) for name in names}
-        return np.array([step_of[name] for name in self.spec.classes])
+        return np.array(self.spec.learned_at)
 
     @property
     def steps_done(self) -> int:
@@ -297,6 +297,8 @@ def _check_numbers(record: Record) -> None:
     width, steps = len(record.spec.classes), len(record.spec.steps)
     if sorted(name for step in record.spec.steps for name in step) != sorted(record.spec.classes):
         raise ValueError("its classes are not those of its steps")
+    if other := set(record.unmasked or ()) - set(record.spec.classes):
+        raise ValueError(f"it has no class {min(other)!r}, which it calls unmasked")
     for metric, matrix in record.matrices.items():
         matrix[:] = [row or [math.nan] * width for row in matrix]
         short = len(matrix) < steps and record.status == "ok"

@@ -102,20 +102,12 @@ class Cell:
         return hashlib.sha256(f"{self.key} {sorted((self.code or {}).items())}".encode()).hexdigest()[:16]
 
     def evaluated_after(self, step: int) -> bool:
-        """Whether the test images of all classes seen are shown after `step` (from 0)."""
-        every, done = self.spec.get("eval_every", 1), step + 1
-        return done == len(self.stream.steps) or (every > 0 and done % every == 0)
+        """As `Spec.evaluated_after`."""
+        return Spec.of(self.spec).evaluated_after(step)
 
     def tested_after(self, step: int) -> list[int]:
-        """Columns of the classes whose test images are shown after `step` (from 0).
-
-        All that were learned, where all are evaluated; those just learned in any case. With `eval_ahead` all that are
-        yet to come beside all that were learned, and those of the next step in any case.
-        """
-        learned_at, ahead = self.stream.learned_at, bool(self.spec.get("eval_ahead"))
-        if self.evaluated_after(step):
-            return [c for c, learned in enumerate(learned_at) if learned <= step or ahead]
-        return [c for c, learned in enumerate(learned_at) if learned == step or (ahead and learned == step + 1)]
+        """As `Spec.tested_after`."""
+        return Spec.of(self.spec).tested_after(step)
 
     @property
     def name(self) -> str:

@@ -91,14 +91,17 @@ def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
 
 def check(root: Path, markdown: Path | None = None) -> str:
     """Which file is not what `root` gives, in one sentence; "" where all are."""
+    return next(iter(stale(root, markdown)), "")
+
+
+def stale(root: Path, markdown: Path | None = None) -> list[str]:
+    """A sentence for each page and table that is not what the cell files give."""
     rendered = render(root, markdown)
     again = "run `python -m bench leaderboard` and commit the result"
-    for path, text in rendered.items():
-        if not path.exists() or path.read_bytes() != text.encode():
-            return f"{path} is not what {root} gives: {again}"
-    for path in _stale(Path(root), rendered):
-        return f"{path} belongs to no result in {root}: {again}"
-    return ""
+    other = [path for path, text in rendered.items() if not path.exists() or path.read_bytes() != text.encode()]
+    return [f"{path} is not what {root} gives: {again}" for path in other] + [
+        f"{path} belongs to no result in {root}: {again}" for path in _stale(Path(root), rendered)
+    ]
 
 
 def _stale(root: Path, rendered: Mapping[Path, str]) -> list[Path]:

@@ -18,7 +18,11 @@ LEGEND = (
     ),
     ("tier", "1: not shown to differ from the best; 2: shown to be below; else why the row is not ranked"),
     ("can show", "smallest difference from the highest row that these runs could have shown; —: none"),
-    ("pixel AUPRO, AP", "localisation: per-region overlap up to 30 % false positives; average precision of pixels"),
+    (
+        "pixel AUPRO, AP",
+        "localisation: per-region overlap up to 30 % false positives; average precision of pixels; "
+        "over the classes that have masks, where some have none",
+    ),
     (
         "forgetting",
         "image AUROC: best earlier value minus final value, mean over old classes (Chaudhry); lower is better",

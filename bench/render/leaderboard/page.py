@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from bench.analysis.groups import Section
-from bench.analysis.labels import shared_options
+from bench.analysis.labels import masks_of, shared_options
 from bench.analysis.orders import across_orders
 from bench.analysis.race import BUDGETS, Standing, budget, out_of_race, standing
 from bench.analysis.rows import Row
@@ -145,7 +145,7 @@ def page(section: Section, published: Sequence[Published]) -> str:
     sizes = " + ".join(f"{count} × {size}" if count > 1 else str(size) for size, count in runs)
     facts = f"{len(spec['classes'])} classes in {len(spec['steps'])} steps ({sizes}), order {spec['order']}, "
     facts += f"evaluated at {spec['image_size']} px, size {spec['size']}, data `{spec['fingerprint'][:12]}`, "
-    facts += f"metrics version {spec['metric_version']}."
+    facts += ", ".join(filter(None, (f"metrics version {spec['metric_version']}", masks_of(section.cells)))) + "."
     parts = [FIRST_LINE, f"# {escape(section.title)}", f"{facts} {_devices(section.rows)}".strip()]
     parts += [_per_detector(section)] if len(section.blocks) > 1 else []
     parts += [_budgets(section)]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.groups import Section
+from bench.analysis.labels import masks_of
 from bench.analysis.rows import Row
 from bench.analysis.summary import FINAL
 from bench.published import Published
@@ -84,11 +85,12 @@ def named(weights: tuple) -> str:
 def facts(section: Section) -> str:
     """What all rows of a section have in common."""
     spec = section.spec
-    return (
+    text = (
         f"{len(spec['classes'])} classes in {len(spec['steps'])} steps, order {spec['order']}, "
         f"{spec['image_size']} px, size {spec['size']}, data {spec['fingerprint'][:12]}, "
         f"metrics version {spec['metric_version']}"
     )
+    return ", ".join(filter(None, (text, masks_of(section.cells))))
 
 
 def _lines(rows: Iterable[Row], pages: Mapping[str, str]) -> list[Line]:

@@ -17,7 +17,7 @@ function mean(values) {
   return values.some((v) => v === null || v === undefined) ? null : values.reduce((a, b) => a + b, 0) / values.length;
 }
 
-function heat(table, data, R, learned) {
+function heat(table, data, R, learned, over) {
   const finite = R.flat().filter((value) => value !== null);
   const low = Math.floor(10 * Math.min(...finite)) / 10, high = Math.ceil(10 * Math.max(...finite)) / 10;
   const head = table.tHead, body = table.tBodies[0];
@@ -34,8 +34,8 @@ function heat(table, data, R, learned) {
       else Object.assign(cell.style, colour((value - low) / (high - low || 1)));
       if (learned[c] === step) cell.classList.add("fresh");
     });
-    const seen = values.filter((_, c) => learned[c] <= step);
-    element(row, "td", fixed(seen.includes(null) ? null : mean(seen)), { class: "mean" });
+    const seen = values.filter((_, c) => learned[c] <= step && over.includes(data.classes[c]));
+    element(row, "td", fixed(seen.includes(null) || !seen.length ? null : mean(seen)), { class: "mean" });
   });
   table.caption.textContent = `Framed: just learned. Colours from ${low.toFixed(1)} (dark) to ${high.toFixed(1)} (light); hatched: not evaluated.`;
 }
