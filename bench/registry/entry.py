@@ -41,6 +41,11 @@ class Entry:
         """First line of the docstring."""
         return (ast.get_docstring(self.tree) or "").partition("\n")[0]
 
+    @property
+    def description(self) -> str:
+        """The rest of the docstring: whose it is, what it keeps, how it differs from what was published."""
+        return (ast.get_docstring(self.tree) or "").partition("\n")[2].strip()
+
     @cached_property
     def declared(self) -> dict:
         """What the file declares, checked. Raises BadInput for the first declaration that does not hold."""

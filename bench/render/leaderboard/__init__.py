@@ -126,10 +126,19 @@ def _csv(grouped: Sequence[Section]) -> str:
 
 
 def _field(value: object) -> object:
-    """Numbers with eight digits; text that a spreadsheet would run as a formula, quoted."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.8g}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return inert(value)
+
+
+def inert(value: object) -> object:
+    """Text that a spreadsheet would run as a formula, quoted; numbers as they are."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+    return value
 
 
 def lines(section: Section) -> list[dict[str, object]]:
