@@ -97,13 +97,19 @@ def load_published(root: Path) -> list[published.Published]:
 
 def _csv(grouped: Sequence[Section]) -> str:
     """One line per cell, wide; empty: not measured."""
-    lines = [line for section in grouped for line in _lines(section)]
-    head = list(dict.fromkeys(name for line in lines for name in line))
+    found = [line for section in grouped for line in lines(section)]
+    head = list(dict.fromkeys(name for line in found for name in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: inert(value) for name, value in line.items()} for line in lines)
+    writer.writerows({name: _field(value) for name, value in line.items()} for line in found)
     return text.getvalue()
+
+
+def _field(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.8g}"
+    return inert(value)
 
 
 def inert(value: object) -> object:
@@ -116,14 +122,13 @@ def inert(value: object) -> object:
     return value
 
 
-def _lines(section: Section) -> list[dict[str, object]]:
-    lines = []
+def lines(section: Section) -> list[dict[str, object]]:
+    """Of every cell of a section what it is, and its figures; NaN: not measured."""
+    found = []
     for row in section.rows:
         figures = row.figures or [{}] * len(row.cells)
-        for cell, found in zip(row.cells, figures, strict=True):
-            numbers = {name: "" if math.isnan(value) else f"{value:.8g}" for name, value in found.items()}
-            lines.append(_identity(cell) | numbers)
-    return lines + [_identity(cell) for cell in section.skipped]
+        found += [_identity(cell) | numbers for cell, numbers in zip(row.cells, figures, strict=True)]
+    return found + [_identity(cell) for cell in section.skipped]
 
 
 def _identity(cell: Cell) -> dict[str, object]:
