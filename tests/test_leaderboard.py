@@ -489,6 +489,7 @@ def test_the_readme_has_its_rows_and_its_picture(tmp_path):
     leaderboard.write(tmp_path / "results")
     rows = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| ")]
     assert [row.split()[1] for row in rows] == ["method", "replay"]
+    assert (tmp_path / "README.md").read_text().count("<!-- /table -->") == 1
     drawn = ElementTree.parse(tmp_path / "docs" / "R.svg")
     texts = [part.text for part in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert "replay on patchcore: ends at 0.70" in texts and "ewc on patchcore: ends at 0.50" in texts

@@ -1,4 +1,4 @@
-"""A method from outside: the example of docs/add-a-method.md as a file, and as an installed package. One file, no edit."""
+"""A method from outside: the example of docs/add-a-method.md as a file, and as an installed package. No other edit."""
 
 import csv
 import os

@@ -27,7 +27,7 @@ def rendered(path: Path, grouped: Sequence[Section]) -> dict[Path, str]:
     found = {}
     if asked := TABLE.search(text):
         shown = _table(grouped, asked[2], asked[3], asked[4].split(","))
-        found[path] = TABLE.sub(lambda match: f"{match[1]}{shown}{match[5]}", text, count=1)
+        found[path] = TABLE.sub(lambda match: f"{match[1]}{shown}{match[6]}", text, count=1)
     if asked := MATRICES.search(text):
         rows = [_row(grouped, asked[1], *system.split("+")) for system in asked[2].split(",")]
         panels = [_panel(row) for row in rows if row]
