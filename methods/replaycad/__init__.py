@@ -13,7 +13,7 @@ Controls: `--set replaycad.replay_from=real` keeps the images themselves, as man
 - masks by Segment Anything (`masks_from=sam`, weights needed); here the default tells foreground by its colour, which
   needs none;
 - replays are asked for with "a photo of *" (`prompt`), where learning has "a photo of a *";
-- the prompts of textual inversion (`template_list`), 81 of which 57 differ, "a dirty *" among them; here 80;
+- the prompts of textual inversion (`template_list`, `templates=81`), of which 57 differ, "a dirty *" among them;
 - replays pass through a JPEG file (`jpeg`), as nothing else does;
 - the detector starts anew at each step (`from_scratch`), and a last batch that is not full is left out (`drop_last`).
 Steps, guidance, number of replays, augmentation and jitter were chosen there class by class on the test set:
