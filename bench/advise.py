@@ -207,8 +207,8 @@ def _sentences(rows: list[Row], table: Sequence[dict], untried: list[str], size:
         final = [[cell["matrices"]["image_auroc"][-1][c] for c in chosen]]
         yield (
             f"Of {len(rows)} systems, {_name(best)} ends highest: image AUROC {_auroc(best):.2f} over "
-            f"the {len(chosen)} of {classes} classes that have defective images (95 %: {span(interval(final))}), forgetting "
-            f"{_told(_forgetting(best), '.2f')}."
+            f"the {len(chosen)} of {classes} classes that have defective images (95 %: {span(interval(final))}), "
+            f"forgetting {_told(_forgetting(best), '.2f')}."
         )
     else:
         yield (

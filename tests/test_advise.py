@@ -11,7 +11,8 @@ from bench.analysis.groups import sections
 from bench.data import check
 from bench.errors import BadInput
 
-TABLE = [{"class": name, "train": 40, "test good": 20, "test anomalous": bad} for name, bad in zip("abc", (20, 10, 0))]
+BAD = {"a": 20, "b": 10, "c": 0}
+TABLE = [{"class": name, "train": 40, "test good": 20, "test anomalous": bad} for name, bad in BAD.items()]
 
 
 def rows(*cells):
@@ -24,6 +25,7 @@ def measured(method, final, false_alarm=0.1, recall=0.8, unknown=(2,)):
     for row in made["matrices"]["image_auroc"]:
         for column in unknown:
             row[column] = math.nan
+    made["matrices"]["class_false_alarm"] = [[false_alarm] * 3] * 3
     made["threshold"] |= {"false_alarm": [false_alarm] * 3, "recall": [recall] * 3}
     return made
 
