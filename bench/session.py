@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench import backends, results
 from bench.analysis import durations, ranks
+from bench.analysis.estimate import Estimate, estimate
 from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
 from bench.errors import BadInput
@@ -80,6 +81,19 @@ def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noq
         failed = _run(backend, planned.todo, execution)
         written = tables.write(execution.results)
     return Outcome(planned.cells, planned.fates, failed, written)
+
+
+def estimates(planned: Planned, execution: Execution = Execution()) -> tuple[str, dict[str, Estimate | None]]:  # noqa: B008
+    """The kind of machine, and what each cell that runs will cost on it, by name; None where nobody knows.
+
+    By what cells in the same results folder cost. The machine is "" where cells run on others than this one.
+    """
+    machine = ""
+    if execution.backend == "local" and planned.cells:
+        with pool.without_main():
+            machine = pool.call(pool.server(), _machine, planned.cells[0].request.device)
+    earlier = [(path, cell) for path, cell in results.scan(execution.results) if not isinstance(cell, BadInput)]
+    return machine, {cell.name: estimate(cell, earlier, machine) for cell in planned.todo}
 
 
 def script(request: Request, execution: Execution) -> str:
@@ -174,9 +188,17 @@ def _cells_of(request: Request, execution: Execution) -> list[Cell]:
     return plan(replace(request, device=device))
 
 
+def _machine(device: str) -> str:
+    from bench.runner.environment import machine
+
+    return machine(device)
+
+
 def _fate(cell: Cell, execution: Execution) -> str:
     if cell.skip:
         return f"skip: {cell.skip}"
+    if not cell.spec["fingerprint"]:  # nobody knows without the data
+        return RUN
     return RUN if _wanted(cell, execution) else _standing(cell, execution.results)
 
 

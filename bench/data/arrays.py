@@ -36,6 +36,11 @@ class Arrays:
     unmasked: np.ndarray | None = None  # (N,) bool, anomalous images of which nobody knows where; None: there are none
     held_out: np.ndarray | None = None  # (N,) bool, normal images of the training set that no method sees in training
 
+    def counts(self, classes: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """{class: (training images, test images)}."""
+        train, test = (np.bincount(self.categories[rows], minlength=len(classes)) for rows in (self.train, ~self.train))
+        return {name: (int(train[c]), int(test[c])) for c, name in enumerate(classes)}
+
 
 def load(
     stream: Stream,

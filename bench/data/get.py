@@ -113,12 +113,13 @@ def get(
 def names() -> list[str]:
     """What can be got: recipes, and single classes as recipe/class."""
     found = []
-    for path in sorted(_shelf().glob("*.yaml")):
-        found += [path.stem, *(f"{path.stem}/{each.stem}" for each in sorted((_shelf() / path.stem).glob("*.yaml")))]
+    for path in sorted(shelf().glob("*.yaml")):
+        found += [path.stem, *(f"{path.stem}/{each.stem}" for each in sorted((shelf() / path.stem).glob("*.yaml")))]
     return found
 
 
-def _shelf() -> Path:
+def shelf() -> Path:
+    """Folder of the recipes."""
     return Path(str(resources.files("scenarios") / "recipes"))
 
 
@@ -126,8 +127,8 @@ def _recipes(name: str) -> tuple[dict, list[Recipe]]:
     if name not in names():
         raise BadInput(f"There is no recipe {name!r}: there are {', '.join(names())}.")
     whole, _, single = name.partition("/")
-    index = _yaml(_shelf() / f"{whole}.yaml") | {"name": whole}
-    paths = [path for path in sorted((_shelf() / whole).glob("*.yaml")) if path.stem == (single or path.stem)]
+    index = _yaml(shelf() / f"{whole}.yaml") | {"name": whole}
+    paths = [path for path in sorted((shelf() / whole).glob("*.yaml")) if path.stem == (single or path.stem)]
     return index, [recipe(path) for path in paths]
 
 

@@ -152,6 +152,7 @@ def page(section: Section, published: Sequence[Published]) -> str:
     parts += [_block(section, key) for key in section.blocks]
     parts += [folds.below_lanczos(section)]
     parts += [*folds.details(section), folds.published(pairs), folds.skipped(section), _options(section.rows)]
+    parts += [folds.how_to_run(section)]
     parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
