@@ -4,6 +4,7 @@ The command line parses and prints; everything else of it is here, and a noteboo
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,12 @@ def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noq
         for cell in planned.cells:
             if cell.skip:
                 results.write(execution.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
-        failed = _run(backend, planned.todo, execution)
+        try:
+            failed = _run(backend, planned.todo, execution)
+        except BadInput:
+            with suppress(BadInput):
+                tables.write(execution.results)  # what has run is shown, whatever stopped the rest
+            raise
         written = tables.write(execution.results)
     return Outcome(planned.cells, planned.fates, failed, written)
 
@@ -259,7 +265,16 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
     with Watch({todo[i].name: seconds[i] for i in order}, execution.results) as watch:
         backend.run([todo[i] for i in order], execution, watch)
     for cell, reason in watch.ended.get("died", ()):
-        results.write(execution.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
+        results.write(execution.results, _died(cell, execution.results, reason))
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
+
+
+def _died(cell: Cell, root: Path, reason: str) -> Record | dict:
+    """The record of a cell whose process has gone: the steps that it told of, and why there are no more."""
+    with suppress(BadInput):
+        old = results.read(results.path_of(root, cell.spec))
+        if old["key"] == cell.key and old["status"] == "partial":
+            return old | {"status": "failed", "reason": reason}
+    return results.blank(cell.spec, cell.capabilities, "failed", reason)

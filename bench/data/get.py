@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bench.data.download import fetch
-from bench.data.fingerprint import fingerprint, write_json
+from bench.data.fingerprint import fingerprint, read_json, write_json
 from bench.data.listing import listing
 from bench.errors import BadInput
 from bench.schema import stream as streams
@@ -192,7 +192,7 @@ def _refuse_extra(to: Path, recipe: Recipe) -> None:
 def _lay_out(recipe: Recipe, to: Path, read: Read) -> Iterator[int]:
     """Puts every image and mask of a class in its place; yields how many images are there."""
     record = to / HIDDEN / f"{recipe.name}.json"
-    made = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    made = read_json(record) or {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         jobs = pool.map(lambda file: _put(file, recipe, to, read, made), recipe.files)
         try:
