@@ -33,7 +33,7 @@ tier 2. A difference is shown from {FEWEST_RUNS} runs and {FEWEST_CLASSES} class
 procedure over all pairs of a table; rows with fewer runs have no tier. Out of the race: methods that read ahead
 (`{UPPER}`), are told the task (`single`) or keep every image (`cumulative`), failed seeds, scores from elsewhere.
 Read across, not down: lines differ in data or weights; `{LOWER}` and `{UPPER}` run on the same detector. Joint training
-is a reference, not an upper bound. Data sets that others cannot have (`factory7`: `open/1x7` stands in) are listed below.
+is a reference, not an upper bound. Data sets that others cannot have (`factory7`) are listed below.
 Rows of synthetic/1x6@1 are older: all images were trained on, none held out for thresholds."""
 
 
