@@ -71,6 +71,7 @@ def text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
     if "wall" in cell:
         closed = ", ".join(cell["wall"]["closed"])
         head.append(f"confined: {closed} closed to the method" if closed else "not confined")
+        head += [f"refused: {what}" for what in cell["wall"].get("refused", ())]
     if "external" in spec:
         head.append("external: scores by {author}, {reference}".format(**spec["external"]))
     parts = ["\n".join(head)]

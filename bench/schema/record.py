@@ -125,6 +125,7 @@ class Wall(TypedDict):
 
     confined: bool  # each step in a process of its own, which the kernel keeps from the files
     closed: list[str]  # to that process, in words
+    refused: NotRequired[list[str]]  # what it tried nevertheless, in words: then the cell has failed
 
 
 class Code(TypedDict):
