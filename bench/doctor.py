@@ -119,6 +119,7 @@ def _device() -> Iterator[Finding]:
 def _weights() -> Iterator[Finding]:
     from bench import registry
     from bench.schema.request import PROCEDURAL
+    from bench.training.weights import hub_of, in_cache
 
     if PROCEDURAL.is_file():
         yield OK, "the small networks for tiny sizes are at hand."
@@ -129,31 +130,16 @@ def _weights() -> Iterator[Finding]:
         for entry in registry.found(kind).values():
             model = getattr(entry.load().Config(), "model", "")
             backbone = entry.declared.get("BACKBONE")
-            sources = {_hub_of(backbone) if backbone else "": "--weights FILE"}
+            sources = {hub_of(backbone) if backbone else "": "--weights FILE"}
             sources |= {model if "/" in str(model) else "": f"--set {entry.name}.model=FOLDER"}
             for source, way in sources.items():
                 if source:
                     wanted.setdefault((source, way), []).append(entry.name)
     for (source, way), users in sorted(wanted.items()):
-        if _in_cache(source):
+        if in_cache(source):
             yield OK, f"{source} is at hand, for {', '.join(users)}."
         else:
             yield SLOW, f"{source} is not at hand: {', '.join(users)} at paper size fetch it, or take {way}."
-
-
-def _hub_of(backbone: str) -> str:
-    """Where timm would fetch the weights of a network from."""
-    import timm
-
-    found = timm.get_pretrained_cfg(backbone)
-    return (found.hf_hub_id or "") if found else ""
-
-
-def _in_cache(source: str) -> bool:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    folder = Path(HF_HUB_CACHE) / f"models--{source.replace('/', '--')}" / "snapshots"
-    return Path(source).is_dir() or any(folder.glob("*/*"))
 
 
 def _gb(size: int) -> str:

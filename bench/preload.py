@@ -6,6 +6,7 @@ it runs behind the wall.
 
 import ast
 import importlib
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -62,3 +63,8 @@ with warnings.catch_warnings():  # what third-party packages warn of while they 
     import bench.wall.child
 
     look_once()
+
+# Eight lines of retries per file where there is no network; the bench says once that it fetches something.
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+# One line per model that is loaded, telling that a package is absent which nothing here needs.
+logging.getLogger("diffusers.models.modeling_utils").setLevel(logging.ERROR)

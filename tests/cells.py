@@ -4,17 +4,23 @@ import copy
 
 import numpy as np
 
+from bench import __version__, registry
 from bench.analysis.summary import FINAL
 from bench.results import key_of
+from bench.results.age import digest_here
 from bench.schema.cell import SCHEMA, Cell
+from bench.schema.metric import METRICS
 
 CLASSES = ("bottle", "cable", "capsule")
 
 
-def cell(final=0.9, peak=None, status="ok", reason="", capabilities=(), device="cpu", metrics=None, **spec) -> Cell:
+def cell(
+    final=0.9, peak=None, status="ok", reason="", capabilities=(), device="cpu", metrics=None, unmasked=(), **spec
+) -> Cell:
     """A valid cell of a 1x3 stream: every class scores `peak` when just learned and `final` after the last step.
 
-    `metrics` overrides `final` per metric; everything else sets a key of the spec.
+    `metrics` overrides `final` per metric, `unmasked` names classes without masks; everything else sets a key of the
+    spec.
     """
     spec = _spec(**spec)
     steps, width = len(spec["steps"]), len(spec["classes"])
@@ -25,6 +31,7 @@ def cell(final=0.9, peak=None, status="ok", reason="", capabilities=(), device="
         "key": key_of(spec),
         "spec": spec,
         "capabilities": list(capabilities),
+        "code": {kind: digest_here(kind, spec[kind]) or "" for kind in registry.FOLDERS} | {"bench": __version__},
         "status": status,
         "reason": reason,
         "matrices": {metric: _matrix(steps, width, done, value, peak) for metric, value in finals.items()},
@@ -34,6 +41,13 @@ def cell(final=0.9, peak=None, status="ok", reason="", capabilities=(), device="
         "cost": _cost(done, device),
         "environment": _environment(device),
     }
+    if unmasked:
+        made["unmasked"] = list(unmasked)
+        columns = [spec["classes"].index(name) for name in unmasked]
+        for metric in (name for name in made["matrices"] if METRICS[name].needs_masks):
+            R = np.array(made["matrices"][metric])
+            R[:, columns] = np.nan
+            made["matrices"][metric] = R.tolist()
     if "holdout" in spec:
         made["matrices"]["class_threshold_shift"] = _matrix(steps, width, done, 2.0, 0.0)
     return copy.deepcopy(made)

@@ -73,6 +73,10 @@ BAD = {
     "option of an absent method": (["--set", "replay.memory=3"], "'replay'"),
     "malformed option": (["--set", "epochs=3"], "owner.option=value"),
     "option of another type": (["--set", "autoencoder.epochs=many"], "autoencoder.epochs='many' is str"),
+    "text for a list, told before the data are missed": (
+        ["--detectors", "patchcore", "--set", "patchcore.strides=8,16", "--scenario", "mvtec/3x5", "--data", "nowhere"],
+        "write --set 'patchcore.strides=[8,16]'",
+    ),
     "negative option": (["--set", "autoencoder.epochs=-1"], "autoencoder.epochs=-1 is negative"),
     "unknown order": (["--order", "sideways"], "random:SEED"),
     "unknown device": (["--device", "tpu"], "none that PyTorch can compute on"),

@@ -98,7 +98,7 @@ def test_another_evaluation_is_another_cell_and_says_what_it_lacks(bench, tmp_pa
             row |= dict(zip(head, parts, strict=True))
     assert "—" not in (row["forgetting"], row["plasticity"], row["image AUROC"])
     shown = bench("show", paths[1])[1]
-    assert "after step 1" in shown and "after step 0" in shown
+    assert "after step 1" in shown and "after step 2" in shown
     assert bench("score", paths[1], "--scenario", "mini.yaml")[1].count("no number moved") == 1
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from scipy.stats import t
 from bench import cli, results
 from bench.analysis.groups import sections
 from bench.analysis.identity import surroundings
+from bench.analysis.labels import last_line
 from bench.analysis.orders import across_orders
 from bench.analysis.summary import figures, stat, t95
 from bench.metrics.statistics import interval
@@ -467,6 +469,45 @@ def test_the_same_cells_give_the_same_bytes(tmp_path):
     assert sections(made)[0].title == sections(made[::-1])[0].title
 
 
+def test_two_results_folders_side_by_side_have_two_pages(tmp_path):
+    (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore replay -->\nmine\n<!-- /table -->\n")
+    for name, final in (("results", 0.9), ("trial", 0.6)):
+        results.write(tmp_path / name, cell(final))
+        leaderboard.write(tmp_path / name)
+    first, second = tmp_path / "leaderboard.md", tmp_path / "leaderboard-trial.md"
+    assert "0.900" in first.read_text() and "0.600" in second.read_text()
+    assert "0.900" in (tmp_path / "README.md").read_text()
+
+
+def test_the_readme_has_its_rows_and_its_picture(tmp_path):
+    asked = "<!-- table toy/1x3 patchcore replay,joint -->\nold\n<!-- /table -->\n"
+    asked += "<!-- matrices toy/1x3 replay+patchcore,ewc+patchcore,none+patchcore docs/R.svg -->\n"
+    (tmp_path / "README.md").write_text(asked)
+    for seed, final in ((0, 0.6), (1, 0.8)):
+        results.write(tmp_path / "results", cell(final, 0.9, seed=seed))
+    results.write(tmp_path / "results", cell(0.5, method="ewc"))
+    leaderboard.write(tmp_path / "results")
+    rows = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| ")]
+    assert [row.split()[1] for row in rows] == ["method", "replay"]
+    assert (tmp_path / "README.md").read_text().count("<!-- /table -->") == 1
+    drawn = ElementTree.parse(tmp_path / "docs" / "R.svg")
+    texts = [part.text for part in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert "replay on patchcore: ends at 0.70" in texts and "ewc on patchcore: ends at 0.50" in texts
+    assert texts.count(".90") == 2 and texts.count(".70") == 4, "the mean over seeds; untested classes are empty"
+    assert leaderboard.check(tmp_path / "results") == ""
+    (tmp_path / "docs" / "R.svg").write_text("other")
+    assert "R.svg is not what" in leaderboard.check(tmp_path / "results")
+
+
+def test_a_failure_names_the_line_of_the_plugin():
+    reason = (
+        'Traceback (most recent call last):\n  File "/x/bench/wall/child.py", line 9, in main\n'
+        '  File "/x/mine.py", line 12, in predict\n  File "/x/site-packages/torch/nn.py", line 3, in f\nValueError: odd'
+    )
+    assert last_line(reason) == "mine.py:12: ValueError: odd"
+    assert last_line("needs a detector with memory_bank") == "needs a detector with memory_bank"
+
+
 def test_check_tells_a_stale_page(tmp_path):
     root = tmp_path / "results"
     results.write(root, cell())
@@ -504,3 +545,12 @@ def test_it_is_light(tmp_path):
     seconds, heavy = zip(*(json.loads(run.stdout) for run in runs), strict=True)
     assert heavy == ([], [], [])
     assert min(seconds) < 2  # the least disturbed one
+
+
+@pytest.mark.parametrize("code", [None, {"method": "of another day"}])
+def test_rows_of_older_code_are_marked(tmp_path, code):
+    old, new = cell(method="replay"), cell(method="finetune")
+    old["code"] = code and old["code"] | code
+    text = page(tmp_path, old, new)
+    assert row_of(text, "replay°") and row_of(text, "finetune") and "° measured with older code" in text
+    assert "older code" not in page(tmp_path / "other", new)

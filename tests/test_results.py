@@ -195,7 +195,7 @@ def test_a_killed_run_frees_the_folder(tmp_path):
 def test_show_prints_one_cell_in_full(tmp_path):
     results.write(tmp_path, cell(0.5, 0.9, method="cl_patchcore", capabilities=["labels"]))
     text = show("toy/1x3/cl_patchcore+patchcore/0", tmp_path)
-    for line in ("seed 0: ok", "declares: labels", "after step 1     0.500    0.900          —          0.700"):
+    for line in ("seed 0: ok", "declares: labels", "after step 2     0.500    0.900          —          0.700"):
         assert line in text
     assert "forgetting_relative_off_by_one" in text and "routing accuracy" in text and "features.safetensors" in text
     assert text == show(str(results.path_of(tmp_path, cell(method="cl_patchcore")["spec"])))

@@ -537,6 +537,7 @@ def test_the_papers_streams_run_from_their_manifests(name, tmp_path):
         image_size=32,
         overrides=parse(wanted),
         cache=tmp_path / "cache",
+        device="cpu",
     )
     (cell,) = plan(request)
     assert (cell.spec["detector"], len(classes)) == ("inpaint", 10)

@@ -7,8 +7,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from bench import registry
 from bench.errors import BadInput
-from bench.schema.request import BackboneSpec, Weights
+from bench.runner import plan
+from bench.schema.request import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Request, Weights
 from bench.training.backbone import create
 
 RESNET, CONVNEXT = "test_resnet", "test_convnext"
@@ -81,3 +83,24 @@ def test_weights_of_another_network(tmp_path, of, wanted):
     torch.save(network(of).state_dict(), tmp_path / "w.pth")
     with pytest.raises(BadInput, match=rf"weights 'w.pth' do not fit backbone '{wanted}'.*name the right --backbone"):
         made(wanted, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("asked, mean, std", [
+    ("test_vit", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ("test_vit:mean=0.4", (0.4, 0.4, 0.4), (0.5, 0.5, 0.5)),
+    ("resnet18", IMAGENET_MEAN, IMAGENET_STD),
+])  # fmt: skip
+def test_images_are_normalised_as_timm_says_the_weights_were_trained(tmp_path, asked, mean, std):
+    name = asked.partition(":")[0]
+    save_file(network(name).state_dict(), tmp_path / "w.safetensors")
+    request = Request(("finetune",), backbone=asked, weights=str(tmp_path / "w.safetensors"))
+    made = plan._backbone(registry.find("detector", "token_bank"), "paper", request)
+    assert (made.mean, made.std) == (mean, std)
+    told = {"mean": mean[0], "std": std[0]} if mean != IMAGENET_MEAN else {}
+    assert plan._construction(made) == told
+
+
+def test_the_projects_own_network_keeps_its_own_normalisation():
+    request = Request(("finetune",))
+    made = plan._backbone(registry.find("detector", "patchcore"), "tiny", request)
+    assert made.weights.kind == "procedural" and (made.mean, made.std) == (IMAGENET_MEAN, IMAGENET_STD)

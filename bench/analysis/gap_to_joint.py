@@ -7,10 +7,8 @@ of the stream, on the same data, detector, settings, weights and seed; so also f
 import math
 from collections.abc import Iterable
 
-import numpy as np
-
 from bench.analysis.identity import surroundings
-from bench.analysis.summary import FINAL, final_scores, learned_at
+from bench.analysis.summary import FINAL, classes_of, final_scores, matrix_of
 from bench.metrics import definitions, matrix
 from bench.schema.cell import Cell
 
@@ -43,16 +41,16 @@ def figures(cell: Cell, joint: Iterable[Cell]) -> dict[str, float]:
 
 def definitions_of(cell: Cell, metric: str, joint: Iterable[Cell] = ()) -> dict[str, float]:
     """{id: value} of every definition, from R of `metric` and the joint cell beside it."""
-    values = definitions.values(np.array(cell["matrices"][metric]), learned_at(cell))
+    values = definitions.values(*matrix_of(cell, metric))
     return values | {ID: _minus(cell, joint_beside(cell, joint), metric)}
 
 
 def _minus(cell: Cell, joint: Cell | None, metric: str) -> float:
     if joint is None:
         return math.nan
-    classes = cell["spec"]["classes"]
+    classes = classes_of(cell, metric)
     return matrix.joint_minus_replay(final_scores(joint, metric, classes), final_scores(cell, metric, classes))
 
 
 def _mean(cell: Cell, metric: str) -> float:
-    return matrix.final_average(np.array(cell["matrices"][metric]), learned_at(cell))
+    return matrix.final_average(*matrix_of(cell, metric))

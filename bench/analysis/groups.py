@@ -37,6 +37,11 @@ class Section:
         """Of all blocks."""
         return [row for rows in self.blocks.values() for row in rows]
 
+    @property
+    def cells(self) -> list[Cell]:
+        """Of all rows."""
+        return [cell for row in self.rows for cell in row.cells]
+
     def by_weights(self) -> dict[tuple, list[Row]]:
         """Rows whose detectors start from the same weights: the widest table that is allowed."""
         found = defaultdict(list)

@@ -1,11 +1,17 @@
 """What rows are called: method, options and marks, and whatever else tells two of them apart."""
 
+import re
 from collections.abc import Iterable
+from pathlib import PurePath
 
 from bench.schema.cell import Cell, Spec
 
 MARKS = {"reads_ahead": "†", "task_oracle": "‡", "labels": "§", "unlimited_memory": "∞"}
 EXTERNAL = "¶"
+FRAME = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)  # of a traceback
+NOT_OWN = re.compile(
+    r"^<|[/\\](site-packages|bench|lib[/\\]python[\d.]+)[/\\]"
+)  # the libraries' frames and the bench's
 
 
 def labels(cells: list[Cell]) -> list[str]:
@@ -43,7 +49,18 @@ def _flat(spec: Spec) -> dict[str, str]:
     return flat | {"backbone_arguments": str(spec["backbone_arguments"])} | spec.get("external", {})
 
 
+def masks_of(cells: Iterable[Cell]) -> str:
+    """Which classes pixel metrics are a mean over, in words; "" where all of them have masks."""
+    for cell in cells:
+        if unmasked := cell.get("unmasked"):
+            classes = cell["spec"]["classes"]
+            return f"pixel metrics over {len(classes) - len(unmasked)} of {len(classes)} classes: those with masks"
+    return ""
+
+
 def last_line(text: str) -> str:
-    """Of a traceback: the exception, shortened to fit a table."""
+    """Of a traceback: the exception, behind the last line of the plugin's own under way; shortened to fit a table."""
     line = text.strip().splitlines()[-1].strip() if text.strip() else "no reason given"
+    own = [(file, number) for file, number in FRAME.findall(text) if not NOT_OWN.search(file)]
+    line = f"{PurePath(own[-1][0]).name}:{own[-1][1]}: {line}" if own else line
     return line if len(line) <= 120 else f"{line[:117]}..."

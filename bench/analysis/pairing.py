@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
 from bench.analysis.identity import runs_for_debugging
-from bench.analysis.summary import FINAL, final_scores
+from bench.analysis.summary import FINAL, classes_of, final_scores
 from bench.errors import BadInput
 from bench.metrics.statistics import CrossedMean, SignedRank, crossed_mean, signed_rank
 from bench.schema.cell import Cell
@@ -89,8 +90,12 @@ def _named(name: str, cells: Sequence[Cell], scenario: str) -> list[Cell]:
     where = f" on {scenario}" if scenario else ""
     if variants:
         raise BadInput(f"{name!r} fits several systems{where}: name one of {'; '.join(variants)}")
-    known = "; ".join(sorted({system_name(cell["spec"]) for cell in same or cells})) or "nothing"
-    raise BadInput(f"no finished result of {name!r}{where} (method+detector[,options]); there are {known}")
+    known = sorted({_path_safe(system_name(cell["spec"])) for cell in same or cells})
+    near = "; ".join(get_close_matches(name, known, 3, 0.3) or known[:3]) or "nothing"
+    raise BadInput(
+        f"no finished result of {name!r}{where} (method+detector[,options]); nearest: {near}. "
+        "`bench report` shows all there are"
+    )
 
 
 def _path_safe(text: str) -> str:
@@ -110,7 +115,7 @@ def _setting(cell: Cell) -> tuple[tuple]:
 def _pairing(setting: tuple, keys: list[tuple], tables: Sequence[dict], metric: str) -> Pairing:
     keys = sorted(keys, key=lambda key: key[1:])
     cells = [[table[key] for key in keys] for table in tables]
-    classes = sorted(cells[0][0]["spec"]["classes"])
+    classes = sorted(classes_of(cells[0][0], metric))
     scores = [[final_scores(cell, metric, classes) for cell in side] for side in cells]
     names = tuple(system_name(side[0]["spec"]) for side in cells)
     weights = tuple(" ".join(filter(None, _start(side[0]))) for side in cells)

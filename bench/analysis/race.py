@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 
 from bench.analysis.rows import Row
-from bench.analysis.summary import final_scores
+from bench.analysis.summary import classes_of, final_scores
 from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_RUNS, LEVEL, CrossedMean, crossed_mean, holm
 
 # Declared capabilities that make a method a reference and no rival.
@@ -48,7 +48,7 @@ def difference(first: Row, second: Row, metric: str = "image_auroc") -> CrossedM
     shared = [key for key in tables[0] if key in tables[1]]
     if not shared:
         return CrossedMean(math.nan, ())
-    classes = sorted(first.spec["classes"])
+    classes = sorted(classes_of(first.cells[0], metric))
     scores = [[final_scores(table[key], metric, classes) for key in shared] for table in tables]
     return crossed_mean(np.subtract(*scores), [order for order, _ in shared])
 
@@ -74,7 +74,11 @@ class Standing:
 def standing(rows: Sequence[Row], metric: str = "image_auroc") -> Standing:
     """Of the rows that race; those below the stated design (runs, classes) are not compared at all."""
     racing = sorted((row for row in rows if not out_of_race(row)), key=lambda row: -row.stat(f"final_{metric}").mean)
-    tested = [row for row in racing if len(row.cells) >= FEWEST_RUNS and len(row.spec["classes"]) >= FEWEST_CLASSES]
+    tested = [
+        row
+        for row in racing
+        if len(row.cells) >= FEWEST_RUNS and len(classes_of(row.cells[0], metric)) >= FEWEST_CLASSES
+    ]
     untested = tuple(row for row in racing if not any(row is other for other in tested))
     if len(tested) < 2:
         return Standing((), (), tuple(racing), math.nan)

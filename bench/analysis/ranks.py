@@ -10,11 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 
-from bench import results
 from bench.analysis.groups import Section, sections
 from bench.analysis.labels import MARKS, shared_options
 from bench.analysis.race import out_of_race
@@ -22,6 +20,7 @@ from bench.analysis.rows import Row
 from bench.analysis.summary import FINAL
 from bench.errors import BadInput
 from bench.metrics.statistics import FEWEST_BLOCKS, Ranking, rank
+from bench.registry.declarations import did_you_mean
 from bench.schema.cell import Cell
 
 
@@ -46,7 +45,8 @@ def contest(
     table, origin = _table(cells, f"final_{metric}", any("+" in name for name in names), names, scenario)
     known = sorted({name for row in table.values() for name in row})
     if missing := [name for name in names if name not in known]:
-        raise BadInput(f"no finished result of {', '.join(missing)}: there are {', '.join(known) or 'none'}")
+        there, near = ", ".join(known) or "none", did_you_mean(missing[0], known)
+        raise BadInput(f"no finished result of {', '.join(missing)}: there are {there}.{near}")
     asked = list(dict.fromkeys(names))
     chosen = asked or _widest(table, known)
     blocks = [block for block, row in table.items() if all(name in row for name in chosen)]
@@ -144,12 +144,10 @@ def warnings(found: Contest) -> list[str]:
     return lines
 
 
-def compare(names: Sequence[str], root: Path, metric: str, scenario: str) -> str:
-    """Text for `bench compare --cd`."""
+def text(found: Contest, metric: str) -> str:
+    """Mean ranks, means and groups of a contest, its tests, its blocks, and its warnings."""
     from tabulate import tabulate
 
-    cells = [cell for _, cell in results.scan(root) if not isinstance(cell, BadInput)]
-    found = contest(cells, metric, names, scenario)
     ranks = found.ranking.ranks
     lines = [
         [name, f"{place:.2f}", f"{mean:.3f}", group]

@@ -7,6 +7,7 @@ from functools import cached_property
 from bench.analysis import gap_to_joint as distance
 from bench.analysis.summary import Stat, figures, interval_of, stat
 from bench.metrics.statistics import Interval
+from bench.results.age import older_code
 from bench.schema.cell import Cell, Spec
 
 LONGEST = 40  # characters of a label in a table
@@ -66,6 +67,11 @@ class Row:
     def external(self) -> bool:
         """Whether somebody else's system gave the scores."""
         return "external" in self.spec
+
+    @cached_property
+    def older(self) -> bool:
+        """Whether any of its cells was measured with older code."""
+        return any(map(older_code, self.cells))
 
     def may(self, capability: str) -> bool:
         """Whether the method declares it."""

@@ -10,6 +10,7 @@ import numpy as np
 from bench.metrics import matrix
 from bench.metrics.statistics import Interval, interval
 from bench.schema.cell import CLASS_SHIFT, FEATURES, MAP_MAX, Cell, Cost
+from bench.schema.metric import METRICS
 
 MB = 1e6
 TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s")  # lists of a cell's cost
@@ -59,6 +60,23 @@ def learned_at(cell: Cell) -> np.ndarray:
     return np.array([step_of[name] for name in cell["spec"]["classes"]])
 
 
+def classes_of(cell: Cell, metric: str) -> list[str]:
+    """The classes that a mean of `metric` is over, in the order of the stream: a pixel metric needs those with masks.
+
+    All of them where none has masks; such a metric is then missing.
+    """
+    unmasked = cell.get("unmasked", ()) if METRICS[metric].needs_masks else ()
+    return [name for name in cell["spec"]["classes"] if name not in unmasked] or cell["spec"]["classes"]
+
+
+def matrix_of(cell: Cell, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """(R, learned_at) of the classes that `metric` is a mean over, as `bench.metrics.matrix` takes them."""
+    classes, over = cell["spec"]["classes"], set(classes_of(cell, metric))
+    R = np.array(cell["matrices"].get(metric) or np.full((len(cell["spec"]["steps"]), len(classes)), np.nan), float)
+    columns = [column for column, name in enumerate(classes) if name in over]
+    return R[:, columns], learned_at(cell)[columns]
+
+
 def steps_done(cell: Cell) -> int:
     """Steps that the cell has been through; not every one need have been evaluated."""
     return len(cell["cost"].get("train_s") or [])
@@ -73,24 +91,22 @@ def final_scores(cell: Cell, metric: str, classes: Sequence[str]) -> list[float]
 
 def interval_of(cells: Sequence[Cell], metric: str) -> Interval:
     """Final average of runs over the same classes, with its bootstrap interval over orders, seeds and classes."""
-    classes = sorted(cells[0]["spec"]["classes"]) if cells else []
+    classes = sorted(classes_of(cells[0], metric)) if cells else []
     scores = [final_scores(cell, metric, classes) for cell in cells]
     return interval(np.reshape(scores, (len(cells), len(classes))), [cell["spec"]["order"] for cell in cells])
 
 
 def figures(cell: Cell) -> dict[str, float]:
     """Every scalar of a complete cell by name (the columns of leaderboard.csv); NaN where it was not measured."""
-    learned, found = learned_at(cell), {}
-    absent = [[math.nan] * len(learned)] * len(cell["spec"]["steps"])
+    found = {}
     for metric in FINAL:
-        R = np.array(cell["matrices"].get(metric) or absent, dtype=float)
+        R, learned = matrix_of(cell, metric)
         found[f"final_{metric}"] = float(matrix.final_average(R, learned))
         found[f"forgetting_{metric}"] = float(matrix.forgetting(R, learned))
         found[f"plasticity_{metric}"] = float(matrix.plasticity(R, learned))
         found[f"step_average_{metric}"] = float(matrix.step_average(R, learned))
         found[f"bwt_{metric}"] = float(matrix.bwt(R, learned))
-    R = np.array(cell["matrices"].get(MAP_MAX) or absent, dtype=float)
-    found["final_map_max_image_auroc"] = float(matrix.final_average(R, learned))
+    found["final_map_max_image_auroc"] = float(matrix.final_average(*matrix_of(cell, MAP_MAX)))
     return found | _deployed(cell) | _cost(cell)
 
 

@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_doctor(commands)
     running.add_check(commands)
     reading.add_leaderboard(commands)
+    reading.add_verify(commands)
     scores.add_data(commands)
     reading.add_published(commands)
     reading.add_show(commands)

@@ -13,9 +13,9 @@ from bench.errors import BadInput
 LARGEST_SEED = 2**32  # NumPy takes none as large
 EXAMPLES = """examples:
   python -m bench run --methods all
-      every method on the embedded stream, tiny sizes, no data needed; then the leaderboard
-  python -m bench run --methods finetune,replay,joint --detectors reverse_distillation,patchcore \\
-      --scenario mvtec/10-1x5 --data DIR --seeds 0,1,2
+      every method on the embedded stream: tiny sizes, no data needed
+  python -m bench run --methods finetune,replay,joint --scenario mvtec/10-1x5 \\
+      --detectors padim,patchcore --data DIR --seeds 0,1,2
   python -m bench list methods
   python -m bench show synthetic/1x6/replay+reverse_distillation/seed-0
   python -m bench leaderboard --check

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 
 from bench import registry
 from bench.schema import stream
@@ -45,5 +47,9 @@ def _scenarios(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
 
 def _table(title: str, rows: Iterable[tuple[str, str, str]]) -> str:
     rows = list(rows)
-    name, text = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
-    return "\n".join([f"{title}:", *(f"  {a:<{name}}  {b:<{text}}  {c}" for a, b, c in rows)])
+    indent, width = " " * (4 + max((len(name) for name, *_ in rows), default=0)), get_terminal_size().columns - 1
+    lines = [f"{title}:"]
+    for name, *texts in rows:
+        first, *rest = (line for text in texts for line in wrap(text, max(width - len(indent), 30)))
+        lines += [f"  {name}".ljust(len(indent)) + first, *(indent + line for line in rest)]
+    return "\n".join(lines)

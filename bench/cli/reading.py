@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.cli.arguments import new_command, results_folder, truth_sources
+from bench.cli.arguments import between, new_command, results_folder, truth_sources
 from bench.errors import BadInput
 
 
@@ -23,23 +23,53 @@ def add_leaderboard(commands) -> None:
         commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing"
     )
     results_folder(command, read_only=True)
-    command.add_argument("--out", type=Path, help="default: leaderboard.md beside the results folder")
+    command.add_argument(
+        "--out", type=Path, help="default: beside the results folder, leaderboard.md or leaderboard-NAME.md"
+    )
     command.add_argument("--check", action="store_true", help="write nothing; exit 1 if the committed tables are stale")
 
 
 def _do_leaderboard(options) -> int:
+    from bench import session
     from bench.render import leaderboard
 
     if options.check:
         stale = leaderboard.check(options.results, options.out)
         print(stale or f"the leaderboard is what {options.results} says")
         return 1 if stale else 0
-    for path in leaderboard.write(options.results, options.out):
+    for path in session.leaderboard(options.results, options.out):
         print(f"wrote {path}")
     _, broken = leaderboard.read(options.results)
     for line in broken:
         print(f"left out: {line}")
     return int(bool(broken))
+
+
+def add_verify(commands) -> None:
+    command = new_command(
+        commands,
+        "verify",
+        _do_verify,
+        "are the results what they say: files, keys, code, numbers, tables made anew and compared; exit 1 if not",
+    )
+    command.add_argument(
+        "cell", nargs="?", help="path of a cell file, or scenario/method+detector/seed-k; default: all"
+    )
+    command.add_argument(
+        "--sample", type=between(0, 10**6, "number of cells"), default=0, metavar="N", help="run N of them again (0)"
+    )
+    truth_sources(command)
+    command.add_argument("--weights", help="the file, where cells to run again were run with one")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, or another of PyTorch's (%(default)s)")
+    results_folder(command, read_only=True)
+
+
+def _do_verify(options) -> int:
+    from bench.exchange.verify import verify
+
+    found = verify(options)
+    print(found)
+    return int(bool(found.differences))
 
 
 def add_published(commands) -> None:
@@ -77,9 +107,9 @@ def _do_show(options) -> None:
 
 
 COMPARISONS = """examples:
-  python -m bench compare cl_patchcore+patchcore replay+patchcore --scenario synthetic/1x6
-  python -m bench compare --cd                       # methods ranked over every scenario × detector that has them
+  python -m bench compare cl_patchcore+patchcore replay+patchcore
   python -m bench compare --cd finetune replay ewc
+      methods ranked over every scenario × detector that has them
 """
 
 
@@ -95,13 +125,15 @@ def add_compare(commands) -> None:
 
 
 def _do_compare(options) -> None:
-    from bench.analysis import paired
-    from bench.analysis import ranks as ranking
+    from bench import session
+    from bench.analysis import paired, ranks
 
+    where = {"metric": options.metric, "scenario": options.scenario}
     if options.cd:
-        print(ranking.compare(options.systems, options.results, options.metric, options.scenario), end="")
+        print(ranks.text(session.rank(options.systems, options.results, **where), options.metric), end="")
     elif len(options.systems) == 2:
-        print(paired.compare(*options.systems, options.results, options.metric, options.scenario), end="")
+        found = session.compare(*options.systems, options.results, **where)
+        print("\n\n".join(paired.text(one, options.metric) for one in found))
     else:
         raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
 

@@ -26,14 +26,40 @@ def add_run(commands) -> None:
     what.add_argument("--methods", type=names, required=True, help="comma-separated names, or all")
     what.add_argument("--detectors", type=names, default=(), help="names, or all; without it each method's default")
     what.add_argument(
-        "--scenario", type=names, default=("synthetic/1x6",), help="streams, or a YAML file (%(default)s)"
+        "--scenario", type=names, default=("synthetic/1x6",), help="streams, or a YAML file (synthetic/1x6)"
     )
+    what.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="data folder (or $BENCH_DATA)")
     what.add_argument("--seeds", type=whole_numbers, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
-    what.add_argument("--order", default="published", help="published, alphabetical, reversed or random:SEED")
+    what.add_argument(
+        "--order",
+        type=names,
+        default=("published",),
+        help="published, alphabetical, reversed or random:SEED; several with commas (published)",
+    )
     what.add_argument(
         "--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable"
     )
-    rarely = what.add_mutually_exclusive_group()
+    how = run.add_argument_group("at what size, with which networks")
+    how.add_argument("--size", choices=("tiny", "paper"), help="default: tiny where no data set is needed, else paper")
+    how.add_argument("--image-size", type=between(8, 4096, "image size in px"), help="px; default: the stream's")
+    how.add_argument(
+        "--backbone", help="timm name, with arguments after a colon: mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
+    )
+    how.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
+    how.add_argument(
+        "--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable"
+    )
+    how.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of detectors' networks (%(default)s)"
+    )
+    how.add_argument(
+        "--auto-batch",
+        action="store_true",
+        help="where a training batch does not fit the memory: smaller parts, gradients added up; the same gradient but "
+        "for batch norms and losses that compare images of a batch",
+    )
+    tested = run.add_argument_group("what is tested when")
+    rarely = tested.add_mutually_exclusive_group()
     rarely.add_argument(
         "--eval-every",
         type=between(1, MANY, "number of steps"),
@@ -44,47 +70,31 @@ def add_run(commands) -> None:
     rarely.add_argument(
         "--eval-final", dest="eval_every", action="store_const", const=0, help="... after the last step only"
     )
-    what.add_argument(
+    tested.add_argument(
         "--eval-ahead", action="store_true", help="test classes before they are learned, too: forward transfer"
     )
-    what.add_argument(
+    tested.add_argument(
         "--holdout",
         type=share,
         metavar="SHARE",
         help="of each class's training images, to set thresholds on; no method trains on them (default: the stream's)",
     )
-    how = run.add_argument_group("at what size")
-    how.add_argument(
-        "--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set (or $BENCH_DATA)"
+    which = run.add_argument_group("which cells run")
+    which.add_argument("--plan", action="store_true", help="print what would run, and stop")
+    which.add_argument(
+        "--redo",
+        choices=("missing", "failed", "changed", "all"),
+        default="missing",
+        help="which cells to run; changed: measured with other code, data or settings than now (%(default)s)",
     )
-    how.add_argument("--size", choices=("tiny", "paper"), help="default: tiny where no data set is needed, else paper")
-    how.add_argument(
-        "--backbone", help="timm name, with arguments after a colon: mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
+    kept = run.add_argument_group("what is kept")
+    results_folder(kept)
+    kept.add_argument("--keep", action="store_true", help="weights and memory after every step, for bench figure")
+    kept.add_argument(
+        "--save-maps", action="store_true", help="anomaly maps (16 bits) beside the scores, for bench score"
     )
-    how.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
-    how.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="of detectors' networks (%(default)s)"
-    )
-    how.add_argument(
-        "--auto-batch",
-        action="store_true",
-        help="where a training batch does not fit the memory: smaller parts, gradients added up; the same gradient but "
-        "for batch norms and losses that compare images of a batch",
-    )
-    how.add_argument("--image-size", type=between(8, 4096, "image size in px"), help="px; default: the stream's")
-    how.add_argument(
-        "--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable"
-    )
-    where = run.add_argument_group("where and how")
-    results_folder(where)
-    where.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
-    where.add_argument(
-        "--feature-cache",
-        type=gigabytes,
-        default=0.0,
-        metavar="GB",
-        help="keep features of frozen networks in the cache, for all cells: same scores, no times in tables (0)",
-    )
+    kept.add_argument("--logger", type=names, default=(), help="csv, tensorboard, wandb")
+    where = run.add_argument_group("on this machine")
     where.add_argument("--device", default="auto", help="auto, cpu, cuda, or another of PyTorch's (%(default)s)")
     where.add_argument(
         "--jobs",
@@ -97,27 +107,21 @@ def add_run(commands) -> None:
         default=1,
         help="CPU threads per cell; changes last bits (%(default)s)",
     )
+    where.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
     where.add_argument(
-        "--redo",
-        choices=("missing", "failed", "changed", "all"),
-        default="missing",
-        help="which cells to run; changed: measured with other code, data or settings than now (%(default)s)",
-    )
-    where.add_argument("--plan", action="store_true", help="print what would run, and stop")
-    where.add_argument("--keep", action="store_true", help="keep weights and memory after every step, for bench figure")
-    where.add_argument(
-        "--save-maps", action="store_true", help="store anomaly maps (16 bits) beside the scores, for bench score"
+        "--feature-cache",
+        type=gigabytes,
+        default=0.0,
+        metavar="GB",
+        help="keep features of frozen networks in the cache, for all cells: same scores, no times in tables (0)",
     )
     where.add_argument(
         "--no-wall", action="store_true", help="methods in this very process, for a debugger; such rows never rank"
     )
-    where.add_argument("--logger", type=names, default=(), help="csv, tensorboard, wandb")
     _add_backends(run)
 
 
-CLUSTER = """Results, data and cache are best in folders that all machines see; --backend ray also does without.
-  python -m bench run --methods all --backend ray --address auto --gpus-per-cell 0.5
-  python -m bench run --methods all --backend slurm --partition gpu --time 120 --gpus-per-cell 1"""
+CLUSTER = "Results, data and cache are best in folders that all machines see;\nray also does without."
 
 
 def _add_backends(run) -> None:
@@ -143,14 +147,87 @@ def _add_backends(run) -> None:
 
 
 def _do_run(options) -> int:
-    from bench.session import run
+    from bench import session
 
-    return run(options)
+    request, execution = asked(options)
+    if options.plan:
+        print(_told_before(session.plan(request, execution)))
+        return 0
+    if options.dry_run:
+        print(session.script(request, execution) or "nothing to submit: all cells are finished.")
+        return 0
+    outcome = session.run(request, execution)
+    print(_told_after(outcome))
+    if request.save_maps:
+        print(_sizes(outcome.todo, execution.results))
+    for reason in dict.fromkeys(cell.skip for cell in outcome.cells if cell.skip):
+        print(f"skipped: {reason}")
+    for path in outcome.written:
+        print(f"wrote {path}")
+    _show([cell for cell in outcome.cells if not cell.skip], execution.results)
+    return 0 if outcome.ok else 1
+
+
+def _show(cells: list, root: Path) -> None:
+    """The table of what was asked for, finished before or now."""
+    from rich.console import Console
+
+    from bench import results
+    from bench.render import outcome
+
+    paths = [results.path_of(root, cell.spec) for cell in cells]
+    console = Console(highlight=False)
+    for table in outcome.tables(results.read(path) for path in paths if path.is_file()):
+        console.print(table)
+
+
+def asked(options):
+    """What the parsed command line of `bench run` asks for: a request, and how it is executed."""
+    from dataclasses import fields
+
+    from bench.schema import config
+    from bench.schema.execution import Execution
+    from bench.schema.request import Request
+
+    given = vars(options) | {
+        "scenarios": options.scenario,
+        "orders": options.order,
+        "data": options.data and Path(options.data),
+        "overrides": config.parse(options.set),
+        "plugins": tuple(options.plugin),
+        "loggers": options.logger,
+        "sbatch": tuple(options.sbatch),
+    }
+    return tuple(kind(**{field.name: given[field.name] for field in fields(kind)}) for kind in (Request, Execution))
+
+
+def _told_before(planned) -> str:
+    lines = [f"{cell.name}: {fate}" for cell, fate in zip(planned.cells, planned.fates, strict=True)]
+    return "\n".join([*lines, f"{len(planned.todo)} of {len(planned.cells)} cells would run."])
+
+
+def _told_after(outcome) -> str:
+    skipped = sum(bool(cell.skip) for cell in outcome.cells)
+    finished = sum(fate.startswith("finished") for fate in outcome.fates)
+    ran = len(outcome.todo) - len(outcome.failed)
+    line = f"{ran} cells ran, {len(outcome.failed)} failed, {finished} were finished before, {skipped} pairs skipped."
+    rest = [fate.removeprefix("finished, ") for fate in outcome.fates if fate not in ("finished", "run")]
+    rest = [fate for fate in rest if not fate.startswith("skip: ")]
+    return "\n".join([line, *(f"{rest.count(fate)} {fate}" for fate in dict.fromkeys(rest))])
+
+
+def _sizes(todo: list, root: Path) -> str:
+    from bench import results
+    from bench.results import stored
+
+    files = [stored.path_of(results.path_of(root, cell.spec)) for cell in todo]
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    return f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}."
 
 
 FIGURES = """examples:
-  python -m bench run --methods scale --detectors vae --keep --results out/results
-  python -m bench figure synthetic/1x6/scale+vae/seed-0 --class gear --results out/results
+  python -m bench run --methods scale --detectors vae --keep --results out
+  python -m bench figure synthetic/1x6/scale+vae/seed-0 --results out
 """
 
 

@@ -1,6 +1,6 @@
 """`bench score`: every metric of a finished cell anew, from its stored scores and maps; nothing is run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ def score(options) -> Iterator[str]:
                 continue
             identity = tuple(cell["spec"][key] for key in ("scenario", "order", "image_size", "fingerprint"))
             if identity not in known:
-                known[identity] = _truth_of(cell["spec"], options)
+                known[identity] = truth_of(cell["spec"], options)
             new = rescored(path, cell, *known[identity], images_only=options.images_only)
             results.rewrite(path, new)
             yield f"{path}: metrics version {METRIC_VERSION}, {_moved(cell, new)}"
@@ -41,7 +41,12 @@ def score(options) -> Iterator[str]:
             yield f"wrote {path}"
 
 
-def _truth_of(spec: dict, options) -> tuple[Stream, Truth]:
+def truth_of(spec: Mapping, options) -> tuple[Stream, Truth]:
+    """The stream that a cell of `spec` was run on, and the truth of its test images.
+
+    Raises:
+        BadInput: if the stream has changed since, or the data that the options give are others.
+    """
     stream = streams.reorder(streams.load(options.scenario or spec["scenario"]), spec["order"])
     if stream.version != spec["scenario_version"] or list(stream.classes) != spec["classes"]:
         raise BadInput(

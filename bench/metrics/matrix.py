@@ -27,11 +27,14 @@ def plasticity(R, learned_at):
 
 
 def step_average(R, learned_at):
-    """mean over steps t of the mean over seen c (learned_at[c] <= t) of R[t, c]: early classes count in more steps."""
+    """mean over steps t of the mean over seen c (learned_at[c] <= t) of R[t, c]: early classes count in more steps.
+
+    Steps before the first class count in nothing: where classes without masks come first, R lacks their columns.
+    """
     R, learned_at = _checked(R, learned_at)
     seen = learned_at <= np.arange(len(R))[:, None]
-    counts = np.where(seen.any(axis=1), seen.sum(axis=1), np.nan)
-    return _mean(np.where(seen, R, 0).sum(axis=1) / counts)
+    counts = seen.sum(axis=1)
+    return _mean((np.where(seen, R, 0).sum(axis=1) / np.maximum(counts, 1))[counts > 0])
 
 
 def bwt(R, learned_at):

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.data import Arrays, rows_of
 from bench.metrics.aupimo import aupimo
-from bench.metrics.ranking import AUPRO_BY_SIZE, METRICS, image_metrics, pixel_metrics, pooled_pixel_auroc, regions
+from bench.metrics.ranking import METRICS, image_metrics, pixel_metrics, pooled_pixel_auroc, regions
 from bench.metrics.thresholds import (
     AT_THRESHOLD,
     RECALL_AT,
@@ -26,9 +26,10 @@ from bench.schema.cell import (
     MAP_MAX,
     RAW_ERROR,
 )
+from bench.schema.metric import METRICS as ALL_METRICS
 from bench.schema.stream import Stream
 
-PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", *AUPRO_BY_SIZE, "aupimo")  # what needs maps
+PIXEL_METRICS = tuple(metric.id for metric in ALL_METRICS.values() if metric.needs_masks)
 CALIBRATION_IMAGES = 64  # normal training images of a step that a system of its own may score, see docs/submissions.md
 
 
@@ -78,8 +79,11 @@ class Rows:
         self.routing = np.full(steps, np.nan)
 
     def record(self) -> dict:
-        """The parts of a cell file that come from scores and maps."""
+        """The parts of a cell file that come from scores, maps and truth."""
+        named = zip(self.stream.classes, self.truth.regions, strict=True)
+        unmasked = [name for name, regions in named if regions is None]
         return {
+            **({"unmasked": unmasked} if unmasked else {}),
             "matrices": self.matrices,
             "pooled": self.pooled,
             "threshold": self.threshold,

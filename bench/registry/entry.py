@@ -41,6 +41,11 @@ class Entry:
         """First line of the docstring."""
         return (ast.get_docstring(self.tree) or "").partition("\n")[0]
 
+    @property
+    def description(self) -> str:
+        """The rest of the docstring: whose it is, what it keeps, how it differs from what was published."""
+        return (ast.get_docstring(self.tree) or "").partition("\n")[2].strip()
+
     @cached_property
     def declared(self) -> dict:
         """What the file declares, checked. Raises BadInput for the first declaration that does not hold."""
@@ -80,7 +85,9 @@ class Entry:
             ) from error
         absent = [part for part in REQUIRED[self.kind] if not hasattr(module, part)]
         if absent:
-            raise BadInput(f"{self.file} is no {self.kind}: it lacks `{'` and `'.join(absent)}`; see the README.")
+            raise BadInput(
+                f"{self.file} is no {self.kind}: it lacks `{'` and `'.join(absent)}`; see docs/add-a-method.md."
+            )
         if self.kind != "scenario":
             self._check_config(module.Config)
         return module

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import fill
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
-from bench.analysis.summary import figures, learned_at
+from bench.analysis.summary import classes_of, figures, learned_at
 from bench.errors import BadInput
 from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
+from bench.schema.metric import METRICS
 
 MISSING = "—"
 WIDE = 30  # classes; more columns than that are no table any more
@@ -99,7 +101,7 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _matrices(cell: Cell) -> Iterator[str]:
-    """R of each metric: rows = after step, columns = classes; the last column is the mean of the classes seen.
+    """R of each metric: rows = after step (from 1), columns = classes; the last column is the mean of the classes seen.
 
     Steps after which nothing was evaluated have no line. Of more than `WIDE` classes there is a line for each instead.
     """
@@ -107,15 +109,22 @@ def _matrices(cell: Cell) -> Iterator[str]:
     for metric, matrix in cell["matrices"].items():
         rows = [(step, row) for step, row in enumerate(matrix) if any(map(math.isfinite, row))]
         if rows:
-            layout = _tall if len(classes) > WIDE else _square
-            yield f"{metric}{_raw(metric, matrix, learned)}\n{layout(classes, rows, learned)}"
+            over = classes_of(cell, metric) if metric in METRICS else classes
+            some = (
+                f" (over {len(over)} of {len(classes)} classes: those with masks)" if len(over) < len(classes) else ""
+            )
+            layout = _tall(classes, rows, learned) if len(classes) > WIDE else _square(classes, rows, learned, over)
+            yield f"{metric}{some}{_raw(metric, matrix, learned)}\n{layout}"
 
 
-def _square(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int]) -> str:
+def _square(
+    classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int], over: Sequence[str]
+) -> str:
     lines = []
     for step, row in rows:
-        seen = [value for value, since in zip(row, learned, strict=True) if since <= step]
-        lines.append([f"after step {step}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
+        told = zip(classes, row, learned, strict=True)
+        seen = [value for name, value, since in told if since <= step and name in over]
+        lines.append([f"after step {step + 1}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
     return _grid(["", *classes, "seen so far"], lines)
 
 
@@ -124,8 +133,8 @@ def _tall(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], l
     lines = []
     for column, (name, since) in enumerate(zip(classes, learned, strict=True)):
         just_learned = by_step[since][column] if since in by_step else None
-        lines.append([name, str(since), _number(just_learned), _number(final[column])])
-    return _grid(["class", "learned in step", "just learned", f"after step {last}"], lines)
+        lines.append([name, str(since + 1), _number(just_learned), _number(final[column])])
+    return _grid(["class", "learned in step", "just learned", f"after step {last + 1}"], lines)
 
 
 def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
@@ -182,7 +191,7 @@ def _columns(values: dict[str, Sequence[float]]) -> str:
     """One line per step, one column per name."""
     columns = {name: numbers for name, numbers in values.items() if numbers}
     count = max(map(len, columns.values()), default=0)
-    lines = [[str(step), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
+    lines = [[str(step + 1), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
     return _grid(["step", *columns], lines)
 
 
@@ -195,5 +204,6 @@ def _amount(value: float) -> str:
 
 
 def _pairs(title: str, values: dict) -> str:
-    lines = [f"  {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    lines = [fill(f"  {key}: {value}", 80, subsequent_indent="    ") for key, value in shown.items()]
     return "\n".join([title, *lines])

@@ -6,6 +6,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from timm.models import get_pretrained_cfg
+
 from bench import __version__, data, registry
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
@@ -14,6 +16,7 @@ from bench.runner.backbone_fit import unfit
 from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
+    IMAGENET_STD,
     PROCEDURAL,
     TINY_BACKBONE,
     BackboneSpec,
@@ -36,8 +39,15 @@ def plan(request: Request) -> list[Cell]:
     pairs = [(method, detector) for method in methods for detector in _detectors(method, request)]
     _check_owners(request, pairs)
     cells, digest = [], cache(source_digest)  # each file is read once
-    for name in dict.fromkeys(request.scenarios):
-        chosen = stream.reorder(stream.load(name), request.order)
+    streams = [
+        stream.reorder(stream.load(name), order)
+        for name in dict.fromkeys(request.scenarios)
+        for order in dict.fromkeys(request.orders)
+    ]
+    for size in {request.size or _default_size(chosen, request) for chosen in streams}:
+        for pair in pairs:
+            _configured(*pair, size, request)  # what is wrong with an option is told before data are read
+    for chosen in streams:
         size = request.size or _default_size(chosen, request)
         pixels = request.image_size or chosen.image_size
         fingerprint = _fingerprint(chosen, pixels, request)
@@ -79,9 +89,14 @@ def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
     return fingerprint
 
 
+def _configured(method: registry.Entry, detector: registry.Entry, size: str, request: Request) -> tuple:
+    """The configurations of a pair."""
+    parts = ((entry.name, entry.load()) for entry in (method, detector))
+    return config.pair(*parts, size, request.overrides)
+
+
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
-    parts = [(entry.name, entry.load()) for entry in (method, detector)]
-    method_config, detector_config = config.pair(*parts, size, request.overrides)
+    method_config, detector_config = _configured(method, detector, size, request)
     spec = {
         "scenario": chosen.name,
         "scenario_version": chosen.version,
@@ -116,7 +131,7 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     if request.auto_batch:
         spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector, request.precision) or unfit(parts[1][1], detector_config, pixels, backbone)
+    skip = _skip(method, detector, request.precision) or unfit(detector.load(), detector_config, pixels, backbone)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
 
 
@@ -133,8 +148,10 @@ def _with_code(cell: Cell, method: registry.Entry, detector: registry.Entry, dig
 
 def _construction(backbone: BackboneSpec) -> dict:
     """Arguments of a backbone, and its input normalisation where it is not ImageNet's."""
-    own = {"mean": backbone.mean[0], "std": backbone.std[0]} if backbone.mean != IMAGENET_MEAN else {}
-    return backbone.arguments | own
+    if backbone.mean == IMAGENET_MEAN and backbone.std == IMAGENET_STD:
+        return backbone.arguments
+    own = {"mean": backbone.mean, "std": backbone.std}
+    return backbone.arguments | {key: value[0] if len(set(value)) == 1 else list(value) for key, value in own.items()}
 
 
 def _public(weights: Weights) -> dict:
@@ -190,9 +207,16 @@ def _backbone(detector: registry.Entry, size: str, request: Request) -> Backbone
     text = request.backbone or (TINY_BACKBONE if size == "tiny" else preferred)
     name, _, tail = text.partition(":")
     arguments = config.parse(f"backbone.{part}" for part in tail.split(",") if part).get("backbone", {})
-    normal = {key: (float(arguments.pop(key)),) * 3 for key in ("mean", "std") if key in arguments}
     weights = _weights(request.weights or ("procedural" if size == "tiny" else "imagenet"), name)
+    normal = _normalisation(name) if weights.kind in ("imagenet", "path") else {}
+    normal |= {key: (float(arguments.pop(key)),) * 3 for key in ("mean", "std") if key in arguments}
     return BackboneSpec(name, weights, arguments, **normal)
+
+
+def _normalisation(backbone: str) -> dict[str, tuple[float, ...]]:
+    """Mean and deviation per channel that the weights were trained with, as timm records them: .5 for many ViTs."""
+    record = get_pretrained_cfg(backbone, allow_unregistered=True)
+    return {"mean": tuple(record.mean), "std": tuple(record.std)} if record else {}
 
 
 def _weights(text: str, backbone: str) -> Weights:

@@ -73,8 +73,12 @@ def _as_type_of(default: object, value: object, name: str):
     if type(default) is float and type(value) in (int, str):
         with suppress(ValueError):
             return float(value)  # YAML 1.1 reads 1e-3 as text
+    if isinstance(default, tuple):
+        text = str(value).replace(" ", "")
+        raise BadInput(f"{name}={value!r} is no list, as the option's {default!r} is: write --set '{name}=[{text}]'.")
     raise BadInput(
-        f"{name}={value!r} is {type(value).__name__}, but the option is {type(default).__name__} ({default!r})."
+        f"{name}={value!r} is {type(value).__name__}, but the option is {type(default).__name__}: "
+        f"write it like --set {name}={default}."
     )
 
 

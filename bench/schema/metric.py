@@ -13,7 +13,7 @@ class Metric:
     id: str
     heading: str  # of columns
     higher_is_better: bool = True
-    needs_maps: bool = False
+    needs_masks: bool = False  # a class of which nobody knows where the defects are has none
     low: float = 0.0
     high: float = 1.0
     summarised: bool = True  # final average, forgetting, BWT, ... of R in CSV, tables and comparisons; else R alone
@@ -40,14 +40,14 @@ METRICS = {
         Metric("image_auroc", "image AUROC", shown="headline"),
         Metric("image_ap", "image AP"),
         Metric("image_f1max", "image F1-max"),
-        Metric("pixel_auroc", "pixel AUROC", needs_maps=True),
-        Metric("pixel_ap", "pixel AP", needs_maps=True, shown="headline"),
-        Metric("pixel_f1max", "pixel F1-max", needs_maps=True),
-        Metric("aupro", "pixel AUPRO", needs_maps=True, shown="headline"),
-        Metric("aupro_small", "AUPRO, small defects", needs_maps=True, summarised=False, shown=None),
-        Metric("aupro_middle", "AUPRO, middle defects", needs_maps=True, summarised=False, shown=None),
-        Metric("aupro_large", "AUPRO, large defects", needs_maps=True, summarised=False, shown=None),
-        Metric("aupimo", "AUPIMO", needs_maps=True, summarised=False, shown=None),
+        Metric("pixel_auroc", "pixel AUROC", needs_masks=True),
+        Metric("pixel_ap", "pixel AP", needs_masks=True, shown="headline"),
+        Metric("pixel_f1max", "pixel F1-max", needs_masks=True),
+        Metric("aupro", "pixel AUPRO", needs_masks=True, shown="headline"),
+        Metric("aupro_small", "AUPRO, small defects", needs_masks=True, summarised=False, shown=None),
+        Metric("aupro_middle", "AUPRO, middle defects", needs_masks=True, summarised=False, shown=None),
+        Metric("aupro_large", "AUPRO, large defects", needs_masks=True, summarised=False, shown=None),
+        Metric("aupimo", "AUPIMO", needs_masks=True, summarised=False, shown=None),
         Metric("image_recall_fpr1", "recall at 1 % false alarms", summarised=False, shown=None),
         Metric("image_recall_fpr5", "recall at 5 % false alarms", summarised=False, shown=None),
         Metric(CLASS_FALSE_ALARM, "false alarms", higher_is_better=False, summarised=False, shown=None),
@@ -55,7 +55,7 @@ METRICS = {
         Metric(CLASS_THRESHOLD, "threshold", low=-math.inf, high=math.inf, summarised=False, shown=None),
         Metric(CLASS_SPREAD, "spread of normal scores", high=math.inf, summarised=False, shown=None),
         Metric(CLASS_SHIFT, "threshold shift", low=-math.inf, high=math.inf, summarised=False, shown=None),
-        Metric(MAP_MAX, "image AUROC, map maximum", needs_maps=True, summarised=False),
+        Metric(MAP_MAX, "image AUROC, map maximum", summarised=False),
         Metric(RAW_ERROR, "raw error", higher_is_better=False, high=math.inf, summarised=False, shown=None),
     )
 }

@@ -142,7 +142,7 @@ class Record(FieldMapping):
     """One result. Failed and skipped cells carry what there was: empty lists where nothing was measured."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - a name that pydantic reads
-    OPTIONAL = frozenset(("tuned_on", "stored", "wall", "code", "notes", "audited"))
+    OPTIONAL = frozenset(("tuned_on", "stored", "wall", "code", "notes", "audited", "unmasked"))
 
     schema: int
     key: str  # key_of(spec)
@@ -156,6 +156,7 @@ class Record(FieldMapping):
     matrices: dict[str, list[Numbers]]
     pooled: dict[str, Numbers]  # metric -> per step, all classes seen in one ranking
     threshold: Threshold
+    unmasked: list[str] | None = None  # classes of which nobody knows where the defects are: no pixel metrics
     routing_accuracy: Shares | None  # per step, share of test images sent to the right step; None: does not route
     stored: Stored | None = None
     wall: Wall | None = None  # absent: not confined; self-reported where the scores are from elsewhere
@@ -225,9 +226,21 @@ class Record(FieldMapping):
             _checked(text.encode())
         except ValueError as error:
             raise BadInput(f"{path} was not saved: its record does not hold together ({error}).") from error
-        if path.is_file() and (told := replaced_by(path, self.spec)):
-            raise BadInput(told)
+        if path.is_file() and (other := Record.differences(path, self.spec)):
+            raise BadInput(kept_from(path, other))
         replace(path, text)
+
+    @staticmethod
+    def differences(path: Path, spec: Mapping[str, Any]) -> list[str]:
+        """In what the finished cell in `path` differs from `spec`, by name; none where it may give way to it: it is not
+        finished, no cell, of the same spec, or the same run measured by an older rule."""
+        try:
+            old = Record.read(path)
+        except BadInput:
+            return []
+        other = [name for name in old.spec.keys() | spec.keys() if old.spec.get(name) != plain(spec.get(name))]
+        older = other == ["metric_version"] and old.spec.metric_version < spec["metric_version"]
+        return [] if older or old.status != "ok" else sorted(other)
 
     def path(self, root: Path) -> Path:
         """Where it belongs below the results folder `root`."""
@@ -236,8 +249,7 @@ class Record(FieldMapping):
     @property
     def learned_at(self) -> np.ndarray:
         """Step at which each class arrives, (C,)."""
-        step_of = {name: step for step, names in enumerate(self.spec.steps) for name in names}
-        return np.array([step_of[name] for name in self.spec.classes])
+        return np.array(self.spec.learned_at)
 
     @property
     def steps_done(self) -> int:
@@ -250,18 +262,10 @@ class Record(FieldMapping):
         return dict(zip(self.spec.classes, matrix[-1] if matrix else [math.nan] * len(self.spec.classes), strict=True))
 
 
-def replaced_by(path: Path, spec: Mapping[str, Any]) -> str:
-    """Why the finished cell in `path` must not give way to one of `spec`, in a sentence; "" where it may."""
-    try:
-        old = Record.read(path)
-    except BadInput:
-        return ""
-    other = [name for name in old.spec.keys() | spec.keys() if old.spec.get(name) != plain(spec.get(name))]
-    newer = other == ["metric_version"] and old.spec.metric_version < spec["metric_version"]  # of the same run
-    if old.status != "ok" or not other or newer:
-        return ""
+def kept_from(path: Path, differences: Iterable[str]) -> str:
+    """Why a finished cell is not replaced, in a sentence."""
     return (
-        f"{path} holds a finished cell that differs in {', '.join(sorted(other))}: keep it and give another folder "
+        f"{path} holds a finished cell that differs in {', '.join(differences)}: keep it and give another folder "
         "with --results, or let it be replaced with --redo changed"
     )
 
@@ -294,6 +298,8 @@ def _check_numbers(record: Record) -> None:
     width, steps = len(record.spec.classes), len(record.spec.steps)
     if sorted(name for step in record.spec.steps for name in step) != sorted(record.spec.classes):
         raise ValueError("its classes are not those of its steps")
+    if other := set(record.unmasked or ()) - set(record.spec.classes):
+        raise ValueError(f"it has no class {min(other)!r}, which it calls unmasked")
     for metric, matrix in record.matrices.items():
         matrix[:] = [row or [math.nan] * width for row in matrix]
         short = len(matrix) < steps and record.status == "ok"

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.errors import BadInput
 from bench.schema.record import Code
 from bench.schema.spec import Spec, key_of
 from bench.schema.stream import Stream
@@ -44,19 +45,19 @@ class BackboneSpec:
 
 @dataclass(frozen=True)
 class Request:
-    """The options of `bench run`, as given."""
+    """What to measure: every option that decides what a run is, or what it keeps."""
 
     methods: tuple[str, ...]
     detectors: tuple[str, ...] = ()  # empty: each method's default; ("all",): every one
     scenarios: tuple[str, ...] = ("synthetic/1x6",)
     seeds: tuple[int, ...] = (0,)
-    order: str = "published"
+    orders: tuple[str, ...] = ("published",)
     size: str | None = None  # None: tiny where no data set is needed, paper elsewhere
     data: Path | None = None
     backbone: str | None = None  # NAME[:argument=value,...]
     weights: str | None = None  # imagenet | procedural | random | a safetensors file
     image_size: int | None = None
-    device: str = "cpu"
+    device: str = "auto"  # auto, cpu, cuda, or another of PyTorch's
     overrides: dict = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     cache: Path = Path(".cache")
@@ -71,6 +72,11 @@ class Request:
     precision: str = "float32"  # of detectors' networks; or bfloat16
     no_wall: bool = False  # the method in the bench's own process, for debugging; such rows never rank
     auto_batch: bool = False  # smaller parts of a batch, gradients added up, where it does not fit the memory
+
+    def __post_init__(self):
+        for name in ("methods", "detectors", "scenarios", "seeds", "orders", "plugins"):
+            if not isinstance(given := getattr(self, name), tuple | list):
+                raise BadInput(f"Request: {name}={given!r} is no tuple: write {name}=({given!r},).")
 
 
 @dataclass(frozen=True)
@@ -96,22 +102,15 @@ class Cell:
         return hashlib.sha256(f"{self.key} {sorted((self.code or {}).items())}".encode()).hexdigest()[:16]
 
     def evaluated_after(self, step: int) -> bool:
-        """Whether the test images of all classes seen are shown after `step` (from 0)."""
-        every, done = self.spec.get("eval_every", 1), step + 1
-        return done == len(self.stream.steps) or (every > 0 and done % every == 0)
+        """As `Spec.evaluated_after`."""
+        return Spec.of(self.spec).evaluated_after(step)
 
     def tested_after(self, step: int) -> list[int]:
-        """Columns of the classes whose test images are shown after `step` (from 0).
-
-        All that were learned, where all are evaluated; those just learned in any case. With `eval_ahead` all that are
-        yet to come beside all that were learned, and those of the next step in any case.
-        """
-        learned_at, ahead = self.stream.learned_at, bool(self.spec.get("eval_ahead"))
-        if self.evaluated_after(step):
-            return [c for c, learned in enumerate(learned_at) if learned <= step or ahead]
-        return [c for c, learned in enumerate(learned_at) if learned == step or (ahead and learned == step + 1)]
+        """As `Spec.tested_after`."""
+        return Spec.of(self.spec).tested_after(step)
 
     @property
     def name(self) -> str:
         spec = self.spec
-        return f"{spec['scenario']} {spec['method']}+{spec['detector']} seed {spec['seed']}"
+        order = "" if spec["order"] == "published" else f" {spec['order']}"
+        return f"{spec['scenario']}{order} {spec['method']}+{spec['detector']} seed {spec['seed']}"

@@ -133,6 +133,28 @@ class Spec(FieldMapping):
         """First 16 hex digits of the SHA-256 of its canonical JSON (sorted keys, no spaces)."""
         return key_of(self)
 
+    @property
+    def learned_at(self) -> tuple[int, ...]:
+        """For each class, the step (from 0) that brings it."""
+        step_of = {name: step for step, names in enumerate(self.steps) for name in names}
+        return tuple(step_of[name] for name in self.classes)
+
+    def evaluated_after(self, step: int) -> bool:
+        """Whether the test images of all classes seen are shown after `step` (from 0)."""
+        every, done = 1 if self.eval_every is None else self.eval_every, step + 1
+        return done == len(self.steps) or (every > 0 and done % every == 0)
+
+    def tested_after(self, step: int) -> list[int]:
+        """Columns of the classes whose test images are shown after `step` (from 0).
+
+        All that were learned, where all are evaluated; those just learned in any case. With `eval_ahead` all that are
+        yet to come beside all that were learned, and those of the next step in any case.
+        """
+        if self.evaluated_after(step):
+            return [c for c, learned in enumerate(self.learned_at) if learned <= step or self.eval_ahead]
+        brought = (step, step + 1) if self.eval_ahead else (step,)
+        return [c for c, learned in enumerate(self.learned_at) if learned in brought]
+
 
 def key_of(spec: Mapping[str, Any]) -> str:
     """First 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces) of `spec`."""

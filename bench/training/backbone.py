@@ -1,5 +1,6 @@
 """Frozen timm networks as feature extractors, with weights that are named, checked and never silently random."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from bench.errors import BadInput
 from bench.schema.request import BackboneSpec, Weights
 from bench.training.detector import freeze
-from bench.training.weights import load_weights
+from bench.training.weights import hub_of, in_cache, load_weights
 
 Maps = dict[str, Tensor]
 Recall = Callable[["Backbone", Tensor], Maps]  # finds or computes what the network makes of a batch
@@ -132,9 +133,12 @@ def create(spec: BackboneSpec, **kwargs) -> nn.Module:
     Raises:
         BadInput: for a name, arguments or weights that do not exist or do not fit.
     """
+    pretrained = spec.weights.kind == "imagenet"
+    if pretrained and not in_cache(source := hub_of(spec.name)):
+        print(f"fetching the weights of {spec.name} ({source}); without a network this takes a while", file=sys.stderr)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)  # random weights must not depend on what was drawn before
-        net = _timm(spec, pretrained=spec.weights.kind == "imagenet", **kwargs)
+        net = _timm(spec, pretrained=pretrained, **kwargs)
     if spec.weights.file:
         with torch.device("meta"):
             whole = _timm(spec)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -14,6 +15,18 @@ from bench.errors import BadInput
 
 INSIDE = ("state_dict", "model_state_dict", "model")  # where training programs keep the tensors
 COUNTER = "num_batches_tracked"  # of batch normalisation; files from before PyTorch 0.4.1 have none, nothing reads it
+
+
+def hub_of(backbone: str) -> str:
+    """Where timm would fetch the weights of a network from; "" if from nowhere."""
+    found = timm.get_pretrained_cfg(backbone)
+    return (found.hf_hub_id or "") if found else ""
+
+
+def in_cache(source: str) -> bool:
+    """Whether a model is at hand: a folder, or a name of the hub that was fetched before."""
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}" / "snapshots"
+    return Path(source).is_dir() or any(folder.glob("*/*"))
 
 
 def load_weights(net: nn.Module, whole: nn.Module, name: str, file: Path) -> None:

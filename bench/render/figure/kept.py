@@ -1,15 +1,15 @@
 """Brings a finished cell back to life as it was after one of its steps, from what `bench run --keep` left."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import data, results
 from bench.data import Arrays
 from bench.errors import BadInput
 from bench.runner import checkpoint
+from bench.runner.again import again
 from bench.runner.cell import task_of
-from bench.runner.plan import plan
-from bench.schema.request import Cell, Request
+from bench.schema.request import Cell
 from bench.training.experiences import TestExperience
 from bench.training.strategy import Strategy
 from bench.wall.child import build, load
@@ -60,54 +60,14 @@ def revive(path: Path, options) -> Kept:
     Raises:
         BadInput: if its data, weights or scenario are not given, or are not those that it was run with.
     """
-    spec = results.read(path)["spec"]
-    planned = plan(_request(spec, options))[0]
-    cell = replace(planned, spec=spec)
-    odd = [key for key in spec if key != "variant" and spec[key] != results.plain(planned.spec)[key]]
-    if odd:
-        raise BadInput(
-            f"{path} was run with another {odd[0]} ({spec[odd[0]]!r}, here {planned.spec[odd[0]]!r}): "
-            "give the --data, --weights and --plugin of that run, or run it again."
-        )
+    cell = again(path, results.read(path).spec, options)
     request = cell.request
     arrays, _ = data.load(
         cell.stream,
         request.data,
-        spec["image_size"],
+        cell.spec["image_size"],
         request.cache,
         plugins=request.plugins,
-        holdout=spec.get("holdout", 0),
+        holdout=cell.spec.get("holdout", 0),
     )
     return Kept(path, cell, arrays)
-
-
-def _request(spec: dict, options) -> Request:
-    weights = options.weights or spec["weights"]["kind"]
-    if weights == "path":
-        raise BadInput(f"the cell was run with the weights {spec['weights']['source']}: give that file with --weights.")
-    return Request(
-        methods=(spec["method"],),
-        detectors=(spec["detector"],),
-        scenarios=(options.scenario or spec["scenario"],),
-        seeds=(spec["seed"],),
-        order=spec["order"],
-        size=spec["size"],
-        data=options.data and Path(options.data),
-        backbone=_backbone(spec),
-        weights=weights if spec["backbone"] else None,
-        image_size=spec["image_size"],
-        device=options.device,
-        overrides={spec["method"]: spec["method_config"]} | {spec["detector"]: spec["detector_config"]},
-        plugins=tuple(options.plugin),
-        cache=options.cache,
-        eval_every=spec.get("eval_every", 1),
-        eval_ahead=spec.get("eval_ahead", False),
-        holdout=spec.get("holdout", 0),
-        precision=spec.get("precision", "float32"),
-        auto_batch=spec.get("auto_batch", False),
-    )
-
-
-def _backbone(spec: dict) -> str | None:
-    arguments = ",".join(f"{name}={value}" for name, value in spec["backbone_arguments"].items())
-    return spec["backbone"] and f"{spec['backbone']}:{arguments}"

@@ -5,21 +5,18 @@ import gc
 import io
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import published, results
 from bench.analysis.groups import Section, sections
 from bench.analysis.labels import last_line
-from bench.analysis.race import standing
 from bench.errors import BadInput
+from bench.render.leaderboard import readme
 from bench.render.leaderboard.page import front, page, slug
-from bench.render.leaderboard.tables import headline, table
 from bench.schema.cell import Cell
 
 IDENTITY = ("scenario", "scenario_version", "fingerprint", "order", "image_size", "size", "metric_version", "method")
-MARKER = re.compile(r"(<!-- table (\S+) (\S+) -->\n)(.*?)(\n<!-- /table -->)", re.DOTALL)
 TABLES = "tables"  # folder of the sections' pages, in the results folder
 IDENTITY += ("detector", "variant", "backbone", "seed")
 
@@ -46,33 +43,23 @@ def read(root: Path) -> tuple[list[Section], list[str]]:
 
 
 def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: list[str]) -> dict[Path, str]:
-    markdown = Path(markdown) if markdown else root.resolve().parent / "leaderboard.md"
+    markdown = Path(markdown) if markdown else _beside(root)
     printed = load_published(root)
     beside = Path(os.path.relpath(root.resolve() / TABLES, markdown.resolve().parent)).as_posix()
     pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
-    pages |= _readme(root, grouped)
+    if root.resolve().name == "results":  # folders of other names may lie side by side
+        pages |= readme.rendered(root.resolve().with_name("README.md"), grouped)
     return {markdown: front(grouped, broken, printed, beside), root / "leaderboard.csv": _csv(grouped), **pages}
 
 
-def _readme(root: Path, grouped: Sequence[Section]) -> dict[Path, str]:
-    """README.md beside `root`, with the table that its marker asks for: `<!-- table SCENARIO DETECTOR -->`."""
-    path = root.resolve().parent / "README.md"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if not (found := MARKER.search(text)):
-        return {}
-    scenario, detector = found.group(2, 3)
-    rows = [
-        rows
-        for section in grouped
-        for (name, *_), rows in section.blocks.items()
-        if (section.spec["scenario"], name) == (scenario, detector)
-    ]
-    shown = table(headline(standing(rows[0])), rows[0]) if rows else "No results yet."
-    return {path: MARKER.sub(lambda match: f"{match[1]}{shown}{match[5]}", text, count=1)}
+def _beside(root: Path) -> Path:
+    """leaderboard.md beside `root`; folders of another name than `results` may lie side by side, so it bears theirs."""
+    name = root.resolve().name
+    return root.resolve().with_name("leaderboard.md" if name == "results" else f"leaderboard-{name}.md")
 
 
 def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
-    """Writes leaderboard.md (default: beside `root`), `root`/leaderboard.csv, `root`/tables; returns two of them."""
+    """Writes leaderboard.md (default: see `_beside`), `root`/leaderboard.csv, `root`/tables; returns two of them."""
     root = Path(root)
     results.check(root)
     rendered = _render(root, markdown, *read(root))
@@ -85,14 +72,17 @@ def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
 
 def check(root: Path, markdown: Path | None = None) -> str:
     """Which file is not what `root` gives, in one sentence; "" where all are."""
+    return next(iter(stale(root, markdown)), "")
+
+
+def stale(root: Path, markdown: Path | None = None) -> list[str]:
+    """A sentence for each page and table that is not what the cell files give."""
     rendered = render(root, markdown)
     again = "run `python -m bench leaderboard` and commit the result"
-    for path, text in rendered.items():
-        if not path.exists() or path.read_bytes() != text.encode():
-            return f"{path} is not what {root} gives: {again}"
-    for path in _stale(Path(root), rendered):
-        return f"{path} belongs to no result in {root}: {again}"
-    return ""
+    other = [path for path, text in rendered.items() if not path.exists() or path.read_bytes() != text.encode()]
+    return [f"{path} is not what {root} gives: {again}" for path in other] + [
+        f"{path} belongs to no result in {root}: {again}" for path in _stale(Path(root), rendered)
+    ]
 
 
 def _stale(root: Path, rendered: Mapping[Path, str]) -> list[Path]:
@@ -107,16 +97,22 @@ def load_published(root: Path) -> list[published.Published]:
 
 def _csv(grouped: Sequence[Section]) -> str:
     """One line per cell, wide; empty: not measured."""
-    lines = [line for section in grouped for line in _lines(section)]
-    head = list(dict.fromkeys(name for line in lines for name in line))
+    found = [line for section in grouped for line in lines(section)]
+    head = list(dict.fromkeys(name for line in found for name in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _inert(value) for name, value in line.items()} for line in lines)
+    writer.writerows({name: _field(value) for name, value in line.items()} for line in found)
     return text.getvalue()
 
 
-def _inert(value: object) -> object:
+def _field(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.8g}"
+    return inert(value)
+
+
+def inert(value: object) -> object:
     """Text that a spreadsheet would run as a formula, quoted; numbers as they are."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         try:
@@ -126,14 +122,13 @@ def _inert(value: object) -> object:
     return value
 
 
-def _lines(section: Section) -> list[dict[str, object]]:
-    lines = []
+def lines(section: Section) -> list[dict[str, object]]:
+    """Of every cell of a section what it is, and its figures; NaN: not measured."""
+    found = []
     for row in section.rows:
         figures = row.figures or [{}] * len(row.cells)
-        for cell, found in zip(row.cells, figures, strict=True):
-            numbers = {name: "" if math.isnan(value) else f"{value:.8g}" for name, value in found.items()}
-            lines.append(_identity(cell) | numbers)
-    return lines + [_identity(cell) for cell in section.skipped]
+        found += [_identity(cell) | numbers for cell, numbers in zip(row.cells, figures, strict=True)]
+    return found + [_identity(cell) for cell in section.skipped]
 
 
 def _identity(cell: Cell) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from bench.analysis.gap_to_joint import JOINT
 from bench.analysis.labels import EXTERNAL
-from bench.render.leaderboard.tables import INTERVAL, MISSING
+from bench.render.leaderboard.tables import INTERVAL, MISSING, OLDER
 
 LOWER, UPPER = "finetune", JOINT
 
@@ -18,7 +18,11 @@ LEGEND = (
     ),
     ("tier", "1: not shown to differ from the best; 2: shown to be below; else why the row is not ranked"),
     ("can show", "smallest difference from the highest row that these runs could have shown; —: none"),
-    ("pixel AUPRO, AP", "localisation: per-region overlap up to 30 % false positives; average precision of pixels"),
+    (
+        "pixel AUPRO, AP",
+        "localisation: per-region overlap up to 30 % false positives; average precision of pixels; "
+        "over the classes that have masks, where some have none",
+    ),
     (
         "forgetting",
         "image AUROC: best earlier value minus final value, mean over old classes (Chaudhry); lower is better",
@@ -50,4 +54,10 @@ OUTSIDE = (
     EXTERNAL,
     "external: scores handed in by their author and scored here; nobody here saw the system train, so it "
     f"is not ranked, nor is it `{LOWER}` or `{UPPER}`",
+)
+
+AGED = (
+    OLDER,
+    "measured with older code: method, detector or reader have changed since, or nobody wrote down which code it was; "
+    "`python -m bench run --redo changed` runs such cells again",
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from bench.analysis.groups import Section
-from bench.analysis.labels import shared_options
+from bench.analysis.labels import masks_of, shared_options
 from bench.analysis.orders import across_orders
 from bench.analysis.race import BUDGETS, Standing, budget, out_of_race, standing
 from bench.analysis.rows import Row
@@ -15,7 +15,7 @@ from bench.render.leaderboard import tables
 from bench.render.leaderboard.compare import compare
 from bench.render.leaderboard.details import device_names
 from bench.render.leaderboard.joint import above_joint
-from bench.render.leaderboard.legend import LEGEND, LOWER, OUTSIDE, UPPER
+from bench.render.leaderboard.legend import AGED, LEGEND, LOWER, OUTSIDE, UPPER
 from bench.render.leaderboard.tables import INTERVAL, MISSING, Markup, escape, markdown, score, span
 
 FIRST_LINE = (
@@ -50,11 +50,12 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
     else:
         parts += [_overview(sections, links), READING, _pages(sections, published, links), _orders(sections)]
         parts += [above_joint(sections)]
-        outside = [OUTSIDE] if any(row.external for section in sections for row in section.rows) else []
+        rows = [row for section in sections for row in section.rows]
+        marks = [OUTSIDE] * any(row.external for row in rows) + [AGED] * any(row.older for row in rows)
         parts.append(
             folds.fold(
                 "What the columns mean",
-                markdown(("column", "meaning"), [tuple(map(Markup, line)) for line in (*LEGEND, *outside)]),
+                markdown(("column", "meaning"), [tuple(map(Markup, line)) for line in (*LEGEND, *marks)]),
             )
         )
     if broken:
@@ -69,14 +70,14 @@ def _overview(sections: Sequence[Section], links: dict[int, str]) -> str:
     for section in sections:
         for weights, rows in section.by_weights().items():
             blocks = [found for found in section.blocks.values() if any(row in rows for row in found)]
-            block = max(blocks, key=_leader)
+            block = max(blocks, key=leader)
             here = f"[{escape(section.title)}]({links[id(section)]})"
-            lines.append((Markup(here), " ".join(weights[:2]).strip(), *_winner(block)))
+            lines.append((Markup(here), " ".join(weights[:2]).strip(), *winner(block)))
     head = ("scenario", "weights", "tier 1", "image AUROC", INTERVAL, f"{LOWER} / {UPPER}", "can show", "runs")
     return markdown(head, lines)
 
 
-def _winner(rows: Sequence[Row]) -> tuple[str, ...]:
+def winner(rows: Sequence[Row]) -> tuple[str, ...]:
     """Of one detector: tier 1 with the figures of its highest row, else the highest mean with what it lacks."""
     found = standing(rows)
     racing = [*found.best, *found.untested]
@@ -97,7 +98,7 @@ def _smallest(found: Standing) -> str:
     return MISSING if found.smallest != found.smallest else f"± {found.smallest:.2f}"
 
 
-def _leader(rows: Sequence[Row]) -> tuple[bool, float]:
+def leader(rows: Sequence[Row]) -> tuple[bool, float]:
     """Blocks whose runs can show something come first."""
     found = standing(rows)
     return bool(found.best), max((_auroc(row) for row in (*found.best, *found.untested)), default=-1.0)
@@ -144,20 +145,21 @@ def page(section: Section, published: Sequence[Published]) -> str:
     sizes = " + ".join(f"{count} × {size}" if count > 1 else str(size) for size, count in runs)
     facts = f"{len(spec['classes'])} classes in {len(spec['steps'])} steps ({sizes}), order {spec['order']}, "
     facts += f"evaluated at {spec['image_size']} px, size {spec['size']}, data `{spec['fingerprint'][:12]}`, "
-    facts += f"metrics version {spec['metric_version']}."
+    facts += ", ".join(filter(None, (f"metrics version {spec['metric_version']}", masks_of(section.cells)))) + "."
     parts = [FIRST_LINE, f"# {escape(section.title)}", f"{facts} {_devices(section.rows)}".strip()]
     parts += [_per_detector(section)] if len(section.blocks) > 1 else []
     parts += [_budgets(section)]
     parts += [_block(section, key) for key in section.blocks]
     parts += [*folds.details(section), folds.published(pairs), folds.skipped(section), _options(section.rows)]
+    parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _per_detector(section: Section) -> str:
     """What the section comes to: tier 1 on each detector, between its bounds."""
     lines = []
-    for (detector, *weights), rows in sorted(section.blocks.items(), key=lambda block: _leader(block[1]), reverse=True):
-        lines.append((detector, " ".join(weights[:2]).strip(), *_winner(rows)))
+    for (detector, *weights), rows in sorted(section.blocks.items(), key=lambda block: leader(block[1]), reverse=True):
+        lines.append((detector, " ".join(weights[:2]).strip(), *winner(rows)))
     head = ("detector", "weights", "tier 1", "image AUROC", INTERVAL, f"{LOWER} / {UPPER}", "can show", "runs")
     return markdown(head, lines)
 

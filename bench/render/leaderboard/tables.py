@@ -13,6 +13,7 @@ from bench.analysis.summary import Stat
 from bench.metrics.statistics import Interval
 
 MISSING = "—"
+OLDER = "°"  # behind the name of a row that was measured with older code
 INTERVAL = "over classes"  # the head of the column
 NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| – [\d.]+| %)?")
 Column = tuple[str, Callable[[Row], str]]
@@ -115,7 +116,7 @@ def _status(row: Row) -> str:
     return Markup(f"**{kind}** {escape(text)}") if kind else "ok"
 
 
-_METHOD: Column = ("method", lambda row: row.short)
+_METHOD: Column = ("method", lambda row: row.short + OLDER * row.older)
 _SYSTEM: tuple[Column, Column] = (("detector", lambda row: row.spec["detector"]), _METHOD)
 _SEEDS: Column = ("seeds", _seeds)
 

@@ -6,10 +6,10 @@ from pathlib import PurePath
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
-from bench.analysis.labels import last_line
+from bench.analysis.labels import last_line, masks_of
 from bench.analysis.pairing import system_name
 from bench.analysis.rows import tuned_on
-from bench.analysis.summary import Stat, figures, learned_at, own_times, stat
+from bench.analysis.summary import Stat, classes_of, figures, learned_at, own_times, stat
 from bench.metrics.definitions import ALL, Definition
 from bench.render.report.boards import METRICS
 from bench.schema.cell import PER_STEP, Cell
@@ -41,6 +41,7 @@ def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) 
         "spec": cells[0]["spec"],
         "capabilities": cells[0]["capabilities"],
         "tuned_on": tuned_on(cells),
+        "masks": masks_of(cells),
         "runs": [_run(cell) for cell in cells],
         "measured": any(cell["matrices"] for cell in cells),
         "metrics": METRICS,
@@ -65,7 +66,13 @@ def _embedded(cell: Cell) -> dict:
     """The measured lists of one cell, untouched, for the plots."""
     cost = own_times(cell["cost"])
     parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
-    about = {"seed": cell["spec"]["seed"], "whole": cell["status"] == "ok", "learned_at": learned_at(cell)}
+    over = {metric: classes_of(cell, metric) for metric in METRICS}
+    about = {
+        "over": over,
+        "seed": cell["spec"]["seed"],
+        "whole": cell["status"] == "ok",
+        "learned_at": learned_at(cell),
+    }
     return results.plain(parts | about)
 
 

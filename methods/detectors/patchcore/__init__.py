@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from anomalib.models.image.patchcore.anomaly_map import AnomalyMapGenerator
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from torch import Tensor
+from torch.nn import functional as F
 
-from bench.api import Detector, Prediction, Setup
+from bench.api import Detector, Prediction, Setup, smooth
 from methods.detectors.patchcore.coreset import coreset
 
 TRAITS = ("memory_bank",)
@@ -51,7 +51,6 @@ class PatchCore(Detector):
         features = setup.features(*config.strides)
         with features.inside("anomalib.models.image.patchcore.torch_model"):
             self.net = PatchcoreModel(features.layers, num_neighbors=config.neighbors)
-        self.net.anomaly_map_generator = AnomalyMapGenerator(config.sigma)
         self.lots: list[Tensor] = []  # a random number per stored patch: the smallest are kept
         self.banks: list[Tensor] = []  # if set, predict with the nearest of these
         self.route_rule, self.routes, self.choose = mean_distance, True, coreset
@@ -102,7 +101,7 @@ class PatchCore(Detector):
         nearest = self.route_rule(distances).argmin(0)  # (B,)
         each = torch.arange(len(image), device=image.device)
         patches = distances[nearest, each].view(len(image), 1, *grid.shape[-2:])
-        anomaly_map = self.net.anomaly_map_generator(patches, image.shape[-2:])
+        anomaly_map = smooth(F.interpolate(patches, image.shape[-2:]), self.config.sigma)
         return Prediction(scores[nearest, each], anomaly_map, nearest if self.banks and self.routes else None)
 
     def _judge(self, bank: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:

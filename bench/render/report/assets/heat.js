@@ -8,7 +8,8 @@ function colour(share) {
   const place = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
   const low = CIVIDIS[Math.floor(place)], high = CIVIDIS[Math.ceil(place)];
   const rgb = low.map((value, i) => Math.round(value + (place % 1) * (high[i] - value)));
-  return { background: `rgb(${rgb})`, color: share > 0.55 ? "#111" : "#fff" };
+  const [r, g, b] = rgb.map((value) => (value / 255) ** 2.2); // the text that contrasts more, by relative luminance
+  return { background: `rgb(${rgb})`, color: 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff" };
 }
 
 // Mean over runs of a list or of lists of lists; null where one of them is missing.
@@ -17,7 +18,7 @@ function mean(values) {
   return values.some((v) => v === null || v === undefined) ? null : values.reduce((a, b) => a + b, 0) / values.length;
 }
 
-function heat(table, data, R, learned) {
+function heat(table, data, R, learned, over) {
   const finite = R.flat().filter((value) => value !== null);
   const low = Math.floor(10 * Math.min(...finite)) / 10, high = Math.ceil(10 * Math.max(...finite)) / 10;
   const head = table.tHead, body = table.tBodies[0];
@@ -34,8 +35,8 @@ function heat(table, data, R, learned) {
       else Object.assign(cell.style, colour((value - low) / (high - low || 1)));
       if (learned[c] === step) cell.classList.add("fresh");
     });
-    const seen = values.filter((_, c) => learned[c] <= step);
-    element(row, "td", fixed(seen.includes(null) ? null : mean(seen)), { class: "mean" });
+    const seen = values.filter((_, c) => learned[c] <= step && over.includes(data.classes[c]));
+    element(row, "td", fixed(seen.includes(null) || !seen.length ? null : mean(seen)), { class: "mean" });
   });
   table.caption.textContent = `Framed: just learned. Colours from ${low.toFixed(1)} (dark) to ${high.toFixed(1)} (light); hatched: not evaluated.`;
 }

@@ -39,8 +39,9 @@ function system() {
   const draw = () => {
     const R = pick((run) => run.matrices[metric.value]);
     const learned = runs[0].learned_at;
-    if (R?.length) heat(document.getElementById("heat"), data, R, learned);
-    curves(data, R ?? [], learned, data.metrics[metric.value]);
+    const over = runs[0].over[metric.value]; // classes that have the metric: a pixel metric needs masks
+    if (R?.length) heat(document.getElementById("heat"), data, R, learned, over);
+    curves(data, R ?? [], learned, over, data.metrics[metric.value]);
     threshold(pick);
     cost(pick);
     table(pick);
@@ -52,10 +53,10 @@ function system() {
 
 const joined = (lists) => (lists.every((list) => list?.length) ? mean(lists) : null); // null: one of them lacks it
 
-function curves(data, R, learned, title) {
+function curves(data, R, learned, over, title) {
   const traces = data.classes.map((name, c) => line(name, R.map((row) => row[c]), c));
-  const seen = R.map((row, t) => row.filter((_, c) => learned[c] <= t));
-  const means = seen.map((values) => (values.includes(null) ? null : mean(values)));
+  const seen = R.map((row, t) => row.filter((_, c) => learned[c] <= t && over.includes(data.classes[c])));
+  const means = seen.map((values) => (values.includes(null) || !values.length ? null : mean(values)));
   traces.push({ ...line("mean of seen", means, 6), line: { color: "#000", width: 4 }, marker: { size: 1 } });
   Plotly.react("curves", traces, layout("after step", title, { xaxis: steps(R.length) }), CONFIG);
 }

@@ -1,0 +1,39 @@
+"""Whether a result was measured with the code that lies here."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from bench import __version__, registry
+from bench.errors import BadInput
+from bench.registry.source import source_digest
+from bench.schema import stream
+
+
+def older_code(record: Mapping[str, Any]) -> bool:
+    """Whether the project's own method, detector or reader was another when `record` was measured, or nobody wrote
+    down which. What is not the project's is not judged: plugins and streams of one's own, scores from elsewhere."""
+    if "external" in record["spec"]:
+        return False
+    return record.get("code") is None or bool(other_parts(record))
+
+
+def other_parts(record: Mapping[str, Any]) -> list[str]:
+    """Which of the project's own parts (method, detector, scenario, bench) are no longer what `record` tells."""
+    spec, code = record["spec"], record["code"]
+    own = [kind for kind in registry.FOLDERS if kind not in spec.get("plugin_code", {})]
+    now = {kind: digest_here(kind, spec[kind]) for kind in own} | {"bench": __version__}
+    return [kind for kind, digest in now.items() if digest is not None and code[kind] != digest]
+
+
+@cache
+def digest_here(kind: str, name: str) -> str | None:
+    """`source_digest` of the project's own file of that name, or of the readers of a stream; None where there is none.
+
+    It is read once in the life of a process.
+    """
+    try:
+        names = stream.load(name).reader.split("+") if kind == "scenario" else [name]
+        return "+".join(source_digest(registry.find(kind, each)) for each in names)
+    except BadInput:
+        return None

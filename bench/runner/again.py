@@ -1,0 +1,69 @@
+"""Plans a finished cell again from its spec, so that it can be run once more or gone on from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from bench.errors import BadInput
+from bench.runner.plan import plan
+from bench.schema.cell_json import plain
+from bench.schema.request import Cell, Request
+from bench.schema.spec import Spec
+
+
+def again(path: Path, spec: Spec, options) -> Cell:
+    """The cell of the file `path`, as `plan` gives it now; `options` say what a file does not hold.
+
+    They are `data`, `scenario`, `plugin`, `weights`, `cache` and `device` of the command line.
+
+    Raises:
+        BadInput: if its data, weights or scenario are not given, or are not those that it was run with.
+    """
+    planned = plan(_request(spec, options))[0]
+    now = plain(planned.spec)
+    if odd := [key for key in (spec | now) if key != "variant" and spec.get(key) != now.get(key)]:
+        raise BadInput(
+            f"{path} was run with another {odd[0]} ({spec.get(odd[0])!r}, here {now.get(odd[0])!r}): "
+            "give the --data, --weights and --plugin of that run, or run it again."
+        )
+    return replace(planned, spec=spec)
+
+
+def _request(spec: Spec, options) -> Request:
+    weights = options.weights or spec["weights"]["kind"]
+    if weights == "path":
+        raise BadInput(f"the cell was run with the weights {spec['weights']['source']}: give that file with --weights.")
+    return Request(
+        methods=(spec["method"],),
+        detectors=(spec["detector"],),
+        scenarios=(options.scenario or spec["scenario"],),
+        seeds=(spec["seed"],),
+        orders=(spec["order"],),
+        size=spec["size"],
+        data=options.data and Path(options.data),
+        backbone=_backbone(spec),
+        weights=weights if spec["backbone"] else None,
+        image_size=spec["image_size"],
+        device=options.device,
+        overrides=_overrides(spec),
+        plugins=tuple(options.plugin),
+        cache=options.cache,
+        eval_every=spec.get("eval_every", 1),
+        eval_ahead=spec.get("eval_ahead", False),
+        holdout=spec.get("holdout", 0),
+        precision=spec.get("precision", "float32"),
+        auto_batch=spec.get("auto_batch", False),
+    )
+
+
+def _overrides(spec: Spec) -> dict:
+    method, detector = spec["method_config"], spec["detector_config"]
+    if spec["method"] == spec["detector"]:
+        return {spec["method"]: detector | method}
+    return {spec["method"]: method, spec["detector"]: detector}
+
+
+def _backbone(spec: Spec) -> str | None:
+    # a mean or deviation per channel is timm's own, which comes back by itself
+    given = {name: value for name, value in spec["backbone_arguments"].items() if not isinstance(value, list)}
+    arguments = ",".join(f"{name}={value}" for name, value in given.items())
+    return spec["backbone"] and f"{spec['backbone']}:{arguments}"
