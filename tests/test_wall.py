@@ -11,7 +11,7 @@ import pytest
 import torch
 from mini import cell, read
 
-from bench.render import show
+from bench.render import leaderboard, show
 from bench.runner import run
 from bench.schema.stream import Stream
 from bench.wall import nursery, state
@@ -173,6 +173,7 @@ SWALLOWED = {  # what a cheat tries, whatever comes of it -> how it is named
     "ctypes.CDLL(None).open(b'CACHE/.', 0)": "read CACHE",
     "subprocess.run(['cat', 'CACHE/images.npy'], stderr=subprocess.DEVNULL)": "read CACHE/images.npy",
     "in_a_thread(open, '/proc/PARENT/environ')": "read /proc/PARENT/environ",
+    "open('/proc/self/../PARENT/maps')": "read /proc/PARENT/maps",
     "os.remove('RESULTS/seed-0.json')": "write RESULTS/seed-0.json",
     "os.replace('mine', 'RESULTS/seed-1.json')": "write RESULTS/seed-1.json",
     "(os.symlink('CACHE/complete.json', 'link'), open('link'))": "read CACHE/complete.json",
@@ -188,7 +189,7 @@ SWALLOWED = {  # what a cheat tries, whatever comes of it -> how it is named
     "os.sched_setaffinity(PARENT, {0})": "sched_setaffinity (limits of other processes)",
     "fcntl.ioctl(open(os.__file__), 0x40087602, bytes(8))": "ioctl (what a file keeps)",  # FS_IOC_SETVERSION
     "fcntl.fcntl(open(os.__file__), 1036, bytes(8))": "fcntl (what a file keeps)",  # F_SET_RW_HINT
-    "os.posix_fadvise(open(os.__file__).fileno(), 0, 0, 4)": "fadvise64 (what is cached of files)",
+    "os.posix_fadvise(open(os.__file__).fileno(), 0, 0, 4)": "fadvise64 (what is dropped from the cache)",
 }
 
 
@@ -398,6 +399,9 @@ def test_a_row_says_what_was_closed_and_that_nothing_was(stream, cache, arrays, 
     record = read(tmp_path / "bare", one)
     assert record["status"] == "ok" and not record["wall"]["confined"], record["reason"]
     assert record["matrices"] == read(tmp_path / "closed", one)["matrices"]
+    for folder, barred in (("closed", False), ("open", True)):
+        pages = leaderboard.render(tmp_path / folder).values()
+        assert any("not confined" in page for page in pages) == barred
 
 
 def test_test_images_come_without_their_truth(arrays):

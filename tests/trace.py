@@ -5,6 +5,7 @@ as long as it waits, and reports the rest.
 """
 
 import tempfile
+from glob import glob
 from pathlib import Path
 
 METHOD = '''"""Trace: reports when each step began."""
@@ -68,5 +69,5 @@ class Traces:
 
     def held(self) -> dict[int, int]:
         """Seed of each cell that waits -> its process."""
-        found = Path(tempfile.gettempdir()).glob(f"bench-step-*/held-*-{self.file.parent.name}")
-        return {int(seed): int(process) for _, seed, process, *_ in (path.name.split("-") for path in found)}
+        found = glob(f"{tempfile.gettempdir()}/bench-step-*/held-*-{self.file.parent.name}")
+        return {int(seed): int(process) for _, seed, process, *_ in (Path(path).name.split("-") for path in found)}

@@ -293,7 +293,7 @@ def main(end: socket.socket, scratch: str, witness: socket.socket) -> None:
 
 def _serve(channel: Channel, scratch: str, witness: socket.socket) -> None:
     header, arrays = channel.receive()
-    _settle(scratch)
+    _settle(scratch, header["readable"])
     writable = [*DEVICES, *devices.nodes(), scratch]
     with witness:
         closed = _confine(header["readable"], writable, witness) if header["confine"] else []
@@ -304,8 +304,14 @@ def _serve(channel: Channel, scratch: str, witness: socket.socket) -> None:
         _answer(learner, channel, *channel.receive())
 
 
-def _settle(scratch: str) -> None:
-    """Let libraries that write something of their own accord write it into `scratch`."""
+def _settle(scratch: str, readable: list[str]) -> None:
+    """Let libraries write into `scratch` what they write of their own accord, and import from what is `readable` only.
+
+    Python lists a folder of its path again when that has changed, as the folder of a run does: it would be refused.
+    """
+    places = [(place, os.path.realpath(place)) for place in sys.path if place]
+    sys.path[:] = [place for place, real in places
+                   if any(os.path.commonpath((real, known)) in (real, known) for known in readable)]  # fmt: skip
     os.environ.setdefault("TORCH_HOME", os.path.expanduser("~/.cache/torch"))
     os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch  # looked up once, before the fork
     os.chdir(scratch)

@@ -32,7 +32,7 @@ REFUSED: dict[str, dict[str, Numbers]] = {
         "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266), "syslog": (103, 116),
         "chroot": (161, 51), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
     },
-    "what is cached of files": {"cachestat": (451, 451), "mincore": (27, 232), "fadvise64": (221, 223)},
+    "what is cached of files": {"cachestat": (451, 451), "mincore": (27, 232)},
     "name spaces and watches": {
         "mount": (165, 40), "inotify_init": (253, 0), "unshare": (272, 97), "inotify_init1": (294, 26),
         "fanotify_init": (300, 262), "setns": (308, 268),
@@ -55,6 +55,7 @@ GUARDED: dict[str, dict[str, Guard]] = {
         "prlimit64": Guard((302, 261), 0, (0,), others=True),
         "sched_setaffinity": Guard((203, 122), 0, (0,), others=True),
     },
+    "what is dropped from the cache": {"fadvise64": Guard((221, 223), 3, (4,))},  # POSIX_FADV_DONTNEED
     "what a file keeps": {
         "ioctl": Guard((16, 29), 1, (0x40086602, 0x40087602, 0x401C5820)),  # FS_IOC_SETFLAGS, SETVERSION, FSSETXATTR
         "fcntl": Guard((72, 25), 1, (1036, 1038)),  # F_SET_RW_HINT, F_SET_FILE_RW_HINT

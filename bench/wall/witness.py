@@ -129,12 +129,12 @@ class Witness:
             here = folder is None or (arguments[folder] & 0xFFFFFFFF) == HERE & 0xFFFFFFFF
             base = f"/proc/{process}/{'cwd' if here else f'fd/{arguments[folder] & 0xFFFFFFFF}'}"
             base = "/" if said.startswith("/") else os.readlink(base)
-        except OSError:
+        except (OSError, OverflowError):
             self._say(f"{what} a file whose name it hides")
             return
-        for own in ("/proc/self", "/proc/thread-self", "/dev/fd"):
-            if said == own or said.startswith(f"{own}/"):
-                return
+        for alias, place in (("/proc/self", ""), ("/proc/thread-self", ""), ("/dev/fd", "/fd")):  # of that process
+            if _within(said, alias):
+                said = f"/proc/{process}{place}{said.removeprefix(alias)}"
         real = os.path.realpath(os.path.join(base, said))
         if not self._is_open(what, real):
             self._say(f"{what} {real}")
@@ -162,7 +162,10 @@ def _string(process: int, address: int) -> bytes:
     with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
         while len(found) < LONGEST and b"\0" not in found:
             memory.seek(address + len(found))
-            found += memory.read(256 - (address + len(found)) % 256)  # never beyond the end of its page
+            part = memory.read(256 - (address + len(found)) % 256)  # never beyond the end of its page
+            if not part:
+                raise OSError(errno.EFAULT, "its memory has gone")
+            found += part
     return found.partition(b"\0")[0]
 
 
