@@ -31,7 +31,7 @@ class Witness:
     `refused` holds what they tried, in words, and how often.
 
     Not noted are attempts that libraries make of their own accord and that lead nowhere: files that are not there,
-    listing a folder above one that is open (Python's imports do), what /proc and /sys tell of the machine, Unix sockets
+    listing a folder above one that is open and compiled sources (Python's imports), what /proc and /sys tell, Unix sockets
     (of the name service), and changing one's own scratch files.
     """
 
@@ -145,6 +145,8 @@ class Witness:
         if what != "read":
             return False
         if any(_within(path, place) or _within(place, path) for place in self.readable) or not os.path.lexists(path):
+            return True
+        if "/__pycache__/" in path:
             return True
         if path.startswith("/proc/"):
             owner = path.split("/")[2]
