@@ -20,6 +20,12 @@ def ready() -> int:
     Returns its process id.
     """
     import bench.preload  # noqa: F401
+
+    fork_nursery()
+
+
+def fork_nursery() -> None:
+    """Let the steps of cells that this process runs be forked from what it is now."""
     from bench.wall import nursery
 
     inspect.stack()  # keeps the sources of what runs here: who is asked for a trace behind the wall could not read them

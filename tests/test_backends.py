@@ -58,7 +58,7 @@ def until(condition, seconds: float = 300) -> None:
 def cluster():
     """Three Ray nodes with a CPU each."""
     pytest.importorskip("ray")
-    os.environ.update(RAY_memory_monitor_refresh_ms="0")  # it would count what other programs hold
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112 - it would count what other programs hold
     from ray.cluster_utils import Cluster
 
     machine = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}

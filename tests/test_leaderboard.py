@@ -23,6 +23,7 @@ from bench.metrics.statistics import interval
 from bench.published import load
 from bench.render import leaderboard
 from bench.render.leaderboard.compare import compare
+from bench.render.show import show
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
 PAPER = {
@@ -54,6 +55,15 @@ def row_of(text, start, table=0):
     """Cells of the `table`-th line of a table that starts with `start`."""
     lines = [line for line in text.splitlines() if line.startswith(f"| {start} ")]
     return [part.strip() for part in lines[table].strip("|").split(" | ")]
+
+
+def test_a_codec_that_is_worse_than_the_plain_filter_is_named(tmp_path):
+    made = [cell(method="scale", detector=name) for name in ("inpaint", "padim")]
+    for one, decoded in zip(made, (24.5, 26.0), strict=True):
+        one["notes"] = {"memory_psnr": [30.0, 29.0, decoded], "memory_psnr_lanczos": [25.0, 25.0, 25.4]}
+    text = page(tmp_path, *made, cell())
+    assert "- scale on inpaint: 24.5 dB, Lanczos' filter alone 25.4 dB" in text
+    assert "scale on padim: 26" not in text
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 9, 19, 20, 21, 30, 100, 10_000])
@@ -506,6 +516,13 @@ def test_a_failure_names_the_line_of_the_plugin():
     )
     assert last_line(reason) == "mine.py:12: ValueError: odd"
     assert last_line("needs a detector with memory_bank") == "needs a detector with memory_bank"
+
+
+def test_what_was_odd_about_the_images_stands_on_the_page_and_in_the_row(tmp_path):
+    odd = "3 defects are too small to leave a pixel of their mask at 64 px, first: a|b.png"
+    told = page(tmp_path, cell() | {"data": [odd]}, cell(seed=1) | {"data": [odd]})
+    assert told.count("- data: 3 defects are too small") == 1
+    assert f"data: {odd}" in show("toy/1x3/replay+patchcore/0", tmp_path / "results")
 
 
 def test_check_tells_a_stale_page(tmp_path):

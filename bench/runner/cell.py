@@ -110,13 +110,16 @@ class CellRun:
 
     def resume(self) -> int:
         """Return the step to start with, everything before it restored: state, costs and scores."""
-        saved = checkpoint.load(self.checkpoint, self.cell.resume_key)
-        step = 0
-        if saved and saved["step"] < segments.held(self.scores, self.hash, self.cell.request.save_maps):
+        saved, step = checkpoint.load(self.checkpoint, self.cell.resume_key), 0
+        held = segments.held(self.scores, self.hash, self.cell.request.save_maps) if saved else 0
+        if saved and saved["step"] < held:
             step, self.carried = saved["step"] + 1, saved["carried"]
             self.log.restore(saved["log"])
             for earlier, row in segments.rows(self.scores, step):
                 self.evaluation.rows.put(earlier, row)
+        elif self.checkpoint.exists():
+            what = f"scores of step {held + 1} are" if saved else "checkpoint is"
+            self._tell("note", text=f"its {what} lost, damaged or of other code: it starts at the first step")
         segments.cut(self.scores, step)
         return step
 
@@ -210,6 +213,7 @@ class CellRun:
             "reason": reason,
             **self.evaluation.rows.record(),
             "stored": kept,
+            **({"data": list(self.arrays.odd)} if self.arrays.odd else {}),
             **self.log.record(),
             "wall": {"confined": bool(self.closed), "closed": self.closed, "refused": self.refused},
             "environment": environment(cell.request.device) | {"started": self.started, "finished": now},

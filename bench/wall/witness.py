@@ -31,8 +31,8 @@ class Witness:
     `refused` holds what they tried, in words, and how often.
 
     Not noted are attempts that libraries make of their own accord and that lead nowhere: files that are not there,
-    listing a folder above one that is open and compiled sources (Python's imports), what /proc and /sys tell, Unix sockets
-    (of the name service), and changing one's own scratch files.
+    listing a folder above one that is open and reading compiled sources (Python's imports do both), what /proc and /sys
+    tell of the machine, Unix sockets (of the name service), and changing one's own scratch files.
     """
 
     def __init__(self, end: socket.socket):

@@ -1,16 +1,21 @@
 """The folded parts of a section: every metric, one threshold, costs, published numbers, skipped pairs."""
 
 import html
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
 
 from bench.analysis.groups import Section
 from bench.analysis.labels import last_line
 from bench.analysis.rows import Row
 from bench.published import TOLERANCE
 from bench.render.leaderboard import tables
+from bench.render.leaderboard.commands import commands
 from bench.render.leaderboard.compare import Comparison
-from bench.render.leaderboard.tables import MISSING, Column, compact, score
+from bench.render.leaderboard.tables import MISSING, Column, compact, escape, score
+from bench.schema import protocol as protocols
 
 
 def fold(summary: str, body: str) -> str:
@@ -20,11 +25,29 @@ def fold(summary: str, body: str) -> str:
 
 def details(section: Section) -> Iterator[str]:
     """Tables of all detectors together, per set of weights; "" where there is nothing to show."""
-    yield _per_weights(section, "Every other metric", tables.OTHER_METRICS)
+    yield _per_weights(section, "Every other metric", tables.other_metrics())
     summary = "One threshold for the whole line: pooled ranking, precision, recall, false alarms, drift, routing"
     yield _per_weights(section, summary, tables.ONE_LINE)
     for device in device_names(section.rows):
         yield _per_weights(section, f"Cost on {device}", tables.COST, device)
+
+
+def below_lanczos(section: Section) -> str:
+    """Codecs that give images back worse than the plain filter does; "" where there is none."""
+    lines = []
+    for row in (row for row in section.rows if not row.status):
+        decoded, plain = (_final_note(row, name) for name in ("memory_psnr", "memory_psnr_lanczos"))
+        if decoded < plain:
+            system = f"{escape(row.short)} on {row.spec['detector']}"
+            lines.append(f"- {system}: {decoded:.1f} dB, Lanczos' filter alone {plain:.1f} dB")
+    head = "**Codecs that give back images worse than the filter that made them small** (PSNR after the last step):"
+    return "\n".join([head, "", *lines]) if lines else ""
+
+
+def _final_note(row: Row, name: str) -> float:
+    """Mean over the cells of what is noted after the last step; NaN where it is not."""
+    values = [cell["notes"][name][-1] for cell in row.cells if name in cell.get("notes", {})]
+    return sum(values) / len(values) if values else math.nan
 
 
 def device_names(rows: Iterable[Row]) -> list[str]:
@@ -76,6 +99,29 @@ def tally(pairs: Iterable[Comparison]) -> str:
     kinds = {f"within {TOLERANCE}": "within", "off": "off", "not comparable": "not"}
     counts = {name: sum(verdict.startswith(start) for verdict in verdicts) for name, start in kinds.items()}
     return ", ".join(f"{count} {name}" for name, count in counts.items()) if verdicts else ""
+
+
+def how_to_run(section: Section) -> str:
+    """The commands of all rows, and what stands for DIR and WEIGHTS in them."""
+    lines, files = commands(section.rows), set()
+    if not lines:
+        return ""
+    for row in section.rows:
+        weights = row.spec["weights"]
+        files |= {(row.spec["backbone"], weights["source"], weights["sha256"])} if weights["kind"] == "path" else set()
+    dataset = section.spec["scenario"].partition("/")[0]
+    told = ["DIR is the folder of the data set."] if any("DIR" in line for line in lines) else []
+    if Path(str(resources.files("scenarios") / "recipes" / f"{dataset}.yaml")).is_file():
+        told = [f"`python -m bench data get {dataset} --to DIR --accept-licence` fetches the images."]
+    told += [
+        f"WEIGHTS of {name}: a file named {escape(source)}, sha256 `{sha256}`."
+        for name, source, sha256 in sorted(files)
+    ]
+    for protocol in map(protocols.load, protocols.names()):
+        if section.spec["scenario"] in protocol.scenarios and not protocol.paper:
+            told.append(f"All headline rows: `python -m bench run --protocol {protocol.name} ...`.")
+    body = "\n".join(["```bash", *lines, "```"])
+    return fold("How to run these rows", "\n\n".join([" ".join(told), body]) if told else body)
 
 
 def skipped(section: Section) -> str:
