@@ -20,7 +20,7 @@ def fold(summary: str, body: str) -> str:
 
 def details(section: Section) -> Iterator[str]:
     """Tables of all detectors together, per set of weights; "" where there is nothing to show."""
-    yield _per_weights(section, "Every other metric", tables.OTHER_METRICS)
+    yield _per_weights(section, "Every other metric", tables.other_metrics())
     summary = "One threshold for the whole line: pooled ranking, precision, recall, false alarms, drift, routing"
     yield _per_weights(section, summary, tables.ONE_LINE)
     for device in device_names(section.rows):
