@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -469,13 +470,33 @@ def test_the_same_cells_give_the_same_bytes(tmp_path):
 
 
 def test_two_results_folders_side_by_side_have_two_pages(tmp_path):
-    (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore -->\nmine\n<!-- /table -->\n")
+    (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore replay -->\nmine\n<!-- /table -->\n")
     for name, final in (("results", 0.9), ("trial", 0.6)):
         results.write(tmp_path / name, cell(final))
         leaderboard.write(tmp_path / name)
     first, second = tmp_path / "leaderboard.md", tmp_path / "leaderboard-trial.md"
     assert "0.900" in first.read_text() and "0.600" in second.read_text()
     assert "0.900" in (tmp_path / "README.md").read_text()
+
+
+def test_the_readme_has_its_rows_and_its_picture(tmp_path):
+    asked = "<!-- table toy/1x3 patchcore replay,joint -->\nold\n<!-- /table -->\n"
+    asked += "<!-- matrices toy/1x3 replay+patchcore,ewc+patchcore,none+patchcore docs/R.svg -->\n"
+    (tmp_path / "README.md").write_text(asked)
+    for seed, final in ((0, 0.6), (1, 0.8)):
+        results.write(tmp_path / "results", cell(final, 0.9, seed=seed))
+    results.write(tmp_path / "results", cell(0.5, method="ewc"))
+    leaderboard.write(tmp_path / "results")
+    rows = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| ")]
+    assert [row.split()[1] for row in rows] == ["method", "replay"]
+    assert (tmp_path / "README.md").read_text().count("<!-- /table -->") == 1
+    drawn = ElementTree.parse(tmp_path / "docs" / "R.svg")
+    texts = [part.text for part in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert "replay on patchcore: ends at 0.70" in texts and "ewc on patchcore: ends at 0.50" in texts
+    assert texts.count(".90") == 2 and texts.count(".70") == 4, "the mean over seeds; untested classes are empty"
+    assert leaderboard.check(tmp_path / "results") == ""
+    (tmp_path / "docs" / "R.svg").write_text("other")
+    assert "R.svg is not what" in leaderboard.check(tmp_path / "results")
 
 
 def test_a_failure_names_the_line_of_the_plugin():

@@ -358,7 +358,7 @@ def test_scores_are_in_sight_at_every_width_and_no_page_scrolls_sideways(committ
 def test_the_first_page_draws_every_measured_row_by_tier(site):
     drawing = dom(site, "index.html").select_one(".field svg")
     board = boards(site)[1]
-    points = {point["aria-label"].partition(":")[0] for point in drawing.select("a")}
+    points = {point.title.text.partition(":")[0] for point in drawing.select("a")}
     measured = [row for row in board.select(".board tbody tr") if not row.get("class")]
     assert points == {f"{row.th.a.text} + {row['data-detector']}" for row in measured}
     assert len(drawing.select("circle.t1, path.t2, circle.few, path.out")) == len(measured)

@@ -85,7 +85,9 @@ class Entry:
             ) from error
         absent = [part for part in REQUIRED[self.kind] if not hasattr(module, part)]
         if absent:
-            raise BadInput(f"{self.file} is no {self.kind}: it lacks `{'` and `'.join(absent)}`; see the README.")
+            raise BadInput(
+                f"{self.file} is no {self.kind}: it lacks `{'` and `'.join(absent)}`; see docs/add-a-method.md."
+            )
         if self.kind != "scenario":
             self._check_config(module.Config)
         return module
