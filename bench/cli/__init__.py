@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_run(commands)
     reading.add_list(commands)
     running.add_doctor(commands)
+    running.add_new(commands)
     running.add_check(commands)
     reading.add_leaderboard(commands)
     reading.add_verify(commands)

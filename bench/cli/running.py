@@ -301,5 +301,24 @@ def _do_check(options) -> int:
     return int(bool(failed))
 
 
+def add_new(commands) -> None:
+    command = new_command(
+        commands,
+        "new",
+        _do_new,
+        "write the file of a method or a detector that keeps the contract, to change from there",
+    )
+    command.add_argument("kind", choices=("method", "detector"))
+    command.add_argument("name", help="of the file and of what is in it: thumbnails gives thumbnails.py")
+    command.add_argument("--to", type=Path, default=Path(), help="folder (this one)")
+
+
+def _do_new(options) -> None:
+    from bench.contract.skeleton import write_skeleton
+
+    file = write_skeleton(options.kind, options.name, options.to)
+    print(f"wrote {file}: change it, try it with `python -m bench check {file}`, run it with --plugin {file}")
+
+
 def _tell_rule(rule: str, todo: str) -> None:
     print(f"  MEND  {rule}:\n        {todo}" if todo else f"  ok    {rule}", flush=True)
