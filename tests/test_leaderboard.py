@@ -56,6 +56,15 @@ def row_of(text, start, table=0):
     return [part.strip() for part in lines[table].strip("|").split(" | ")]
 
 
+def test_a_codec_that_is_worse_than_the_plain_filter_is_named(tmp_path):
+    made = [cell(method="scale", detector=name) for name in ("inpaint", "padim")]
+    for one, decoded in zip(made, (24.5, 26.0), strict=True):
+        one["notes"] = {"memory_psnr": [30.0, 29.0, decoded], "memory_psnr_lanczos": [25.0, 25.0, 25.4]}
+    text = page(tmp_path, *made, cell())
+    assert "- scale on inpaint: 24.5 dB, Lanczos' filter alone 25.4 dB" in text
+    assert "scale on padim: 26" not in text
+
+
 @pytest.mark.parametrize("freedom", [1, 2, 3, 9, 19, 20, 21, 30, 100, 10_000])
 def test_quantiles_are_students(freedom):
     assert t95(freedom) == pytest.approx(t.ppf(0.975, freedom), abs=1e-5)

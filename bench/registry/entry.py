@@ -103,10 +103,11 @@ class Entry:
                 "the algorithm at a size for two processor cores."
             )
         options = [field.name for field in fields(config)]
-        for option in self.declared["TUNED_ON"]:
-            if option and option not in options:
-                where, hint = f"{self.file}:{self.line_of('TUNED_ON')}", did_you_mean(option, options)
-                raise BadInput(f"{where}: TUNED_ON names {option!r}, and Config has no such option.{hint}")
+        for name in ("TUNED_ON", "AS_RELEASED"):
+            for option in self.declared[name]:
+                if option and option not in options:
+                    where, hint = f"{self.file}:{self.line_of(name)}", did_you_mean(option, options)
+                    raise BadInput(f"{where}: {name} names {option!r}, and Config has no such option.{hint}")
 
     def line_of(self, name: str) -> int:
         """The line on which the file defines a class, function or name at its top level; 1 where it does not."""

@@ -150,6 +150,7 @@ def page(section: Section, published: Sequence[Published]) -> str:
     parts += [_per_detector(section)] if len(section.blocks) > 1 else []
     parts += [_budgets(section)]
     parts += [_block(section, key) for key in section.blocks]
+    parts += [folds.below_lanczos(section)]
     parts += [*folds.details(section), folds.published(pairs), folds.skipped(section), _options(section.rows)]
     parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
     return "\n\n".join(part for part in parts if part) + "\n"
