@@ -203,13 +203,13 @@ SOURCES = {dotted(path): path for path in (ROOT / "bench").rglob("*.py")}
 def defined(module: str) -> frozenset[str]:
     """Names at the top level of a module of the bench, and the modules in it."""
     names = {name.removeprefix(f"{module}.").partition(".")[0] for name in SOURCES if name.startswith(f"{module}.")}
-    for node in _eager(ast.parse(SOURCES[module].read_text())):
+    tree = ast.parse(SOURCES[module].read_text())
+    names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in _eager(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
     return frozenset(names)
 
 
