@@ -33,6 +33,7 @@ MOST_AMBIGUOUS = 0.08  # share of the public names of the bench that two files m
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"advise"},
     {"preload", "session"},
     {"contract"},
     {"doctor"},
