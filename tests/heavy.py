@@ -16,6 +16,12 @@ HEAVY = {"torch", "torchvision", "avalanche", "anomalib", "timm", "diffusers", "
 def ready() -> None:
     """Import all third-party packages, their warnings silenced, and start the nursery for the steps of cells."""
     import bench.preload  # noqa: F401
+
+    fork_nursery()
+
+
+def fork_nursery() -> None:
+    """Let the steps of cells that this process runs be forked from what it is now."""
     from bench.wall import nursery
 
     asking, forking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

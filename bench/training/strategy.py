@@ -198,6 +198,18 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
         if self._schedule is not None:
             self._schedule.step()
 
+    def let_go(self) -> None:
+        """Drop what a finished step needs no more, so that the predictions find its memory free.
+
+        These are the last batch, its graph, the gradients, and what the optimizer remembers: together three times the
+        trained weights with Adam.
+        """
+        self.mbatch = self.mb_output = self.loss = self._schedule = None
+        if not isinstance(self.optimizer, NoOptimizer):
+            self.optimizer.state.clear()
+            self.optimizer = NoOptimizer()
+        self.model.zero_grad(set_to_none=True)
+
     def _after_training_exp(self, **kwargs):
         if self.train_images:  # plugins, timing and evaluation see a finished detector
             self.model.consolidate(self.images)

@@ -131,6 +131,7 @@ class Learner:
         with self._advised():
             images = [TrainImages(*one) for one in given]
             strategy.train(train_experience(images, step, ahead=self.task.ahead), eval_streams=[])
+        strategy.let_go()
         carried = [states.encode(strategy.model.state_dict(), f"{type(strategy.model).__name__}.state_dict()")]
         carried += [states.encode(one.state_dict(), f"{type(one).__name__}.state_dict()") for one in strategy.methods]
         split = strategy.auto_batch and strategy.auto_batch.micro_batch
