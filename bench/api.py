@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bench.data.pixels import decode
     from bench.data.sample import Sample
     from bench.errors import BadInput
+    from bench.schema.config import later
     from bench.schema.request import PROCEDURAL_PRIOR
     from bench.training.backbone import Embedder, Features, Student
     from bench.training.batch import Batch, Prediction
@@ -37,6 +38,7 @@ HOMES = {
     "kept_draws": "bench.training.device",
     "PROCEDURAL_PRIOR": "bench.schema.request",
     # for both
+    "later": "bench.schema.config",
     "Batch": "bench.training.batch",
     "Prediction": "bench.training.batch",
     "Setup": "bench.training.setup",

@@ -1,96 +1,191 @@
-"""`bench run`: plan, drop what is finished, run the rest, regenerate the leaderboard."""
+"""What one asks of the bench, as typed functions: run cells, read results, compare, rank, write tables and pages.
 
+The command line parses and prints; everything else of it is here, and a notebook calls the same functions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from bench import backends, results
-from bench.analysis import durations
+from bench.analysis import durations, ranks
+from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
 from bench.errors import BadInput
-from bench.render import leaderboard, outcome
+from bench.render import leaderboard as tables
 from bench.render.progress import Watch
 from bench.results import stored
-from bench.schema import config
+from bench.schema.execution import Execution
 from bench.schema.record import Record, kept_from
+from bench.schema.request import Cell, Request
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+RUN = "run"  # the fate of a cell that is run
 
 
-def run(options) -> int:
-    """Run what the parsed command line asks for; returns the exit code."""
-    backend = backends.find(options)
-    with results.lock(options.results):
-        context = pool.server()
-        cells = pool.call(context, _plan, options)
-        wanted = [cell for cell in cells if not cell.skip and _wanted(cell, options)]
-        todo, seconds = _cheap_first(wanted, options.results)
-        if options.plan:
-            print(_plan_text(cells, todo, options.results))
-            return 0
-        if options.dry_run:
-            print(backend.script(len(todo), options) if todo else "nothing to submit: all cells are finished.")
-            return 0
-        for cell in cells:
+@dataclass(frozen=True)
+class Planned:
+    """The cells of a request, and the fate of each: `run`, `skip: ...`, `finished`, `failed before ...`, ..."""
+
+    cells: list[Cell]
+    fates: list[str]
+
+    @property
+    def todo(self) -> list[Cell]:
+        """Those that run."""
+        return [cell for cell, fate in zip(self.cells, self.fates, strict=True) if fate == RUN]
+
+
+@dataclass(frozen=True)
+class Outcome(Planned):
+    """What has become of a plan."""
+
+    failed: list[Cell]
+    written: tuple[Path, ...]  # leaderboard.md and leaderboard.csv
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed, now or before."""
+        return not self.failed and not any(fate.startswith("failed") for fate in self.fates)
+
+
+def plan(request: Request, execution: Execution = Execution()) -> Planned:  # noqa: B008 - it is frozen
+    """The cells that `run` would run, and how the others stand; trains nothing.
+
+    Raises:
+        BadInput: for the first thing that could not be run.
+    """
+    backends.find(request, execution)
+    with results.lock(execution.results), pool.without_main():
+        return _planned(request, execution)
+
+
+def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noqa: B008
+    """Run the cells of a request that are not finished, each in processes of its own, then write the tables.
+
+    Stopped at any moment, the same call goes on where that was.
+
+    Raises:
+        BadInput: for the first thing that could not be run, before anything is trained.
+    """
+    backend = backends.find(request, execution)
+    with results.lock(execution.results), pool.without_main():
+        planned = _planned(request, execution)
+        for cell in planned.cells:
             if cell.skip:
-                results.write(options.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
-        failed = _run(backend, todo, seconds, options)
-        standing = [_standing(cell, options.results) for cell in cells if not cell.skip and cell not in todo]
-        print(_summary(cells, todo, failed, standing))
-        if options.save_maps:
-            print(_sizes(todo, options.results))
-        for reason in dict.fromkeys(cell.skip for cell in cells if cell.skip):
-            print(f"skipped: {reason}")
-        for path in leaderboard.write(options.results):
-            print(f"wrote {path}")
-        _show([cell for cell in cells if not cell.skip], options.results)
-    return 1 if failed or any(text.startswith("failed") for text in standing) else 0
+                results.write(execution.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
+        failed = _run(backend, planned.todo, execution)
+        written = tables.write(execution.results)
+    return Outcome(planned.cells, planned.fates, failed, written)
 
 
-def _plan(options) -> list:
+def script(request: Request, execution: Execution) -> str:
+    """The script that `run` would give to sbatch; "" where all cells are finished.
+
+    Raises:
+        BadInput: as `run`, and for another back-end than Slurm.
+    """
+    if execution.backend != "slurm":
+        raise BadInput(f"--dry-run belongs to --backend slurm; this run has --backend {execution.backend}.")
+    todo = plan(request, execution).todo
+    return backends.find(request, execution).script(len(todo), execution) if todo else ""
+
+
+def load_results(root: str | Path = "results") -> "DataFrame":
+    """One row per cell below a results folder, as in its leaderboard.csv: what it is, then every figure of it.
+
+    `final_`, `forgetting_`, `plasticity_`, `bwt_` and `step_average_` stand before the id of a metric. NaN: not
+    measured.
+
+    Raises:
+        BadInput: if there is no such folder.
+    """
+    from pandas import DataFrame
+
+    grouped, _ = tables.read(_folder(root))
+    return DataFrame([line for section in grouped for line in tables.lines(section)])
+
+
+def compare(
+    first: str, second: str, root: str | Path = "results", *, metric: str = "image_auroc", scenario: str = ""
+) -> list[Pairing]:
+    """Two systems (method+detector[,options]) run by run and class by class, in each setting that both were run in.
+
+    Raises:
+        BadInput: for a name that fits nothing or several systems, two that share no run, or an unknown metric.
+    """
+    return pair(first, second, _cells(root), metric, scenario)
+
+
+def rank(
+    methods: Sequence[str] = (), root: str | Path = "results", *, metric: str = "image_auroc", scenario: str = ""
+) -> ranks.Contest:
+    """Three or more methods, or all, over the scenarios and detectors that have them: Friedman and Nemenyi.
+
+    Raises:
+        BadInput: for unknown names, or fewer than three methods or two blocks.
+    """
+    return ranks.contest(_cells(root), metric, methods, scenario)
+
+
+def leaderboard(root: str | Path = "results", markdown: Path | None = None) -> tuple[Path, Path]:
+    """Write the tables of a results folder anew, without running anything; returns leaderboard.md and .csv.
+
+    Raises:
+        BadInput: if there is no such folder, or it cannot be written.
+    """
+    return tables.write(_folder(root), markdown)
+
+
+def report(root: str | Path = "results", out: str | Path = "out/report") -> Path:
+    """Write the results as pages with plots; returns the first one.
+
+    Raises:
+        BadInput: where there is nothing to report or nowhere to write.
+    """
+    from bench.render.report import write
+
+    return write(_folder(root), Path(out))
+
+
+def _folder(root: str | Path) -> Path:
+    if not Path(root).is_dir():
+        raise BadInput(f"no folder {str(root)!r}: give the one that a run wrote its results to")
+    return Path(root)
+
+
+def _cells(root: str | Path) -> list[Record]:
+    return [cell for _, cell in results.scan(_folder(root)) if not isinstance(cell, BadInput)]
+
+
+def _planned(request: Request, execution: Execution) -> Planned:
+    cells = pool.call(pool.server(), _cells_of, request, execution)
+    return Planned(cells, [_fate(cell, execution) for cell in cells])
+
+
+def _cells_of(request: Request, execution: Execution) -> list[Cell]:
     from bench.runner.plan import plan
-    from bench.schema.request import Request
+    from bench.training.device import found
 
-    return plan(
-        Request(
-            methods=options.methods,
-            detectors=options.detectors,
-            scenarios=options.scenario,
-            seeds=options.seeds,
-            orders=options.order,
-            size=options.size,
-            data=options.data and Path(options.data),
-            backbone=options.backbone,
-            weights=options.weights,
-            image_size=options.image_size,
-            device=backends.device(options) or _device(options.device),
-            overrides=config.parse(options.set),
-            plugins=tuple(options.plugin),
-            cache=options.cache,
-            keep=options.keep,
-            save_maps=options.save_maps,
-            feature_cache=options.feature_cache,
-            eval_every=options.eval_every,
-            eval_ahead=options.eval_ahead,
-            holdout=options.holdout,
-            precision=options.precision,
-            auto_batch=options.auto_batch,
-            no_wall=options.no_wall,
-        )
-    )
+    device = backends.device(request, execution) or found(request.device)
+    return plan(replace(request, device=device))
 
 
-def _device(name: str) -> str:
-    from bench.training import device
+def _fate(cell: Cell, execution: Execution) -> str:
+    if cell.skip:
+        return f"skip: {cell.skip}"
+    return RUN if _wanted(cell, execution) else _standing(cell, execution.results)
 
-    name = device.found(name)
-    return name
 
-
-def older_code(record, cell) -> bool:
+def _older_code(record: Record, cell: Cell) -> bool:
     """Whether a record was made by other source than a run would use now, or does not tell."""
     return record.get("code") != cell.code
 
 
-def _standing(cell, root: Path) -> str:
+def _standing(cell: Cell, root: Path) -> str:
     """How a cell stands that will not be run."""
     path = results.path_of(root, cell.spec)
     if not path.is_file():
@@ -100,89 +195,49 @@ def _standing(cell, root: Path) -> str:
         return "failed before (--redo failed)"
     if other := Record.differences(path, cell.spec):
         return f"finished, with another {' and '.join(other)} (--redo changed)"
-    return "finished, with older code (--redo changed)" if older_code(record, cell) else "finished"
+    return "finished, with older code (--redo changed)" if _older_code(record, cell) else "finished"
 
 
-def _wanted(cell, options) -> bool:
-    path = results.path_of(options.results, cell.spec)
-    if options.redo == "all" or not path.exists():
-        return options.redo not in ("failed", "changed") or path.exists()
+def _wanted(cell: Cell, execution: Execution) -> bool:
+    path, redo = results.path_of(execution.results, cell.spec), execution.redo
+    if redo == "all" or not path.exists():
+        return redo not in ("failed", "changed") or path.exists()
     try:
         old = results.read(path)
     except BadInput:
-        if options.redo == "missing":
+        if redo == "missing":
             raise
         return True
-    if options.redo == "changed":
-        return old["key"] != cell.key or older_code(old, cell)
+    if redo == "changed":
+        return old["key"] != cell.key or _older_code(old, cell)
     if old["status"] == "failed":
-        return options.redo == "failed"
+        return redo == "failed"
     if other := Record.differences(path, cell.spec):
-        if options.redo == "missing" and "fingerprint" in other and "scenario_version" not in other:
+        if redo == "missing" and "fingerprint" in other and "scenario_version" not in other:
             raise BadInput(kept_from(path, other))  # the user's data: what was asked for is neither there nor run
         return False  # the project's own defaults have moved on since
-    unkept = options.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
-    unsaved = options.save_maps and not _saved(old, cell, path)
-    return options.redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
+    unkept = cell.request.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
+    stands = old.get("stored", {}).get("maps", False) and stored.path_of(path).is_file()
+    unsaved = cell.request.save_maps and not stands
+    return redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
 
 
-def _saved(old, cell, path: Path) -> bool:
-    """Whether the maps of a finished cell lie beside it."""
-    return old.get("stored", {}).get("maps", False) and stored.path_of(path).is_file()
-
-
-def _cheap_first(todo: list, root: Path) -> tuple[list, list[float]]:
-    """The cells in the order in which they are run, so that the first rows are there soon, and their expected times."""
-    seconds = durations.expected([cell.spec for cell in todo], root)
-    order = sorted(range(len(todo)), key=seconds.__getitem__)
-    return [todo[i] for i in order], [seconds[i] for i in order]
-
-
-def _run(backend, todo: list, seconds: list[float], options) -> list:
+def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
+    """Run them all, the cheap ones first, so that the first rows are there soon; returns those that failed or died."""
     if not todo:
         return []
     for cell in todo:
-        path = results.path_of(options.results, cell.spec)
-        if options.redo == "all":
+        path = results.path_of(execution.results, cell.spec)
+        if execution.redo == "all":
             path.with_suffix(".ckpt").unlink(missing_ok=True)
-        if options.redo in ("all", "changed") and Record.differences(path, cell.spec):
+        if execution.redo in ("all", "changed") and Record.differences(path, cell.spec):
             path.unlink()  # asked for: nothing else lets a finished result go
-    names = [cell.name for cell in todo]
-    with Watch(dict(zip(names, seconds, strict=True)), options.results) as watch:
-        backend.run(todo, options, watch)
+    seconds = durations.expected([cell.spec for cell in todo], execution.results)
+    order = sorted(range(len(todo)), key=seconds.__getitem__)
+    with Watch({todo[i].name: seconds[i] for i in order}, execution.results) as watch:
+        backend.run([todo[i] for i in order], execution, watch)
     for cell, reason in watch.ended.get("died", ()):
-        results.write(options.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
+        results.write(execution.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
-
-
-def _show(cells: list, root: Path) -> None:
-    """The table of what was asked for, finished before or now."""
-    paths = [results.path_of(root, cell.spec) for cell in cells]
-    console = Console(highlight=False)
-    for table in outcome.tables(results.read(path) for path in paths if path.is_file()):
-        console.print(table)
-
-
-def _sizes(todo: list, root: Path) -> str:
-    files = [stored.path_of(results.path_of(root, cell.spec)) for cell in todo]
-    sizes = [file.stat().st_size for file in files if file.is_file()]
-    return f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}."
-
-
-def _plan_text(cells: list, todo: list, root: Path) -> str:
-    lines = []
-    for cell in cells:
-        fate = f"skip: {cell.skip}" if cell.skip else ("run" if cell in todo else _standing(cell, root))
-        lines.append(f"{cell.name}: {fate}")
-    return "\n".join([*lines, f"{len(todo)} of {len(cells)} cells would run."])
-
-
-def _summary(cells: list, todo: list, failed: list, standing: list[str]) -> str:
-    skipped = sum(bool(cell.skip) for cell in cells)
-    finished = sum(text.startswith("finished") for text in standing)
-    ran = len(todo) - len(failed)
-    line = f"{ran} cells ran, {len(failed)} failed, {finished} were finished before, {skipped} pairs skipped."
-    rest = [text.removeprefix("finished, ") for text in standing if text != "finished"]
-    return "\n".join([line, *(f"{rest.count(text)} {text}" for text in dict.fromkeys(rest))])

@@ -77,8 +77,12 @@ class LatentDiffusion(nn.Module):
         return draw(mean, deviation, generator) if sample else mean
 
     def decode(self, latents: Tensor) -> Tensor:
+        return self.unclamped(latents).clamp(0, 1)
+
+    def unclamped(self, latents: Tensor) -> Tensor:
+        """Images as the decoder makes them: what they stand for lies in 0..1, values may not."""
         image = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
-        return (image.float() / 2 + 0.5).clamp(0, 1)
+        return image.float() / 2 + 0.5
 
     def tokens(self, prompts: Sequence[str]) -> Tensor:
         """Token numbers (B, length), padded and cut; the tokenizer's own limit is not to be relied on."""

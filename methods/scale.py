@@ -3,6 +3,18 @@
 Dalle Pezze et al., Continual Learning Approaches for Anomaly Detection, arXiv:2212.11192. Kept between steps: `memory`
 thumbnails as uint8, shared equally by the classes seen, and the networks of the codec; Adam starts anew at each step,
 as the detector's does. The past is decoded by the generator of the day, once it has learned the new classes.
+
+Control: `--set scale.decode=lanczos` enlarges the thumbnails by the filter that made them small, with no network. The
+cell's notes tell what the codec is worth: `memory_psnr` beside `memory_psnr_lanczos`.
+
+`--set scale.as_released=true` does as the released code, the detector `inpaint` included:
+- decoded once, after their own step, and kept as images (`decode=cached_once`): quicker, but it needs the bytes that a
+  thumbnail saves, and the quota of a class never shrinks;
+- decodes of the new classes join the replay (`include_current`), by an index that is one too high;
+- targets normalised as for ImageNet (`imagenet_range`), whose range the Tanh cannot reach: every decode is pale;
+- dropout and each image's own statistics when decoding (`train_mode_at_test`): nobody calls `eval()`;
+- one image per step of the optimizer (`batch_size=1`), as in the paper; at tiny size this is dear.
+Not taken over: grey levels are cut off and wrap around instead of being rounded; Adam lives on from step to step.
 """
 
 from dataclasses import dataclass
@@ -12,16 +24,21 @@ from torch import Tensor
 
 from bench.api import BadInput, Plugin, Setup, Strategy, normal_images
 from methods._quota import Quota, as_bytes, by_class, joined
-from methods._superresolution import Options, SuperResolution
+from methods._superresolution import Options, SuperResolution, lanczos
 
 DEFAULT_DETECTOR = "inpaint"
 CAPABILITIES = ("labels",)  # the quota is per class
-DECODE = ("current", "cached_once")
+AS_RELEASED = {
+    "decode": "cached_once", "include_current": True, "imagenet_range": True, "train_mode_at_test": True,
+    "batch_size": 1,
+}  # fmt: skip
+DECODE = ("current", "cached_once", "lanczos")
 
 
 @dataclass(frozen=True)
 class Config(Options):
-    decode: str = "current"  # cached_once, as released: decoded after its own step and kept so; its quota never shrinks
+    # cached_once, as released: decoded after its own step and kept so, and its quota never shrinks; lanczos: no network
+    decode: str = "current"
     include_current: bool = False  # as released: from the second step on, decodes of the new classes are replayed too
 
     def __post_init__(self):
@@ -31,15 +48,35 @@ class Config(Options):
 
 def build(config: Config, setup: Setup) -> Strategy:
     cached = config.decode == "cached_once"
-    return setup.strategy([CompressedReplay(config, setup, cached=cached, include_current=config.include_current)])
+    codec = Lanczos if config.decode == "lanczos" else SuperResolution
+    return setup.strategy(
+        [CompressedReplay(config, setup, cached=cached, include_current=config.include_current, codec=codec)]
+    )
+
+
+class Lanczos(SuperResolution):
+    """The control: what made the thumbnails small makes them large again. It has no weights, and nothing to learn."""
+
+    def __init__(self, options: Options, pixels: int):
+        super().__init__(options, pixels)
+        del self.net
+
+    def decode(self, thumbnails: Tensor) -> Tensor:
+        return lanczos(thumbnails, self.pixels)
+
+    def fit(self, *_) -> None:
+        pass
 
 
 class CompressedReplay(Plugin):
     """A memory of thumbnails and the codec that decodes them."""
 
-    def __init__(self, options: Options, setup: Setup, *, cached: bool = False, include_current: bool = False):
+    def __init__(
+        self, options: Options, setup: Setup, *, cached: bool = False, include_current: bool = False,
+        codec: type[SuperResolution] = SuperResolution,
+    ):  # fmt: skip
         super().__init__()
-        self.codec = SuperResolution(options, setup.image_size).to(setup.device).eval()
+        self.codec = codec(options, setup.image_size).to(setup.device).eval()
         self.memory = Quota(options.memory)  # (3, h, w) uint8
         self.cached, self.include_current = cached, include_current
         self.cache: dict[int, Tensor] = {}  # class -> (n, 3, H, W) uint8, beside the memory if `cached`
@@ -79,8 +116,9 @@ class CompressedReplay(Plugin):
         """Bytes kept for the images and for the network that decodes them, and from how many images on that pays."""
         codec, thumbnails = self.codec, self.memory.items()
         image = 3 * codec.pixels**2  # bytes
-        decoder = sum(weight.nbytes for weight in codec.net.generator.parameters())
+        decoder = sum(weight.nbytes for name, weight in codec.named_parameters() if "generator" in name)
         return {
+            "thumbnail_px": codec.small,
             "payload_bytes": thumbnails.nbytes + joined(self.cache).nbytes,
             "decoder_bytes": decoder,
             "break_even_images": decoder / max(image - 3 * codec.small**2, 1),

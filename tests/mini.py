@@ -31,7 +31,8 @@ def scores(strategy, arrays, rows) -> torch.Tensor:
 
 def cell(stream, cache, method: str, detector: str, *, seed: int = 0, overrides=None, plugins=()) -> Cell:
     """A cell that the runner takes, keyed like a planned one."""
-    request = Request((method,), (detector,), (stream.name,), overrides=overrides or {}, cache=cache, plugins=plugins)
+    about = {"overrides": overrides or {}, "cache": cache, "plugins": plugins, "device": "cpu"}
+    request = Request((method,), (detector,), (stream.name,), **about)
     methods, detectors = registry.find("method", method, plugins), registry.find("detector", detector, plugins)
     setup = setup_for(detectors)
     spec = {

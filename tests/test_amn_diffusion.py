@@ -183,6 +183,42 @@ def test_an_image_is_made_anew_in_ten_steps_from_nearly_pure_noise(prior):
         assert torch.allclose(detector.reconstruct(image), detector.model.decode(made), atol=1e-3)
 
 
+def test_as_released_the_networks_see_imagenets_range_and_what_they_make_comes_back(prior):
+    usual, released = build(prior).eval(), build(prior, imagenet_range=True).eval()
+    assert usual.state_dict().keys() == released.state_dict().keys(), "a state fits either"
+    mean, deviation = (torch.tensor(value).view(1, 3, 1, 1) for value in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    image, seen = torch.rand(2, 3, SIZE, SIZE), {}
+    for detector in (usual, released):
+        detector.masked.register_forward_pre_hook(
+            lambda _, given, own=detector: seen.setdefault(own, []).append(given[0])
+        )
+        detector.model.vae.encode = lambda given, own=detector, made=detector.model.vae.encode: (
+            seen[own].append(given) or made(given)
+        )
+        with torch.no_grad():
+            detector.response(image)
+    torch.testing.assert_close(torch.stack(seen[released]), ((image - mean) / deviation).expand(2, -1, -1, -1, -1))
+    assert all(torch.equal(given, 2 * image - 1) for given in seen[usual])
+    latents = torch.randn(1, 4, SIZE // FACTOR, SIZE // FACTOR)
+    with torch.no_grad():
+        value = released.model.vae.decode(latents / released.model.vae.config.scaling_factor).sample
+        torch.testing.assert_close(released._decoded(latents), value * deviation + mean)
+
+
+def test_as_released_the_inputs_of_layers_are_recorded_under_corrupted_conditions(prior):
+    image = torch.rand(3, 3, 8, 8).repeat_interleave(SIZE // 8, 2).repeat_interleave(SIZE // 8, 3)
+    for asked in (False, True):
+        detector, hints = build(prior, corrupted_hints=asked).eval(), []
+        detector.masked.register_forward_pre_hook(lambda _, given, hints=hints: hints.append((given[0] + 1) / 2))
+        torch.manual_seed(3)
+        with torch.no_grad():
+            detector.replay_forward(image)
+            detector.predict(image)
+        changed = [((hint - image).abs() > 0.02).flatten(1).any(1).sum().item() for hint in hints]
+        assert (changed[0] > 0) == asked
+        assert changed[1] == 0, "a test image is taken as it is"
+
+
 def test_another_seed_is_another_noise(prior):
     assert not torch.equal(build(prior).draws, build(prior, seed=1).draws)
     assert build(prior).draws.shape == (2, 1, 4, SIZE // FACTOR, SIZE // FACTOR)

@@ -14,7 +14,10 @@ import pytest
 
 from bench import backends, cli, results, session
 from bench.backends import node, pool
+from bench.cli import running
 from bench.errors import BadInput
+from bench.schema.execution import Execution
+from bench.schema.request import Request
 
 MEMORY = 100 * 2**20  # of each object store
 
@@ -38,10 +41,11 @@ def command(traces, seeds: str, *more: str) -> list[str]:
 
 
 def planned(traces, seeds: str, *more: str):
-    """The cells of a command, and its options."""
+    """The cells of a command, what it asks for and how."""
     options = cli.parser().parse_args(command(traces, seeds, *more))
-    results.check(options.results)
-    return session._plan(options), options
+    request, execution = running.asked(options)
+    results.check(execution.results)
+    return session._cells_of(request, execution), request, execution
 
 
 def until(condition, seconds: float = 300) -> None:
@@ -101,7 +105,7 @@ def test_a_lost_machine_loses_nothing_and_runs_nothing_twice(bench, traces, clus
 
 def test_a_stopped_run_cancels_what_runs_and_keeps_what_is_done(bench, traces, cluster):
     cluster.wait_for_nodes()  # until the lost one is known to be lost: this process may take it for its own
-    cells, options = planned(traces, "1", "--backend", "ray", "--address", cluster.address)
+    cells, request, execution = planned(traces, "1", "--backend", "ray", "--address", cluster.address)
     traces.hold("seed 1")
 
     def stop(cell, event):
@@ -110,11 +114,11 @@ def test_a_stopped_run_cancels_what_runs_and_keeps_what_is_done(bench, traces, c
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        backends.find(options).run(cells, options, stop)
+        backends.find(request, execution).run(cells, execution, stop)
     begun = traces.processes()  # each step is a process of its own
     assert begun
     until(lambda: not any(psutil.pid_exists(process) for process in begun))
-    found = results.read(results.path_of(options.results, cells[0].spec))
+    found = results.read(results.path_of(execution.results, cells[0].spec))
     tested = np.isfinite(np.array(found["matrices"]["image_auroc"], float)).any(axis=1)
     assert found["status"] == "partial" and tested.tolist() == [True, False]
 
@@ -127,10 +131,10 @@ def test_a_cluster_that_is_not_there_is_told(bench, traces):
 
 def test_jobs_of_slurm_run_cells(bench, traces):
     pytest.importorskip("submitit")
-    cells, options = planned(traces, "0,7", "--backend", "slurm", "--time", "5")
+    cells, request, execution = planned(traces, "0,7", "--backend", "slurm", "--time", "5")
     heard = []
-    backends.find(options).run(
-        cells, options, lambda cell, event: heard.append((cell.spec["seed"], event)), cluster="local"
+    backends.find(request, execution).run(
+        cells, execution, lambda cell, event: heard.append((cell.spec["seed"], event)), cluster="local"
     )
     events = [[event for seed, event in heard if seed == number] for number in (0, 7)]
     assert [next(iter(event)) for event in events[0]] == ["start", "epoch", "step", "epoch", "step", "done"]
@@ -184,8 +188,8 @@ def test_news_of_a_line_half_written_wait(tmp_path):
 
 @pytest.fixture
 def job(bench, traces):
-    cells, options = planned(traces, "0", "--keep")
-    return node.jobs(cells, options)[0]
+    cells, _, execution = planned(traces, "0", "--keep")
+    return node.jobs(cells, execution)[0]
 
 
 def test_where_the_results_are_out_of_sight_the_files_are_sent(job, traces):
@@ -262,13 +266,12 @@ def test_options_that_do_not_go_together_are_refused(bench, traces, wrong, says)
 
 def test_a_package_that_is_missing_is_told(monkeypatch):
     monkeypatch.setitem(backends.PACKAGES, "ray", "no_such_package")
-    options = cli.parser().parse_args(["run", "--methods", "all", "--backend", "ray"])
     with pytest.raises(BadInput, match=r"no_such_package.*pip install"):
-        backends.find(options)
+        backends.find(Request(methods=("all",)), Execution(backend="ray"))
 
 
 def test_gpus_asked_for_are_used_without_one_here():
-    base = ["run", "--methods", "all", "--backend", "ray"]
-    devices = [backends.device(cli.parser().parse_args([*base, *more])) for more in ((), ("--gpus-per-cell", "0.5"))]
-    assert devices == ["cpu", "cuda"]
-    assert backends.device(cli.parser().parse_args(base[:3])) is None
+    request = Request(methods=("all",))
+    on_ray = [Execution(backend="ray", gpus_per_cell=count) for count in (None, 0.5)]
+    assert [backends.device(request, execution) for execution in on_ray] == ["cpu", "cuda"]
+    assert backends.device(request, Execution()) is None

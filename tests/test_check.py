@@ -10,14 +10,23 @@ from bench.contract.rules import RULES
 
 @pytest.fixture(scope="module")
 def example() -> str:
-    return re.search(r"```python\n(\"\"\"Thumbnails.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    return re.search(
+        r"```python\n(\"\"\"Thumbnails.*?)```", (ROOT / "docs" / "add-a-method.md").read_text(), re.DOTALL
+    )[1]
 
 
-def test_the_example_of_the_readme_keeps_the_contract(bench, tmp_path, example):
+def test_the_example_of_the_docs_keeps_the_contract(bench, tmp_path, example):
     (tmp_path / "thumbnails.py").write_text(example)
     code, out = bench("check", "thumbnails.py")
     assert code == 0 and "nothing to mend." in out, out
     assert out.count("  ok    ") == len(RULES["method"])
+
+
+def test_the_detector_of_the_docs_keeps_the_contract(bench, tmp_path):
+    text = (ROOT / "docs" / "add-a-detector.md").read_text()
+    (tmp_path / "mean_image.py").write_text(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    code, out = bench("check", "mean_image.py")
+    assert code == 0 and "nothing to mend." in out, out
 
 
 def mended(example: str, old: str, new: str) -> str:

@@ -28,6 +28,8 @@ def declared(kind: str, text: str) -> dict:
         ("method", 'TRAITS = ("gradient",)', "TRAITS is declared by a detector, not by a method"),
         ("method", "DEFAULT_DETECTOR = 3", "is not text in quotation marks"),
         ("method", 'TUNED_ON = ("lr",)', "does not map options to sentences"),
+        ("method", 'AS_RELEASED = ("lr",)', "does not map options to values"),
+        ("detector", 'AS_RELEASE = {"lr": 1}', "Did you mean 'AS_RELEASED'"),
         ("method", 'CAPABILITIES = tuple(["labels"])', "give a literal, not an expression"),
         ("detector", 'TRAITS = ("gradeint",)', "no trait 'gradeint'"),
         ("detector", 'TRAITS: tuple = "gradient"', "TRAITS = 'gradient' is no tuple of names"),
@@ -48,6 +50,7 @@ def test_a_slip_of_the_pen_is_one_sentence_with_its_line(kind, text, sentence):
 def test_what_is_right_is_read_as_it_stands():
     assert declared("method", 'CAPABILITIES = ("labels",)\nREQUIRES = "gradient"\nTEMPLATES = 3') == {
         "DEFAULT_DETECTOR": "reverse_distillation", "REQUIRES": "gradient", "CAPABILITIES": ("labels",), "TUNED_ON": {},
+        "AS_RELEASED": {},
     }  # fmt: skip
     assert declared("detector", 'TRAITS = ("of_my_own",)')["TRAITS"] == ("of_my_own",), "plugins may agree on others"
 

@@ -183,6 +183,38 @@ def unit(*axes: int, of: int = 6) -> Span:
     return Span(torch.eye(of)[:, list(axes)], torch.full((len(axes),), 1 / len(axes)))
 
 
+def test_the_rank_as_released_ends_before_the_energy_is_reached():
+    energies = torch.tensor([5.0, 3.0, 1.0, 1.0])
+    for threshold, usual, released in ((0.85, 3, 2), (0.4, 1, 1), (1.0, 4, 3)):
+        found = [leading(torch.eye(4), energies, threshold, 1e-7, below=below).shares for below in (False, True)]
+        assert [len(shares) for shares in found] == [usual, released]
+    ranks = {}
+    for rank in gradient_projection.RANK:
+        built = strategy(gradient_projection, Wide, rank=rank, route="isvd", every=1)
+        train(built, last=1)
+        ranks[rank] = built.methods[0].spans["net.1.weight"].vectors.shape[1]
+    assert ranks["below"] < ranks["reached"]
+
+
+def test_the_control_projects_nothing_and_holds_what_has_no_basis():
+    built = strategy(gradient_projection, Decaying, project="none", **EVERYTHING)
+    train(built, last=1)
+    before, gradients = copy.deepcopy(built.model.state_dict()), []
+    plugin, hook = built.methods[0], built.methods[0].before_update
+
+    def spied(strategy, **kwargs):
+        weight = strategy.model.net[1].weight
+        given = weight.grad.clone()
+        hook(strategy, **kwargs)
+        gradients.append(torch.equal(weight.grad, given))
+
+    plugin.before_update = spied
+    train(built, first=1, last=2)
+    after = built.model.state_dict()
+    assert gradients and all(gradients)
+    assert all(torch.equal(after[name], before[name]) == (name not in plugin.spans) for name in after)
+
+
 def test_a_basis_grows_by_what_the_new_span_adds():
     grown = grow(unit(0, 1), unit(1, 2, 3), 1.0)
     assert torch.allclose(projector(grown), projector(unit(0, 1, 2, 3)), atol=1e-6)
@@ -349,7 +381,8 @@ def test_a_sample_of_the_images_is_looked_at():
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("project", "weights", "gradient_projection.project='weights' is none of step, gradient"),
+        ("rank", "above", "gradient_projection.rank='above' is none of reached, below"),
+        ("project", "weights", "gradient_projection.project='weights' is none of step, gradient, none"),
         ("route", "svd", "gradient_projection.route='svd' is none of gram, isvd"),
         ("dtype", "int8", "gradient_projection.dtype='int8' is none of float32, bfloat16"),
         ("energy", 1.5, "gradient_projection.energy=1.5 is no share: give 0 to 1"),

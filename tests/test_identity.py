@@ -14,6 +14,7 @@ from bench.errors import BadInput
 from bench.published import PRINTED_AS
 from bench.registry.source import source_digest
 from bench.schema import config
+from bench.schema.execution import Execution
 from bench.schema.spec import Spec
 
 PLUGIN = '''"""Mine."""
@@ -64,41 +65,38 @@ def test_a_finished_cell_never_gives_way_to_other_data(tmp_path):
     results.write(tmp_path, cell(0.9, metric_version=2))  # the same run, measured by a newer rule
 
 
+def fate(tmp_path, planned, redo="missing", code=None):
+    """What a run does with a cell of that spec and code."""
+    spec = Spec.of(planned["spec"])
+    kept = SimpleNamespace(keep=False, save_maps=False)
+    as_cell = SimpleNamespace(spec=spec, key=spec.key, code=code or planned["code"], request=kept, skip="")
+    return session._fate(as_cell, Execution(results=tmp_path, redo=redo))
+
+
 @pytest.mark.parametrize(
     "change", [{"method_config": {"per_class": 20}}, {"scenario_version": 2, "fingerprint": "new"}]
 )
 def test_a_default_that_moved_on_stops_nobody(tmp_path, change):
     """A finished cell of the old default stays and is told; it is replaced where that is asked for."""
-    old, now = cell(), Spec.of(cell(**change)["spec"])
-    results.write(tmp_path, old)
-    planned = SimpleNamespace(spec=now, key=now.key, code=None)
-    asked = SimpleNamespace(results=tmp_path, redo="missing", keep=False, save_maps=False)
-    assert not session._wanted(planned, asked)
-    told = " and ".join(sorted(change))
-    assert session._standing(planned, tmp_path) == f"finished, with another {told} (--redo changed)"
-    assert session._wanted(planned, SimpleNamespace(**vars(asked) | {"redo": "changed"}))
+    results.write(tmp_path, cell())
+    now = cell(**change)
+    assert fate(tmp_path, now) == f"finished, with another {' and '.join(sorted(change))} (--redo changed)"
+    assert fate(tmp_path, now, redo="changed") == "run"
 
 
 def test_a_cell_of_older_code_is_listed_and_runs_where_that_is_asked_for(tmp_path):
     """So an edited plugin of the project does not give its old numbers in silence."""
-    made = cell()
-    results.write(tmp_path, made)
-    spec = Spec.of(made["spec"])
-    edited = SimpleNamespace(spec=spec, key=spec.key, code=made["code"] | {"method": "edited"})
-    asked = {"results": tmp_path, "keep": False, "save_maps": False}
-    assert session._standing(edited, tmp_path) == "finished, with older code (--redo changed)"
-    assert not session._wanted(edited, SimpleNamespace(**asked, redo="missing"))
-    assert session._wanted(edited, SimpleNamespace(**asked, redo="changed"))
-    same = SimpleNamespace(spec=spec, key=spec.key, code=made["code"])
-    assert session._standing(same, tmp_path) == "finished"
-    assert not session._wanted(same, SimpleNamespace(**asked, redo="changed"))
+    results.write(tmp_path, cell())
+    edited = cell()["code"] | {"method": "edited"}
+    assert fate(tmp_path, cell(), code=edited) == "finished, with older code (--redo changed)"
+    assert fate(tmp_path, cell(), code=edited, redo="changed") == "run"
+    assert fate(tmp_path, cell()) == fate(tmp_path, cell(), redo="changed") == "finished"
 
 
 def test_other_data_are_not_passed_over(tmp_path):
     results.write(tmp_path, cell())
-    other = Spec.of(cell(fingerprint="other")["spec"])
     with pytest.raises(BadInput, match="differs in fingerprint"):
-        session._wanted(SimpleNamespace(spec=other), SimpleNamespace(results=tmp_path, redo="missing"))
+        fate(tmp_path, cell(fingerprint="other"))
 
 
 def test_a_copy_is_named_and_does_not_count(tmp_path):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -53,6 +54,15 @@ def row_of(text, start, table=0):
     """Cells of the `table`-th line of a table that starts with `start`."""
     lines = [line for line in text.splitlines() if line.startswith(f"| {start} ")]
     return [part.strip() for part in lines[table].strip("|").split(" | ")]
+
+
+def test_a_codec_that_is_worse_than_the_plain_filter_is_named(tmp_path):
+    made = [cell(method="scale", detector=name) for name in ("inpaint", "padim")]
+    for one, decoded in zip(made, (24.5, 26.0), strict=True):
+        one["notes"] = {"memory_psnr": [30.0, 29.0, decoded], "memory_psnr_lanczos": [25.0, 25.0, 25.4]}
+    text = page(tmp_path, *made, cell())
+    assert "- scale on inpaint: 24.5 dB, Lanczos' filter alone 25.4 dB" in text
+    assert "scale on padim: 26" not in text
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 9, 19, 20, 21, 30, 100, 10_000])
@@ -469,13 +479,33 @@ def test_the_same_cells_give_the_same_bytes(tmp_path):
 
 
 def test_two_results_folders_side_by_side_have_two_pages(tmp_path):
-    (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore -->\nmine\n<!-- /table -->\n")
+    (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore replay -->\nmine\n<!-- /table -->\n")
     for name, final in (("results", 0.9), ("trial", 0.6)):
         results.write(tmp_path / name, cell(final))
         leaderboard.write(tmp_path / name)
     first, second = tmp_path / "leaderboard.md", tmp_path / "leaderboard-trial.md"
     assert "0.900" in first.read_text() and "0.600" in second.read_text()
     assert "0.900" in (tmp_path / "README.md").read_text()
+
+
+def test_the_readme_has_its_rows_and_its_picture(tmp_path):
+    asked = "<!-- table toy/1x3 patchcore replay,joint -->\nold\n<!-- /table -->\n"
+    asked += "<!-- matrices toy/1x3 replay+patchcore,ewc+patchcore,none+patchcore docs/R.svg -->\n"
+    (tmp_path / "README.md").write_text(asked)
+    for seed, final in ((0, 0.6), (1, 0.8)):
+        results.write(tmp_path / "results", cell(final, 0.9, seed=seed))
+    results.write(tmp_path / "results", cell(0.5, method="ewc"))
+    leaderboard.write(tmp_path / "results")
+    rows = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| ")]
+    assert [row.split()[1] for row in rows] == ["method", "replay"]
+    assert (tmp_path / "README.md").read_text().count("<!-- /table -->") == 1
+    drawn = ElementTree.parse(tmp_path / "docs" / "R.svg")
+    texts = [part.text for part in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert "replay on patchcore: ends at 0.70" in texts and "ewc on patchcore: ends at 0.50" in texts
+    assert texts.count(".90") == 2 and texts.count(".70") == 4, "the mean over seeds; untested classes are empty"
+    assert leaderboard.check(tmp_path / "results") == ""
+    (tmp_path / "docs" / "R.svg").write_text("other")
+    assert "R.svg is not what" in leaderboard.check(tmp_path / "results")
 
 
 def test_a_failure_names_the_line_of_the_plugin():

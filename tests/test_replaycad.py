@@ -16,7 +16,7 @@ from methods._latent_diffusion import load
 from methods.replaycad.code import ClassCode, Latents, MaskTokens, _times, learn, recall
 from methods.replaycad.jitter import augmented, jittered
 from methods.replaycad.masks import Sam, foreground, from_folder
-from methods.replaycad.prompts import MARK, REPLAY, TEMPLATES, placed, start
+from methods.replaycad.prompts import LISTS, MARK, REPLAY, TEMPLATES, placed, start
 from methods.replaycad.released import RELEASED
 
 
@@ -150,6 +150,47 @@ def test_words_start_from_a_word_or_from_draws_like_the_vocabulary(model):
 def test_there_are_eighty_templates_each_with_one_mark():
     assert len(TEMPLATES) == len(set(TEMPLATES)) == 80
     assert TEMPLATES[0] == REPLAY and all(text.count(MARK) == 1 for text in TEMPLATES)
+
+
+def test_the_released_prompts_are_textual_inversions():
+    listed = LISTS["textual_inversion"]
+    assert len(listed) == 81 and len(set(listed)) == 57 and all(text.count(MARK) == 1 for text in listed)
+    assert (
+        listed[0] == "a photo of a *" and listed[27] == "an illustration of a *" and listed[54] == "a depiction of a *"
+    )
+    assert listed[29] == listed[2] == "a cropped photo of the *"
+
+
+def test_a_replay_is_asked_for_with_the_prompt_given(model, images, masks):
+    torch.manual_seed(0)
+    settings = config()
+    code = learn(model, settings, images, masks)
+    found = [
+        recall(model, replace(settings, prompt=text), code, 24, seed=3) for text in (REPLAY, REPLAY, "a photo of *")
+    ]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("source", ["real", "autoencoder"])
+def test_the_controls_replay_real_images_or_what_the_autoencoder_makes_of_them(source, toy_folder):
+    strategy, other = (method(toy_folder, replay_from=source, replays=4) for _ in range(2))
+    toy.train(strategy, labels=True, last=2)
+    plugin = strategy.methods[0]
+    assert not plugin.codes and list(plugin.replays) == [0, 1]
+    real = {bytes(image.mul(255).round().byte().numpy()) for image in toy.images(0)}
+    same = [bytes(image.numpy()) in real for image in plugin.replays[0]]
+    assert len(same) == 4 and all(same) == any(same) == (source == "real")
+    assert (plugin.report()["fixed_bytes"] == 0) == (source == "real")
+    kept = 2 * 4 * 3 * 8 * 8
+    assert held_bytes(plugin.state_dict()) == kept + 2 * 8 + 8
+    other.methods[0].load_state_dict(plugin.state_dict())
+    assert torch.equal(other.methods[0].recall()[1][0], plugin.recall()[1][0])
+
+
+def test_the_detector_leaves_out_a_last_batch_where_the_method_says_so(toy_folder):
+    assert method(toy_folder, drop_last=True).model.drop_last
+    assert not method(toy_folder).model.drop_last
 
 
 def test_noisy_times_follow_the_cube():
@@ -306,6 +347,9 @@ def test_the_preset_needs_the_names_of_the_classes(toy_folder):
     ("options", "said"),
     [
         ({"model": "/no/such/model"}, "replaycad.model=/no/such/model: no such folder"),
+        ({"replay_from": "memory"}, "replaycad.replay_from=memory: give one of prior, autoencoder, real"),
+        ({"template_list": "mine"}, "replaycad.template_list=mine: give one of own, textual_inversion"),
+        ({"prompt": "a photo"}, "replaycad.prompt='a photo': the class stands in it once"),
         ({"masks_from": "sky"}, "replaycad.masks_from=sky: give one of foreground, sam, folder, full, none"),
         ({"masks_from": "folder"}, "give the folder with replaycad.mask_folder"),
         ({"preset": "best"}, "the only one is released_per_class"),

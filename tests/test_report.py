@@ -1,5 +1,6 @@
 """The report's numbers are the cell files', read back through the DOM; its pages stand alone and hold any text."""
 
+import csv
 import json
 import math
 import re
@@ -66,6 +67,15 @@ def dom(site, page):
     return BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser")
 
 
+def boards(site):
+    """The pages of the ranked tables."""
+    return [dom(site, path.relative_to(site)) for path in sorted((site / "boards").glob("*.html"))]
+
+
+def rows_of(site, selector="table.ranking tbody tr"):
+    return [row for board in boards(site) for row in board.select(selector)]
+
+
 def page_of(site, name):
     return dom(site, f"systems/toy/1x3/{name}.html")
 
@@ -79,11 +89,11 @@ def nan_as_none(R):
 
 
 def test_the_leaderboard_has_every_score_of_every_row(site):
-    page, rows = dom(site, "index.html"), {}
+    rows = {}
     for one in cells():
         if one["status"] == "ok":
             rows.setdefault((one["spec"]["method"], one["spec"]["detector"]), []).append(one)
-    lines = [line for line in page.select("table.ranking tbody tr") if not line.get("class")]
+    lines = [line for line in rows_of(site) if not line.get("class")]
     assert len(lines) == len(rows) == 7
     for line in lines:
         members = rows[line.th.a.text.strip("†"), line["data-detector"]]
@@ -98,14 +108,14 @@ def test_the_leaderboard_has_every_score_of_every_row(site):
 
 
 def test_rows_of_other_weights_are_ranked_apart(site):
-    boards = dom(site, "index.html").select(".board")
-    assert [len(board.select("tbody tr")) for board in boards] == [1, 8]
-    assert boards[0]["data-weights"].startswith("imagenet")
+    assert [len(board.select(".board tbody tr")) for board in boards(site)] == [1, 8]
+    assert (
+        "Weights: imagenet" in boards(site)[0].text and len(dom(site, "index.html").select(".overview tbody tr")) == 2
+    )
 
 
 def test_unfinished_rows_have_a_status_and_no_number(site):
-    page = dom(site, "index.html")
-    told = {line.th.a.text: line for line in page.select("tr.unfinished")}
+    told = {line.th.a.text: line for line in rows_of(site, "tr.unfinished")}
     assert told["mas"].select_one(".status").text == "partial: 2 of 3 steps"
     assert "RuntimeError: </pre>" in told["lwf"].select_one(".status").text
     assert {number["data-v"] for number in told["lwf"].select("td.n[data-v]")} == {""}
@@ -162,7 +172,7 @@ def test_a_published_number_stands_beside_what_its_definition_gives_here(tmp_pat
 def test_what_settings_were_tuned_on_stands_on_the_page_and_beside_the_row(site):
     assert page_of(site, "finetune+patchcore").find(id="tuned").text == f"Tuned on: {TUNED}; lr: a < b"
     assert page_of(site, "replay+patchcore").find(id="tuned") is None
-    marked = dom(site, "index.html").select("table.ranking tr:has(.tag)")
+    marked = [line for line in rows_of(site, "tr:has(.tag)") if line.select_one(".tag").text == "tuned"]
     assert [(line.th.a.text, line["data-detector"]) for line in marked] == [("finetune", "patchcore")]
     assert marked[0].select_one(".tag")["title"] == f"{TUNED}; lr: a < b"
 
@@ -225,7 +235,7 @@ def test_published_numbers_stand_beside_measured_ones(tmp_path):
 
 def test_every_link_stays_in_the_site_and_leads_somewhere(site):
     pages = sorted(site.rglob("*.html"))
-    assert len(pages) == 5 + 9
+    assert len(pages) == 6 + 9 + 2 + len(list(site.glob("methods/*.html")))
     for path in pages:
         page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         links = [tag.get("href") or tag.get("src") for tag in page.select("[href], [src]")]
@@ -269,7 +279,8 @@ def test_the_command_writes_the_site_and_refuses_an_empty_folder(tmp_path, capsy
 def rendered(url, profile):
     """The DOM after the scripts have run."""
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --virtual-time-budget=10000 --dump-dom"
+    flags += " --disable-component-update --disable-sync --allow-file-access-from-files --virtual-time-budget=10000"
+    flags += " --dump-dom"
     command = [BROWSER, *flags.split(), f"--user-data-dir={profile}", url]
     text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     return BeautifulSoup(text, "html.parser")
@@ -286,18 +297,101 @@ def test_a_browser_draws_the_matrix_and_the_plots(site, tmp_path):
 
 @pytest.mark.skipif(not BROWSER, reason="no Chromium")
 def test_a_browser_filters_and_sorts(site, tmp_path):
-    filters = "scenario=toy/1x3&weights=procedural+test_resnet+abababab&detector=patchcore"
-    filters += "&metric=aupro&columns=line&search=patch"
-    page = rendered(f"{(site / 'index.html').as_uri()}#{filters}", tmp_path)
-    rows = [row for row in page.select(".board:not([hidden]) tbody tr") if not row.has_attr("hidden")]
+    board = sorted((site / "boards").glob("*procedural*.html"))[0].as_uri()
+    page = rendered(f"{board}#detector=patchcore&metric=aupro&columns=line&search=patch", tmp_path)
+    rows = [row for row in page.select(".board tbody tr") if not row.has_attr("hidden")]
     values = [row.select_one('[data-m="aupro"]')["data-v"] for row in rows if not row.get("class")]
     assert {row["data-detector"] for row in rows} == {"patchcore"} and len(values) == 3
     assert values == sorted(values, key=float, reverse=True)
-    assert page.find(id="count").text == f"{len(rows)} of 9 rows"
+    assert page.find(id="count").text == f"{len(rows)} of 8 rows" and page.find(id="nothing").has_attr("hidden")
     assert all(part.has_attr("hidden") for part in page.select('[data-m="image_auroc"], [data-g="cost"]'))
     assert not any(part.has_attr("hidden") for part in page.select('[data-g="line"]'))
+    assert not rendered(f"{board}#search=nonesuch", tmp_path).find(id="nothing").has_attr("hidden")
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    """The site of the committed results."""
+    folder = tmp_path_factory.mktemp("committed")
+    report.write(ROOT / "results", folder)
+    return folder
+
+
+def test_no_page_weighs_a_megabyte_and_no_name_in_a_table_is_long(committed):
+    pages = sorted(committed.rglob("*.html"))
+    assert max(path.stat().st_size for path in pages) < 1e6
+    for path in [*committed.glob("*.html"), *committed.glob("boards/*.html"), *committed.glob("methods/*.html")]:
+        for link in dom(committed, path.relative_to(committed)).select("tbody th a"):
+            assert len(link.text) <= 70, (path.name, link.text)  # 40 of a row, its detector, or a scenario's title
+
+
+FRAMES = """<body><script>
+for (const [page, width] of %s) {
+  const frame = document.createElement("iframe");
+  frame.style = `width:${width}px;height:900px`;
+  frame.onload = () => setTimeout(() => {
+    const inside = frame.contentDocument, root = inside.documentElement, told = document.createElement("p");
+    const scores = [...inside.querySelectorAll("table tbody tr:first-child td.n")].filter((cell) => cell.offsetParent);
+    const right = scores[0].getBoundingClientRect().right;
+    told.textContent = JSON.stringify({ page, width, wide: root.scrollWidth, view: root.clientWidth, score: right });
+    document.body.append(told);
+  }, 300);
+  frame.src = page;
+  document.body.append(frame);
+}
+</script>"""
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+def test_scores_are_in_sight_at_every_width_and_no_page_scrolls_sideways(committed, tmp_path):
+    pages = ["index.html", *(path.relative_to(committed).as_posix() for path in committed.glob("boards/*.html"))]
+    pages += ["methods/finetune.html"]
+    frames = [(page, width) for page in pages for width in (390, 1024, 1440)]
+    (committed / "frames.html").write_text(FRAMES % json.dumps(frames))
+    told = [json.loads(line.text) for line in rendered((committed / "frames.html").as_uri(), tmp_path).select("p")]
+    assert len(told) == len(frames)
+    for one in told:
+        assert one["wide"] <= one["view"] and one["score"] <= one["view"], one
+
+
+def test_the_first_page_draws_every_measured_row_by_tier(site):
+    drawing = dom(site, "index.html").select_one(".field svg")
+    board = boards(site)[1]
+    points = {point.title.text.partition(":")[0] for point in drawing.select("a")}
+    measured = [row for row in board.select(".board tbody tr") if not row.get("class")]
+    assert points == {f"{row.th.a.text} + {row['data-detector']}" for row in measured}
+    assert len(drawing.select("circle.t1, path.t2, circle.few, path.out")) == len(measured)
+
+
+def test_a_table_is_there_as_csv_too(site):
+    path = sorted((site / "boards").glob("*procedural*.csv"))[0]
+    lines = list(csv.DictReader(path.read_text().splitlines()))
+    rows = boards(site)[1].select(".board tbody tr")
+    assert [(line["method"], line["detector"]) for line in lines] == [
+        (row.th["data-v"], row["data-detector"]) for row in rows
+    ]
+    assert lines[0]["final_image_auroc"] == rows[0].select_one('[data-m="image_auroc"]')["data-v"]
+    assert {line["status"] for line in lines} > {"ok"} and "=" not in {line["method"][0] for line in lines}
+
+
+def test_bars_start_at_chance(site):
+    row = next(row for row in rows_of(site) if not row.get("class"))
+    auroc, ap = (row.select_one(f'[data-m="{metric}"]') for metric in ("image_auroc", "image_ap"))
+    assert auroc["style"] == f"--v:{max(2 * float(auroc['data-v']) - 1, 0):.4f}"
+    assert ap["style"] == f"--v:{float(ap['data-v']):.4f}"
+
+
+def test_a_method_has_a_page_with_its_source_its_rows_and_what_papers_print(site):
+    page = dom(site, "methods/replay.html")
+    assert "python -m bench run --methods replay" in page.select_one("pre").text
+    rows = [row.text for row in page.select('[aria-label^="toy"] tbody tr')]
+    assert len(rows) == 2 and any("on padim" in row for row in rows)
+    printed = page.select('[aria-label="Printed figures"] tbody tr')
+    assert any("PatchCore+replay100" in row.text for row in printed)
+    assert "arXiv:2403.15463" in dom(site, "methods/cl_patchcore.html").select_one(".about").text
+    assert dom(site, "methods.html").find("a", string="replay")["href"] == "methods/replay.html"
 
 
 def test_rows_of_older_code_are_tagged(site):
-    tagged = [row for row in dom(site, "index.html").select(".ranking tbody tr") if "older code" in row.get_text()]
+    tagged = [row for row in rows_of(site) if "older code" in row.get_text()]
     assert [row.th.a.get_text() for row in tagged] == ["finetune"]

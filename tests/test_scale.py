@@ -263,6 +263,22 @@ def test_include_current_replays_decodes_of_the_new_classes_too():
         assert any(bytes(picture.numpy()) in seen for picture in pictures)
 
 
+def test_the_control_enlarges_by_the_filter_alone_and_carries_no_network():
+    built = strategy(scale, Linear, **SMALL | {"decode": "lanczos"})
+    plugin = built.methods[0]
+    train(built, last=2, labels=True)
+    kept = plugin.memory.items()
+    pictures = torch.cat([found for found, _ in plugin.recall().values()])
+    assert torch.equal(pictures, lanczos(kept, SIZE))
+    assert held_bytes(plugin.state_dict()) == len(kept) * (THUMBNAIL + 4) + 8
+    assert plugin.report()["decoder_bytes"] == 0
+    quality = Quality(STREAM, arrays())
+    quality.ffd = lambda made, real: 0.0
+    quality_of = quality.measure(plugin.recall(), 1, plugin.report()["thumbnail_px"])
+    assert quality_of["memory_psnr"] == pytest.approx(quality_of["memory_psnr_lanczos"], abs=1e-4)
+    assert "memory_psnr_lanczos" not in quality.measure(plugin.recall(), 1)
+
+
 def test_wrong_options_are_named():
     with pytest.raises(BadInput, match="'never' is none of current, cached_once"):
         scale.Config(decode="never")
@@ -537,6 +553,7 @@ def test_the_papers_streams_run_from_their_manifests(name, tmp_path):
         image_size=32,
         overrides=parse(wanted),
         cache=tmp_path / "cache",
+        device="cpu",
     )
     (cell,) = plan(request)
     assert (cell.spec["detector"], len(classes)) == ("inpaint", 10)

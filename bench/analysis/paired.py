@@ -1,19 +1,9 @@
 """Two systems on the same runs and classes: difference, interval, signed-rank test, and what the numbers cannot say."""
 
-from pathlib import Path
-
 import numpy as np
 
-from bench import results
-from bench.analysis.pairing import Pairing, pair
-from bench.errors import BadInput
+from bench.analysis.pairing import Pairing
 from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_PAIRS, FEWEST_RUNS, CrossedMean, SignedRank
-
-
-def compare(first: str, second: str, root: Path, metric: str = "image_auroc", scenario: str = "") -> str:
-    """Text for `bench compare A B`."""
-    cells = [cell for _, cell in results.scan(root) if not isinstance(cell, BadInput)]
-    return "\n\n".join(text(found, metric) for found in pair(first, second, cells, metric, scenario)) + "\n"
 
 
 def text(found: Pairing, metric: str) -> str:

@@ -10,11 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 
-from bench import results
 from bench.analysis.groups import Section, sections
 from bench.analysis.labels import MARKS, shared_options
 from bench.analysis.race import out_of_race
@@ -146,12 +144,10 @@ def warnings(found: Contest) -> list[str]:
     return lines
 
 
-def compare(names: Sequence[str], root: Path, metric: str, scenario: str) -> str:
-    """Text for `bench compare --cd`."""
+def text(found: Contest, metric: str) -> str:
+    """Mean ranks, means and groups of a contest, its tests, its blocks, and its warnings."""
     from tabulate import tabulate
 
-    cells = [cell for _, cell in results.scan(root) if not isinstance(cell, BadInput)]
-    found = contest(cells, metric, names, scenario)
     ranks = found.ranking.ranks
     lines = [
         [name, f"{place:.2f}", f"{mean:.3f}", group]

@@ -1,22 +1,25 @@
 """On this machine: `--jobs` cells at a time, each in a process of its own."""
 
 import os
+from collections.abc import Callable, Sequence
 
 from bench.backends import pool
+from bench.schema.execution import Execution
+from bench.schema.request import Cell
 
 
-def run(cells, options, on_event) -> None:
+def run(cells: Sequence[Cell], execution: Execution, on_event: Callable) -> None:
     """Run all cells; without a wall in this very process, so that a debugger reaches the method."""
     if cells[0].request.no_wall:
         from bench.runner import work
 
         for cell in cells:
-            work(cell, options.results, _Events(cell, on_event), options.threads, options.logger)
+            work(cell, execution.results, _Events(cell, on_event), execution.threads, execution.loggers)
         return
     gpu = cells[0].request.device != "cpu"
-    jobs = options.jobs or (1 if gpu else min(os.cpu_count() or 1, 8))
+    jobs = execution.jobs or (1 if gpu else min(os.cpu_count() or 1, 8))
     pool.run(
-        pool.server(), cells, options.results, jobs=jobs, threads=options.threads, loggers=options.logger,
+        pool.server(), cells, execution.results, jobs=jobs, threads=execution.threads, loggers=execution.loggers,
         on_event=on_event,
     )  # fmt: skip
 

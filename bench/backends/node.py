@@ -10,10 +10,8 @@ import os
 import socket
 import sys
 import tempfile
-import types
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ from filelock import FileLock
 from bench import data, results
 from bench.backends import pool
 from bench.errors import BadInput
+from bench.schema.execution import Execution
 from bench.schema.request import Cell
 
 Files = dict[str, bytes]  # by path below the results folder; empty where they are in place
@@ -40,9 +39,9 @@ class Job:
     loggers: tuple[str, ...]
 
 
-def jobs(cells, options) -> list[Job]:
+def jobs(cells: Sequence[Cell], execution: Execution) -> list[Job]:
     """Make the cells ready to travel."""
-    root = options.results.resolve()
+    root = execution.results.resolve()
     mark = _mark(root)
     made = []
     for cell in cells:
@@ -54,7 +53,7 @@ def jobs(cells, options) -> list[Job]:
             plugins=tuple(Path(file).resolve() for file in asked.plugins),
         )
         before = _digest(results.path_of(root, cell.spec))
-        made.append(Job(replace(cell, request=there), root, mark, before, options.threads, tuple(options.logger)))
+        made.append(Job(replace(cell, request=there), root, mark, before, execution.threads, tuple(execution.loggers)))
     return made
 
 
@@ -139,22 +138,12 @@ def _run(job: Job, root: Path, send) -> dict:
 
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the server imports what this process can
     given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    with _no_main():
+    with pool.without_main():
         pool.run(
             pool.server(), [job.cell], root, jobs=1, threads=job.threads, loggers=job.loggers, on_event=hear,
             environment=given,
         )  # fmt: skip
     return ended[0]
-
-
-@contextmanager
-def _no_main() -> Iterator[None]:
-    """Hide the engine's own script: every process forked for a cell would import it again."""
-    main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def receive(job: Job, files: Files) -> None:

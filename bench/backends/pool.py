@@ -4,9 +4,12 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
+import types
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import connection
 from pathlib import Path
 
@@ -18,6 +21,16 @@ def server() -> multiprocessing.context.BaseContext:
     from bench.wall import nursery
 
     return nursery.server()
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Hide the script that this process runs: every process forked from the server would import it again."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def call(context, function: Callable, *arguments):

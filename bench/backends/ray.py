@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,20 +18,22 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import bench
 from bench.backends import node
 from bench.errors import BadInput
+from bench.schema.execution import Execution
+from bench.schema.request import Cell
 
 RETRIES = 3  # times that a cell may lose its machine
 PAUSE = 0.5  # seconds between two looks at what the cells say
 
 
-def run(cells, options, on_event) -> None:
+def run(cells: Sequence[Cell], execution: Execution, on_event: Callable) -> None:
     """Run all cells; if interrupted, cancel what has not ended and keep what has.
 
     Raises:
         BadInput: if there is no such cluster, or the results cannot be written.
     """
-    jobs = node.jobs(cells, options)
-    with _connected(options.address or "auto"):
-        task, events = _task(options), _events()
+    jobs = node.jobs(cells, execution)
+    with _connected(execution.address or "auto"):
+        task, events = _task(execution), _events()
         sent = {}
         try:
             for number, (cell, job) in enumerate(zip(cells, jobs, strict=True)):
@@ -76,9 +78,9 @@ def _connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _task(options):
+def _task(execution: Execution):
     """The task that runs a cell. What it raises is no reason to run it again; a lost machine is."""
-    needs = {"CPU": options.cpus_per_cell or options.threads, "GPU": options.gpus_per_cell or 0}
+    needs = {"CPU": execution.cpus_per_cell or execution.threads, "GPU": execution.gpus_per_cell or 0}
     if not any(all(there.get("Resources", {}).get(kind, 0) >= n for kind, n in needs.items()) for there in _alive()):
         print(f"no machine of the cluster has {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs: waiting for one")
     return ray.remote(_cell).options(

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from bench.backends import node
 from bench.errors import BadInput
+from bench.schema.execution import Execution
+from bench.schema.request import Cell
 
 MINUTES = 120
 PAUSE = 1.0  # seconds between two looks into the folder; submitit asks Slurm itself once a minute
@@ -59,17 +62,17 @@ class Script(SlurmExecutor):
         return self._make_submission_file_text(self._submitit_command_str, "dry-run")
 
 
-def run(cells, options, on_event, *, cluster: str = "slurm") -> None:
+def run(cells: Sequence[Cell], execution: Execution, on_event: Callable, *, cluster: str = "slurm") -> None:
     """Submit all cells and wait for them; if interrupted, cancel what has not ended.
 
     Raises:
         BadInput: if there is no Slurm here, or it refuses the jobs.
     """
-    folder = _folder(options)
+    folder = _folder(execution)
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = node.jobs(cells, options)
+    jobs = node.jobs(cells, execution)
     posts = [Post(folder / f"{cell.key}-{time.time_ns()}.events") for cell in cells]
-    waiting = dict(enumerate(zip(_submit(jobs, posts, options, cluster), cells, jobs, posts, strict=True)))
+    waiting = dict(enumerate(zip(_submit(jobs, posts, execution, cluster), cells, jobs, posts, strict=True)))
     try:
         while waiting:
             time.sleep(PAUSE)
@@ -81,11 +84,11 @@ def run(cells, options, on_event, *, cluster: str = "slurm") -> None:
             submitted.cancel()
 
 
-def _submit(jobs: list[node.Job], posts: list[Post], options, cluster: str) -> list[submitit.Job]:
+def _submit(jobs: list[node.Job], posts: list[Post], execution: Execution, cluster: str) -> list[submitit.Job]:
     try:
-        executor = submitit.AutoExecutor(_folder(options), cluster=cluster)
-        own = {f"slurm_{name}": value for name, value in _own(options, len(jobs)).items()}
-        executor.update_parameters(**_common(options), **own)
+        executor = submitit.AutoExecutor(_folder(execution), cluster=cluster)
+        own = {f"slurm_{name}": value for name, value in _own(execution, len(jobs)).items()}
+        executor.update_parameters(**_common(execution), **own)
         return executor.map_array(Work(), jobs, posts)
     except (RuntimeError, FailedJobError, FailedSubmissionError) as error:
         raise BadInput(
@@ -93,29 +96,29 @@ def _submit(jobs: list[node.Job], posts: list[Post], options, cluster: str) -> l
         ) from error
 
 
-def script(cells: int, options) -> str:
+def script(cells: int, execution: Execution) -> str:
     """The script that `run` would give to sbatch for so many cells."""
-    executor = Script(_folder(options))
-    executor.update_parameters(**executor._convert_parameters(_common(options)), **_own(options, cells))
+    executor = Script(_folder(execution))
+    executor.update_parameters(**executor._convert_parameters(_common(execution)), **_own(execution, cells))
     return executor.text(cells)
 
 
-def _folder(options) -> Path:
-    return (options.slurm_folder or Path("logs")).resolve()
+def _folder(execution: Execution) -> Path:
+    return (execution.slurm_folder or Path("logs")).resolve()
 
 
-def _common(options) -> dict:
+def _common(execution: Execution) -> dict:
     """What submitit names alike everywhere."""
-    gpus = {"gpus_per_node": int(options.gpus_per_cell)} if options.gpus_per_cell else {}
-    cpus = -int(-(options.cpus_per_cell or options.threads) // 1)
-    return {"name": "bench", "timeout_min": options.time or MINUTES, "cpus_per_task": cpus} | gpus
+    gpus = {"gpus_per_node": int(execution.gpus_per_cell)} if execution.gpus_per_cell else {}
+    cpus = -int(-(execution.cpus_per_cell or execution.threads) // 1)
+    return {"name": "bench", "timeout_min": execution.time or MINUTES, "cpus_per_task": cpus} | gpus
 
 
-def _own(options, cells: int) -> dict:
+def _own(execution: Execution, cells: int) -> dict:
     """What only Slurm knows."""
-    partition = {"partition": options.partition} if options.partition else {}
-    more = {"additional_parameters": _more(options.sbatch)} if options.sbatch else {}
-    return {"array_parallelism": options.jobs or cells} | partition | more
+    partition = {"partition": execution.partition} if execution.partition else {}
+    more = {"additional_parameters": _more(execution.sbatch)} if execution.sbatch else {}
+    return {"array_parallelism": execution.jobs or cells} | partition | more
 
 
 def _more(texts: list[str]) -> dict:

@@ -21,19 +21,26 @@ def _methods(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
         declared = entry.declared
         needs = f"a detector with {declared['REQUIRES']}" if declared["REQUIRES"] else "any detector"
         marks = "".join(f"; {name.replace('_', ' ')}" for name in declared["CAPABILITIES"])
-        yield entry.name, entry.summary, f"{needs} (default {declared['DEFAULT_DETECTOR']}){marks}{_tuned(declared)}"
+        told = _tuned(declared) + _released(entry)
+        yield entry.name, entry.summary, f"{needs} (default {declared['DEFAULT_DETECTOR']}){marks}{told}"
 
 
 def _detectors(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
     for entry in registry.found("detector", plugins).values():
         backbone = entry.declared["BACKBONE"]
         needs = f"a backbone (paper: {backbone})" if backbone else "nothing"
-        yield entry.name, entry.summary, f"{needs}; has {', '.join(entry.declared['TRAITS'])}{_tuned(entry.declared)}"
+        told = _tuned(entry.declared) + _released(entry)
+        yield entry.name, entry.summary, f"{needs}; has {', '.join(entry.declared['TRAITS'])}{told}"
 
 
 def _tuned(declared: dict) -> str:
     """On what settings were tuned, where it is known."""
     return "".join(f"; {option or 'defaults'} tuned on: {text}" for option, text in declared["TUNED_ON"].items())
+
+
+def _released(entry: registry.Entry) -> str:
+    """How to have it as its authors' code does it, where that is told."""
+    return f"; as its authors' code: --set {entry.name}.as_released=true" if entry.declared["AS_RELEASED"] else ""
 
 
 def _scenarios(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:

@@ -30,13 +30,14 @@ def add_leaderboard(commands) -> None:
 
 
 def _do_leaderboard(options) -> int:
+    from bench import session
     from bench.render import leaderboard
 
     if options.check:
         stale = leaderboard.check(options.results, options.out)
         print(stale or f"the leaderboard is what {options.results} says")
         return 1 if stale else 0
-    for path in leaderboard.write(options.results, options.out):
+    for path in session.leaderboard(options.results, options.out):
         print(f"wrote {path}")
     _, broken = leaderboard.read(options.results)
     for line in broken:
@@ -124,13 +125,15 @@ def add_compare(commands) -> None:
 
 
 def _do_compare(options) -> None:
-    from bench.analysis import paired
-    from bench.analysis import ranks as ranking
+    from bench import session
+    from bench.analysis import paired, ranks
 
+    where = {"metric": options.metric, "scenario": options.scenario}
     if options.cd:
-        print(ranking.compare(options.systems, options.results, options.metric, options.scenario), end="")
+        print(ranks.text(session.rank(options.systems, options.results, **where), options.metric), end="")
     elif len(options.systems) == 2:
-        print(paired.compare(*options.systems, options.results, options.metric, options.scenario), end="")
+        found = session.compare(*options.systems, options.results, **where)
+        print("\n\n".join(paired.text(one, options.metric) for one in found))
     else:
         raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
 

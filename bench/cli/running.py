@@ -147,9 +147,82 @@ def _add_backends(run) -> None:
 
 
 def _do_run(options) -> int:
-    from bench.session import run
+    from bench import session
 
-    return run(options)
+    request, execution = asked(options)
+    if options.plan:
+        print(_told_before(session.plan(request, execution)))
+        return 0
+    if options.dry_run:
+        print(session.script(request, execution) or "nothing to submit: all cells are finished.")
+        return 0
+    outcome = session.run(request, execution)
+    print(_told_after(outcome))
+    if request.save_maps:
+        print(_sizes(outcome.todo, execution.results))
+    for reason in dict.fromkeys(cell.skip for cell in outcome.cells if cell.skip):
+        print(f"skipped: {reason}")
+    for path in outcome.written:
+        print(f"wrote {path}")
+    _show([cell for cell in outcome.cells if not cell.skip], execution.results)
+    return 0 if outcome.ok else 1
+
+
+def _show(cells: list, root: Path) -> None:
+    """The table of what was asked for, finished before or now."""
+    from rich.console import Console
+
+    from bench import results
+    from bench.render import outcome
+
+    paths = [results.path_of(root, cell.spec) for cell in cells]
+    console = Console(highlight=False)
+    for table in outcome.tables(results.read(path) for path in paths if path.is_file()):
+        console.print(table)
+
+
+def asked(options):
+    """What the parsed command line of `bench run` asks for: a request, and how it is executed."""
+    from dataclasses import fields
+
+    from bench.schema import config
+    from bench.schema.execution import Execution
+    from bench.schema.request import Request
+
+    given = vars(options) | {
+        "scenarios": options.scenario,
+        "orders": options.order,
+        "data": options.data and Path(options.data),
+        "overrides": config.parse(options.set),
+        "plugins": tuple(options.plugin),
+        "loggers": options.logger,
+        "sbatch": tuple(options.sbatch),
+    }
+    return tuple(kind(**{field.name: given[field.name] for field in fields(kind)}) for kind in (Request, Execution))
+
+
+def _told_before(planned) -> str:
+    lines = [f"{cell.name}: {fate}" for cell, fate in zip(planned.cells, planned.fates, strict=True)]
+    return "\n".join([*lines, f"{len(planned.todo)} of {len(planned.cells)} cells would run."])
+
+
+def _told_after(outcome) -> str:
+    skipped = sum(bool(cell.skip) for cell in outcome.cells)
+    finished = sum(fate.startswith("finished") for fate in outcome.fates)
+    ran = len(outcome.todo) - len(outcome.failed)
+    line = f"{ran} cells ran, {len(outcome.failed)} failed, {finished} were finished before, {skipped} pairs skipped."
+    rest = [fate.removeprefix("finished, ") for fate in outcome.fates if fate not in ("finished", "run")]
+    rest = [fate for fate in rest if not fate.startswith("skip: ")]
+    return "\n".join([line, *(f"{rest.count(fate)} {fate}" for fate in dict.fromkeys(rest))])
+
+
+def _sizes(todo: list, root: Path) -> str:
+    from bench import results
+    from bench.results import stored
+
+    files = [stored.path_of(results.path_of(root, cell.spec)) for cell in todo]
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    return f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}."
 
 
 FIGURES = """examples:

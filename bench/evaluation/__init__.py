@@ -21,6 +21,9 @@ BATCH = 32  # test images
 CANARY_IMAGES, CANARY_BATCH = 8, 3
 LATENCY_BATCHES, LATENCY_S = (1, 32), 0.5  # images, seconds for each
 CANARY_TOLERANCE = 1e-3  # of the spread of the scores: batch size changes the last bits of a convolution, not more
+# One image of those shown again may move by this share of the spread: PatchCore's score jumps where two patches of an
+# image are equally anomalous, a routed one where two banks are equally near, and the last bits decide (1 cell in 200).
+CANARY_JUMP = 0.05
 
 Look = Callable[[Iterable[np.ndarray], Callable[[dict], None], int | None], None]  # `Step.look`
 
@@ -276,8 +279,11 @@ def _key(arrays: Arrays) -> int:
 
 
 def _compare(what: str, again: np.ndarray, first: np.ndarray, every: np.ndarray) -> None:
-    moved, spread = float(np.abs(again - first).max()), float(every.max()) - float(every.min())
-    if not moved <= CANARY_TOLERANCE * max(spread, 1e-12):
+    spread = max(float(every.max()) - float(every.min()), 1e-12)
+    *others, moved = np.sort(np.abs(again - first).reshape(len(first), -1).max(1), kind="stable").tolist()
+    if moved <= CANARY_JUMP * spread:
+        moved = max(others, default=0.0)
+    if not moved <= CANARY_TOLERANCE * spread:
         raise CanaryError(
             f"{what} moved by {moved:.3g} when {len(first)} test images were shown again, to another process, in "
             "another order and batch size: `predict` must judge each image on its own, from the weights and the state "

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
@@ -22,10 +23,12 @@ class Quality:
         self.stream, self.arrays, self.device = stream, arrays, device
         self._features: Features | None = None
 
-    def measure(self, recalled: dict, step: int) -> dict[str, float]:
+    def measure(self, recalled: dict, step: int, thumbnail: float | None = None) -> dict[str, float]:
         """What is true of a plugin's memory after `step`, as `Plugin.recall` gives it; nothing if that is nothing.
 
         memory_psnr (dB) and memory_ssim: mean over its pictures, where each stands for an image; memory_psnr/CLASS.
+        memory_psnr_lanczos: that of the same images made `thumbnail` px small and large again by Lanczos' filter, for
+        memories that say so (`thumbnail_px` of their report): what a codec must be better than.
         memory_ffd: Fréchet distance of the pictures' features to those of the originals, or, where they stand for no
         image, of as many images spread over the classes seen. Its network is the same for every cell: the project's
         own, not Inception, so FFDs compare with each other and with nothing else.
@@ -39,6 +42,8 @@ class Quality:
         if true:
             made, real = _joined(true)
             noted["memory_psnr"] = psnr(made, real)
+            if thumbnail:
+                noted["memory_psnr_lanczos"] = psnr(through(real, round(thumbnail)), real)
             noted["memory_ssim"] = structural_similarity_index_measure(made, real, data_range=1.0).item()
         return noted | {f"memory_psnr/{self.stream.classes[category]}": psnr(*pair) for category, pair in true.items()}
 
@@ -67,6 +72,16 @@ class Quality:
 def psnr(made: Tensor, real: Tensor) -> float:
     """Mean over pairs of images (n, 3, H, W) in 0..1 of the peak signal-to-noise ratio of each, dB."""
     return peak_signal_noise_ratio(made, real, 1.0, reduction="elementwise_mean", dim=(1, 2, 3)).item()
+
+
+def through(images: Tensor, side: int) -> Tensor:
+    """Images (n, 3, H, W) in 0..1 by way of thumbnails of `side` px, both ways by Pillow's Lanczos filter, in bytes."""
+    rows = images.mul(255).round().byte().movedim(1, -1).cpu().numpy()
+    sizes = (side, side), (images.shape[-1], images.shape[-2])
+    pictures = [Image.fromarray(image) for image in np.ascontiguousarray(rows)]
+    for size in sizes:
+        pictures = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+    return as_float(torch.from_numpy(np.stack(pictures)))
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:

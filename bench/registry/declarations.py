@@ -9,8 +9,14 @@ from bench.errors import BadInput
 
 # The names that a file of each kind may declare, as literals, with their defaults.
 DECLARATIONS = {
-    "method": {"DEFAULT_DETECTOR": "reverse_distillation", "REQUIRES": None, "CAPABILITIES": (), "TUNED_ON": {}},
-    "detector": {"TRAITS": (), "BACKBONE": None, "TUNED_ON": {}},
+    "method": {
+        "DEFAULT_DETECTOR": "reverse_distillation",
+        "REQUIRES": None,
+        "CAPABILITIES": (),
+        "TUNED_ON": {},
+        "AS_RELEASED": {},
+    },
+    "detector": {"TRAITS": (), "BACKBONE": None, "TUNED_ON": {}, "AS_RELEASED": {}},
     "scenario": {"NEEDS": "nothing"},
 }
 # What a method may declare beyond the rules.
@@ -119,6 +125,10 @@ def _checked(kind: str, name: str, value, where: str):
             raise BadInput(f"{where}: {name} = {value!r} is no tuple of names: write {name} = ({_first(value)!r},).")
         _check_vocabulary(name, value, where)
         return tuple(value)
+    if name == "AS_RELEASED":
+        if not isinstance(value, dict) or not all(isinstance(option, str) for option in value):
+            raise BadInput(f"{where}: {name} = {value!r} does not map options to values, as in {{'lr': 0.1}}.")
+        return value
     if isinstance(DECLARATIONS[kind][name], dict):
         if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
             raise BadInput(f"{where}: {name} = {value!r} does not map options to sentences, as in {{'lr': 'VisA'}}.")

@@ -41,6 +41,11 @@ class Entry:
         """First line of the docstring."""
         return (ast.get_docstring(self.tree) or "").partition("\n")[0]
 
+    @property
+    def description(self) -> str:
+        """The rest of the docstring: whose it is, what it keeps, how it differs from what was published."""
+        return (ast.get_docstring(self.tree) or "").partition("\n")[2].strip()
+
     @cached_property
     def declared(self) -> dict:
         """What the file declares, checked. Raises BadInput for the first declaration that does not hold."""
@@ -80,7 +85,9 @@ class Entry:
             ) from error
         absent = [part for part in REQUIRED[self.kind] if not hasattr(module, part)]
         if absent:
-            raise BadInput(f"{self.file} is no {self.kind}: it lacks `{'` and `'.join(absent)}`; see the README.")
+            raise BadInput(
+                f"{self.file} is no {self.kind}: it lacks `{'` and `'.join(absent)}`; see docs/add-a-method.md."
+            )
         if self.kind != "scenario":
             self._check_config(module.Config)
         return module
@@ -96,10 +103,11 @@ class Entry:
                 "the algorithm at a size for two processor cores."
             )
         options = [field.name for field in fields(config)]
-        for option in self.declared["TUNED_ON"]:
-            if option and option not in options:
-                where, hint = f"{self.file}:{self.line_of('TUNED_ON')}", did_you_mean(option, options)
-                raise BadInput(f"{where}: TUNED_ON names {option!r}, and Config has no such option.{hint}")
+        for name in ("TUNED_ON", "AS_RELEASED"):
+            for option in self.declared[name]:
+                if option and option not in options:
+                    where, hint = f"{self.file}:{self.line_of(name)}", did_you_mean(option, options)
+                    raise BadInput(f"{where}: {name} names {option!r}, and Config has no such option.{hint}")
 
     def line_of(self, name: str) -> int:
         """The line on which the file defines a class, function or name at its top level; 1 where it does not."""

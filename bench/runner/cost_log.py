@@ -43,7 +43,8 @@ class CostLog:
         self.peak_rss = max(self.peak_rss, used.peak_rss_bytes)
         self.gpu.sample(told["gpu"])
         for notes, recalled in zip(told["notes"], told["recalled"], strict=True):
-            for name, value in (notes | self.quality.measure(recalled, t)).items():
+            fidelity = self.quality.measure(recalled, t, notes.get("thumbnail_px"))
+            for name, value in (notes | fidelity).items():
                 _put(self.notes, name, t, value)
 
     def state(self) -> dict:

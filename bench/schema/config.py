@@ -11,6 +11,7 @@ from bench.errors import BadInput
 from bench.registry import unknown
 
 SIZES = ("tiny", "paper")
+AS_RELEASED = "as_released"  # set like an option: all that `AS_RELEASED` of the file says the authors' code does
 
 
 def parse(assignments: Iterable[str]) -> dict[str, dict[str, object]]:
@@ -29,15 +30,30 @@ def parse(assignments: Iterable[str]) -> dict[str, dict[str, object]]:
     return overrides
 
 
+def later(default):
+    """A field of a `Config` that came after cells had been measured: at its default it stays out of the spec, so that
+    those cells keep their keys and share a row with new ones."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
+def recorded(config) -> dict[str, object]:
+    """The options of a configuration as a spec holds them: all but those that came `later` and have their default."""
+    later = {field.name: field.default for field in dataclasses.fields(config) if field.metadata.get("later")}
+    values = dataclasses.asdict(config)
+    return {name: value for name, value in values.items() if name not in later or value != later[name]}
+
+
 def resolve(owner: str, module: ModuleType, size: str, overrides: Mapping[str, object]):
     """Return `module.Config` at `size` with `overrides` (checked against the type of the default).
+
+    `as_released=true` sets the options that the authors' code has otherwise; what is given besides wins.
 
     Raises:
         BadInput: for an option that does not exist or a value of another type.
     """
     config = module.Config.tiny() if size == "tiny" else module.Config()
     current = dataclasses.asdict(config)
-    for option, value in overrides.items():
+    for option, value in _with_released(owner, module, overrides).items():
         if option not in current:
             raise BadInput(unknown(f"option of {owner}", option, current))
         checked = _as_type_of(current[option], value, f"{owner}.{option}")
@@ -48,8 +64,22 @@ def resolve(owner: str, module: ModuleType, size: str, overrides: Mapping[str, o
     return type(config)(**current)
 
 
+def _with_released(owner: str, module: ModuleType, overrides: Mapping[str, object]) -> dict[str, object]:
+    given = dict(overrides)
+    asked, released = given.pop(AS_RELEASED, False), getattr(module, "AS_RELEASED", {})
+    if not isinstance(asked, bool):
+        raise BadInput(f"{owner}.{AS_RELEASED}={asked!r} is neither true nor false.")
+    if asked and not released:
+        raise BadInput(
+            f"{owner}.{AS_RELEASED}: nothing is told of {owner} that its authors' code does otherwise; leave it out."
+        )
+    return released | given if asked else given
+
+
 def pair(method: tuple[str, ModuleType], detector: tuple[str, ModuleType], size: str, overrides: Mapping) -> tuple:
     """Resolve the two configurations of a cell. Where both have one name, each takes the options that it has.
+
+    A method `as_released` has its detector as released, too, where that knows of it.
 
     Raises:
         BadInput: as `resolve`.
@@ -58,10 +88,13 @@ def pair(method: tuple[str, ModuleType], detector: tuple[str, ModuleType], size:
     given = overrides.get(name, {})
     if name == other:
         own = {field.name for field in dataclasses.fields(module.Config)}
+        own |= {AS_RELEASED} if getattr(module, "AS_RELEASED", {}) else set()
         its = {option: value for option, value in given.items() if option not in own}
         given = {option: value for option, value in given.items() if option in own}
     else:
         its = overrides.get(other, {})
+    if given.get(AS_RELEASED) and getattr(its_module, "AS_RELEASED", {}):
+        its = {AS_RELEASED: True} | its
     return resolve(name, module, size, given), resolve(other, its_module, size, its)
 
 

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.errors import BadInput
 from bench.schema.record import Code
 from bench.schema.spec import Spec, key_of
 from bench.schema.stream import Stream
@@ -44,7 +45,7 @@ class BackboneSpec:
 
 @dataclass(frozen=True)
 class Request:
-    """The options of `bench run`, as given."""
+    """What to measure: every option that decides what a run is, or what it keeps."""
 
     methods: tuple[str, ...]
     detectors: tuple[str, ...] = ()  # empty: each method's default; ("all",): every one
@@ -56,7 +57,7 @@ class Request:
     backbone: str | None = None  # NAME[:argument=value,...]
     weights: str | None = None  # imagenet | procedural | random | a safetensors file
     image_size: int | None = None
-    device: str = "cpu"
+    device: str = "auto"  # auto, cpu, cuda, or another of PyTorch's
     overrides: dict = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     cache: Path = Path(".cache")
@@ -71,6 +72,11 @@ class Request:
     precision: str = "float32"  # of detectors' networks; or bfloat16
     no_wall: bool = False  # the method in the bench's own process, for debugging; such rows never rank
     auto_batch: bool = False  # smaller parts of a batch, gradients added up, where it does not fit the memory
+
+    def __post_init__(self):
+        for name in ("methods", "detectors", "scenarios", "seeds", "orders", "plugins"):
+            if not isinstance(given := getattr(self, name), tuple | list):
+                raise BadInput(f"Request: {name}={given!r} is no tuple: write {name}=({given!r},).")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Detector(nn.Module, ABC):
 
     epochs: int = 1  # passes over the images of a step
     batch_size: int = 16  # images per training batch
+    drop_last: bool = False  # a last batch that is not full is left out, wherever there is a full one
     loss_adds_up: bool = False  # over the images of a batch; else it is their mean
 
     def prepare(self, images: Iterable[Tensor]) -> None:

@@ -144,7 +144,8 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
 
     def _loader_arguments(self, images: int) -> dict:
         # A batch norm cannot train on a last batch of one image.
-        return {"drop_last": images > self.train_mb_size and images % self.train_mb_size == 1 and self._learns()}
+        dropped = images % self.train_mb_size == 1 or self.model.drop_last
+        return {"drop_last": images > self.train_mb_size and dropped and self._learns()}
 
     def _learns(self) -> bool:
         return self.model.optimizer() is not None

@@ -6,6 +6,9 @@ from methods.detectors import ddad
 
 TRAITS = ("gradient", "conditioned_diffusion")
 BACKBONE = "wide_resnet101_2.tv_in1k"
+AS_RELEASED = {
+    "noised_one_step_more": True, "pairs_at_random": True, "drop_last": True, "crop": 0.875, "precision": "fp32",
+}  # fmt: skip
 
 build = ddad.build
 

@@ -2,6 +2,15 @@
 
 SCALE's detector (Dalle Pezze et al., arXiv:2212.11192), after RIAD (Zavrtanik et al., Pattern Recognition 112, 2021):
 the cells of an image are dealt out to three masked copies, each filled by the same network.
+
+`--set inpaint.as_released=true` (or that of SCALE) does as the released code:
+- one step of the optimizer for each masked copy of each image (`step_per_copy`, `batch_size=1`), where here the copies
+  of a batch of images make one: three times as many, or more, for as many epochs;
+- the map is smoothed along its rows alone (`smoothing=rows`): a one-dimensional filter met a map;
+- each map is divided by its number of cells (`by_cells`): the largest cells decide;
+- targets normalised as for ImageNet (`imagenet_range`), whose range the Tanh cannot reach;
+- dropout and each image's own statistics at test (`train_mode_at_test`): nobody calls `eval()`.
+Not taken over: scores and maps brought to 0..1 over the whole test set of a class, which knows the class.
 """
 
 from dataclasses import dataclass
@@ -11,11 +20,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from bench.api import BadInput, Detector, Prediction, Setup, smooth
+from bench.api import BadInput, Detector, Prediction, Setup, later, smooth
 from methods._pix2pix import Pix2Pix, side_for
 from methods.detectors._similarity import dissimilarity, scored
 
 TRAITS = ("gradient", "bfloat16")
+AS_RELEASED = {
+    "step_per_copy": True, "batch_size": 1, "smoothing": "rows", "by_cells": True, "imagenet_range": True,
+    "train_mode_at_test": True,
+}  # fmt: skip
 COPIES = 3  # of an image, in which together each cell is masked once
 SMOOTHING = ("2d", "rows")
 
@@ -33,6 +46,7 @@ class Config:
     by_cells: bool = False  # as released: each map over its number of cells, so that the largest cells decide
     imagenet_range: bool = False  # as released: ImageNet-normalised targets, whose range the Tanh cannot reach
     train_mode_at_test: bool = False  # as released: dropout and each image's own statistics at test
+    step_per_copy: bool = later(False)  # as released: an epoch is three passes, each with one copy of every image
 
     @classmethod
     def tiny(cls) -> "Config":
@@ -52,7 +66,8 @@ class Inpaint(Detector):
 
     def __init__(self, config: Config, setup: Setup):
         super().__init__()
-        self.config, self.epochs, self.batch_size = config, config.epochs, config.batch_size
+        self.config, self.batch_size = config, config.batch_size
+        self.epochs = config.epochs * (COPIES if config.step_per_copy else 1)
         self.side, halvings = side_for(setup.image_size)
         if wrong := [cell for cell in config.cells if self.side % cell or self.side // cell < 2]:
             raise BadInput(f"inpaint.cells: {wrong[0]} px does not divide {self.side} px; give powers of two.")
@@ -75,6 +90,8 @@ class Inpaint(Detector):
         real = self._framed(image)
         drawn = torch.randint(len(self.config.cells), (len(real),)).tolist()
         masked = torch.cat([masks(1, self.side, self.config.cells[which]) for which in drawn]).to(real.device)
+        if self.config.step_per_copy:
+            masked = masked[:, :1]  # which cells the first copy lacks is drawn anew each time
         return self.net.loss(*self._copies(real, masked))
 
     def response(self, image: Tensor) -> tuple[Tensor]:
@@ -97,9 +114,9 @@ class Inpaint(Detector):
         return values if values.shape[-1] == self.side else F.interpolate(values, self.side, mode="bilinear")
 
     def _copies(self, real: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) with each mask (B, COPIES, H, W) at 0, and whole: both (B · COPIES, 3, H, W)."""
+        """Images (B, 3, H, W) with each mask (B, copies, H, W) at 0, and whole: both (B · copies, 3, H, W)."""
         given = real[:, None] * ~masked[:, :, None]
-        return given.flatten(0, 1), real.repeat_interleave(COPIES, 0)
+        return given.flatten(0, 1), real.repeat_interleave(masked.shape[1], 0)
 
     def _filled(self, real: Tensor, cell: int) -> Tensor:
         """(B, 3, H, W), every cell as it was filled where it was masked."""

@@ -6,6 +6,8 @@ its layer had in earlier steps, and a parameter without such a basis is held. In
 `replay_forward`, with dropout off and norms as at test time. One-for-More projects the gradient only; what Adam and
 weight decay then make of it leaves the allowed directions, so here the step is projected too. Kept between steps: the
 bases.
+
+Control: `project=none` holds what has no basis and projects nothing; what it lacks is due to the projection.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
-from bench.api import BadInput, Plugin, Setup, Strategy
+from bench.api import BadInput, Plugin, Setup, Strategy, later
 from methods._gradients import sample
 from methods._without_trace import without_trace
 from methods.gradient_projection.columns import Recording, inside, transposed
@@ -22,13 +24,14 @@ from methods.gradient_projection.routes import ROUTES
 from methods.gradient_projection.span import Span, grow, within
 
 REQUIRES = "gradient"
-PROJECT = ("step", "gradient")
+PROJECT = ("step", "gradient", "none")
+RANK = ("reached", "below")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Config:
-    project: str = "step"  # or "gradient", as published: the optimizer may then leave the allowed directions
+    project: str = "step"  # "gradient", as published: the optimizer may then leave the allowed directions; or "none"
     route: str = "gram"  # or "isvd", as published: an SVD per image and layer
     every: int = 10  # one training image in so many is looked at, as released
     energy: float = 0.999  # share of the energy of a layer's input in a step that its span must hold
@@ -38,9 +41,10 @@ class Config:
     max_basis_bytes: int = 0  # of all bases; the vectors with the least energy per byte go first; 0 is no limit
     hold_norms: bool = True  # batch norms keep the running statistics of the first step
     literal: bool = False  # as released: appends columns that are not orthonormal
+    rank: str = later("reached")  # vectors until `energy` is; "below", as released: without the one that reaches it
 
     def __post_init__(self):
-        for option, known in (("project", PROJECT), ("route", ROUTES), ("dtype", DTYPES)):
+        for option, known in (("project", PROJECT), ("route", ROUTES), ("dtype", DTYPES), ("rank", RANK)):
             if getattr(self, option) not in known:
                 raise BadInput(f"gradient_projection.{option}={getattr(self, option)!r} is none of {', '.join(known)}.")
         for option in ("energy", "later_energy"):
@@ -84,7 +88,7 @@ class GradientProjection(Plugin):
         for name, weight in strategy.model.named_parameters():
             if name not in self.spans:
                 weight.grad = None
-            elif weight.grad is not None:
+            elif weight.grad is not None and self.config.project != "none":
                 weight.grad -= self._inside(name, weight.grad)
                 if self.config.project == "step":
                     self.start[name] = weight.detach().clone()
@@ -104,7 +108,7 @@ class GradientProjection(Plugin):
     def after_training_exp(self, strategy, **_):
         """Look at a sample of the step's images through the trained layers, and extend the bases by what is new."""
         config, detector = self.config, strategy.model
-        route = ROUTES[config.route](config.energy, self._place(strategy))
+        route = ROUTES[config.route](config.energy, self._place(strategy), below=config.rank == "below")
         with without_trace(detector), Recording(detector, route.add):
             for image in sample(strategy, -(-len(strategy.experience.dataset) // config.every)):
                 detector.replay_forward(image)

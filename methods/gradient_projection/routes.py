@@ -14,8 +14,8 @@ class Gram:
     Holds Σ in² numbers, whatever the number of images, where the spans will be kept.
     """
 
-    def __init__(self, energy: float, device: torch.device | str):
-        self.energy, self.device = energy, device
+    def __init__(self, energy: float, device: torch.device | str, *, below: bool = False):
+        self.energy, self.device, self.below = energy, device, below
         self.sums: dict[str, Tensor] = {}
 
     def add(self, name: str, columns: Tensor) -> None:
@@ -36,7 +36,8 @@ class Gram:
         for name in list(self.sums):
             gram = self.sums.pop(name)
             energies, vectors = torch.linalg.eigh(gram.double(), UPLO="L")  # ascending; in float32 it may not converge
-            found[name] = leading(vectors.flip(1).to(gram), energies.flip(0).to(gram), self.energy, _rounding(gram))
+            vectors, energies = vectors.flip(1).to(gram), energies.flip(0).to(gram)
+            found[name] = leading(vectors, energies, self.energy, _rounding(gram), below=self.below)
         return found
 
 
@@ -47,8 +48,8 @@ class IterativeSvd:
     drives out what earlier ones had, and the span leans to the last.
     """
 
-    def __init__(self, energy: float, device: torch.device | str):
-        self.energy, self.device = energy, device
+    def __init__(self, energy: float, device: torch.device | str, *, below: bool = False):
+        self.energy, self.device, self.below = energy, device, below
         self.found: dict[str, Span] = {}
         self.columns: dict[str, list[Tensor]] = {}  # of the image under way
 
@@ -61,7 +62,8 @@ class IterativeSvd:
         for name, parts in self.columns.items():
             before = [self.found[name].vectors.to(parts[0])] if name in self.found else []
             U, S, _ = torch.linalg.svd(torch.cat([*before, *parts], 1), full_matrices=False)
-            vectors, shares = leading(U, S.square(), self.energy, _rounding(S) ** 2)  # S itself is that exact
+            exact = _rounding(S) ** 2  # S itself is that exact
+            vectors, shares = leading(U, S.square(), self.energy, exact, below=self.below)
             self.found[name] = Span(vectors.to(self.device), shares.to(self.device))
         self.columns = {}
 

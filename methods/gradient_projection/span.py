@@ -15,15 +15,17 @@ class Span(NamedTuple):
     shares: Tensor  # (r,), of the energy of the layer's input in that step
 
 
-def leading(vectors: Tensor, energies: Tensor, threshold: float, rounding: float) -> Span:
+def leading(vectors: Tensor, energies: Tensor, threshold: float, rounding: float, *, below: bool = False) -> Span:
     """The fewest of `vectors` (in, n), descending in `energies` (n,), that hold `threshold` (0..1) of the energy.
 
-    Those of less than `rounding` times the largest energy are taken for rounding errors.
+    `below`: one fewer, the most that do not hold it, one at least, as One-for-More's code has it. Those of less than
+    `rounding` times the largest energy are taken for rounding errors.
     """
     energies = energies.double().clamp_min(0)  # a float32 sum can fall short of it and end a full span early
     share = energies / energies.sum().clamp_min(torch.finfo(torch.float32).tiny)
     real = int((energies > rounding * energies.max()).sum())
-    count = min(int((share.cumsum(0) < threshold).sum()) + 1, real)
+    short = int((share.cumsum(0) < threshold).sum())
+    count = min(max(1, short) if below else short + 1, real)
     return Span(vectors[:, :count].contiguous(), share[:count].float())
 
 

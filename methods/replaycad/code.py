@@ -12,7 +12,7 @@ from torchvision.io import decode_jpeg, encode_jpeg
 from bench.api import BadInput
 from methods._latent_diffusion import LatentDiffusion, draw
 from methods.replaycad.jitter import augmented, jittered
-from methods.replaycad.prompts import REPLAY, TEMPLATES, placed, start
+from methods.replaycad.prompts import LISTS, placed, start
 
 LATEST = 3  # power of t that the times are drawn in proportion to where noisy ones are preferred
 
@@ -87,7 +87,7 @@ def learn(model: LatentDiffusion, config, images: Tensor, masks: Tensor, note=la
     `note` is told the loss of every batch. The prior stays as it is.
     """
     code = ClassCode.new(model, config).to(model.device)
-    tokens, places = placed(model, TEMPLATES[: config.templates], config.words)
+    tokens, places = placed(model, LISTS[config.template_list][: config.templates], config.words)
     groups = [{"params": [code.words], "lr": config.batch_size * config.rate * config.word_rate}]
     if code.where is not None:
         groups.append({"params": code.where.parameters(), "lr": config.batch_size * config.rate})
@@ -141,7 +141,7 @@ class Latents:
 def recall(model: LatentDiffusion, config, code: ClassCode, size: int, seed: int) -> Tensor:
     """Make `config.replays` images (n, 3, size, size) uint8 of a class; the same for the same seed."""
     code, generator = code.to(model.device), torch.Generator().manual_seed(seed)
-    tokens, places = placed(model, (REPLAY,), len(code.words))
+    tokens, places = placed(model, (config.prompt,), len(code.words))
     blank, made = model.context(model.tokens([""])), []
     stored = [_unpacked(mask) for mask in code.masks]
     for start_at in range(0, config.replays, config.batch_size):
@@ -156,8 +156,7 @@ def recall(model: LatentDiffusion, config, code: ClassCode, size: int, seed: int
         latents = model.sample(
             context, blank, steps=config.sampling_steps, guidance=config.guidance, generator=generator
         )
-        image = F.interpolate(model.decode(latents), (size, size), mode="bicubic", antialias=True)
-        made.append(image.clamp(0, 1).mul(255).round().byte().cpu())
+        made.append(resized(model.decode(latents), size).mul(255).round().byte().cpu())
     images = torch.cat(made)
     return torch.stack([decode_jpeg(encode_jpeg(image)) for image in images]) if config.jpeg else images
 
@@ -165,9 +164,19 @@ def recall(model: LatentDiffusion, config, code: ClassCode, size: int, seed: int
 def fitted(images: Tensor, model: LatentDiffusion) -> Tensor:
     """Images on the model's device and at its size."""
     images = images.to(model.device)
-    if images.shape[-1] == model.size:
-        return images
-    return F.interpolate(images, (model.size, model.size), mode="bicubic", antialias=True).clamp(0, 1)
+    return images if images.shape[-1] == model.size else resized(images, model.size)
+
+
+@torch.no_grad()
+def decoded(model: LatentDiffusion, images: Tensor) -> Tensor:
+    """Images (n, 3, H, W) in 0..1 as the autoencoder makes them again, at their size: the best a replay could be."""
+    parts = [model.decode(model.encode(fitted(part, model), sample=False)) for part in images.split(16)]
+    return resized(torch.cat(parts), images.shape[-1])
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Images (n, 3, size, size) in 0..1."""
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def _times(count: int, batch: int, noisy: bool) -> Tensor:

@@ -20,6 +20,23 @@ TEMPLATES = (
         if (text := f"a {look}{medium} of {article} {MARK}") != REPLAY
     ),
 )
+# What textual inversion's code draws from: 27 of CLIP's prompts for ImageNet, then the same of drawings and depictions.
+LOOKED_AT = (
+    "a photo of a", "a rendering of a", "a cropped photo of the", "the photo of a", "a photo of a clean",
+    "a photo of a dirty", "a dark photo of the", "a photo of my", "a photo of the cool", "a close-up photo of a",
+    "a bright photo of the", "a cropped photo of a", "a photo of the", "a good photo of the", "a photo of one",
+    "a close-up photo of the", "a rendition of the", "a photo of the clean", "a rendition of a", "a photo of a nice",
+    "a good photo of a", "a photo of the nice", "a photo of the small", "a photo of the weird", "a photo of the large",
+    "a photo of a cool", "a photo of a small",
+)  # fmt: skip
+LISTS = {
+    "own": TEMPLATES,
+    "textual_inversion": tuple(
+        f"{text.replace('a photo of', f'{medium} of')} {MARK}"
+        for medium in ("a photo", "an illustration", "a depiction")
+        for text in LOOKED_AT
+    ),
+}
 
 
 def placed(model, templates: tuple[str, ...], count: int) -> tuple[Tensor, Tensor]:

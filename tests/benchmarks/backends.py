@@ -11,12 +11,14 @@ import argparse
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import bench.preload  # noqa: F401 - imports all third-party packages, their warnings silenced
 from bench import backends, cli, results, session
+from bench.cli import running
 
 MANIFEST = """
 version: 1
@@ -29,24 +31,24 @@ steps: [[gear], [wood]]
 
 
 def cells(folder: Path, count: int, epochs: int):
-    """The cells, one per seed, and their options."""
+    """The cells, one per seed, what was asked for and how."""
     (folder / "line.yaml").write_text(MANIFEST)
     what = ["--methods", "finetune", "--detectors", "autoencoder", "--scenario", str(folder / "line.yaml")]
     how = ["--set", f"autoencoder.epochs={epochs}", "--cache", str(folder / "cache"), "--backend", "ray"]
     seeds = ",".join(map(str, range(count)))
     options = cli.parser().parse_args(["run", *what, *how, "--seeds", seeds])
-    return session._plan(options), options
+    request, execution = running.asked(options)
+    return session._cells_of(request, execution), request, execution
 
 
-def seconds(cpus: int, planned, options, folder: Path) -> tuple[float, float]:
+def seconds(cpus: int, planned, request, execution, folder: Path) -> tuple[float, float]:
     """(from the first start of a cell on, in all) on a cluster with so many CPUs."""
     from ray.cluster_utils import Cluster
 
-    options.results = folder / f"{cpus}"
-    results.check(options.results)
+    results.check(folder / f"{cpus}")
     machine = {"num_cpus": cpus, "object_store_memory": 100 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=machine)
-    options.address = cluster.address
+    execution = replace(execution, results=folder / f"{cpus}", address=cluster.address)
     moments, ended = [], []
 
     def hear(cell, event):
@@ -54,7 +56,7 @@ def seconds(cpus: int, planned, options, folder: Path) -> tuple[float, float]:
         ended.extend([event["done"]] if "done" in event else [])
 
     begun = time.perf_counter()
-    backends.find(options).run(planned, options, hear)
+    backends.find(request, execution).run(planned, execution, hear)
     cluster.shutdown()
     assert ended == ["ok"] * len(planned), ended
     return moments[-1] - moments[0], moments[-1] - begun
@@ -66,8 +68,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        planned, options = cells(Path(folder), asked.cells, asked.epochs)
-        one, two = (seconds(cpus, planned, options, Path(folder)) for cpus in (1, 2))
+        planned, *how = cells(Path(folder), asked.cells, asked.epochs)
+        one, two = (seconds(cpus, planned, *how, Path(folder)) for cpus in (1, 2))
     for what, before, after in zip(("cells", "all"), one, two, strict=True):
         print(f"{what}: 1 CPU {before:.1f} s, 2 CPUs {after:.1f} s, ratio {before / after:.2f}")
     print(f"load {os.getloadavg()}, {os.cpu_count()} cores")

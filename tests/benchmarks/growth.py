@@ -51,7 +51,7 @@ def measure(classes: int, every: int, detector: str) -> dict[str, float]:
         folder, clock = Path(name), time.perf_counter
         request = Request(
             ("finetune",), (detector,), (str(manifest(folder, classes)),), size="tiny", plugins=(PLUGIN,),
-            cache=folder / "cache", eval_every=every,
+            cache=folder / "cache", eval_every=every, device="cpu",
         )  # fmt: skip
         start = clock()
         under_way = CellRun(plan(request)[0], folder / "results", lambda event: None, nursery, 1)

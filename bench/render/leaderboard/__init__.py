@@ -5,21 +5,18 @@ import gc
 import io
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import published, results
 from bench.analysis.groups import Section, sections
 from bench.analysis.labels import last_line
-from bench.analysis.race import standing
 from bench.errors import BadInput
+from bench.render.leaderboard import readme
 from bench.render.leaderboard.page import front, page, slug
-from bench.render.leaderboard.tables import headline, table
 from bench.schema.cell import Cell
 
 IDENTITY = ("scenario", "scenario_version", "fingerprint", "order", "image_size", "size", "metric_version", "method")
-MARKER = re.compile(r"(<!-- table (\S+) (\S+) -->\n)(.*?)(\n<!-- /table -->)", re.DOTALL)
 TABLES = "tables"  # folder of the sections' pages, in the results folder
 IDENTITY += ("detector", "variant", "backbone", "seed")
 
@@ -50,7 +47,8 @@ def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: l
     printed = load_published(root)
     beside = Path(os.path.relpath(root.resolve() / TABLES, markdown.resolve().parent)).as_posix()
     pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
-    pages |= _readme(root, grouped)
+    if root.resolve().name == "results":  # folders of other names may lie side by side
+        pages |= readme.rendered(root.resolve().with_name("README.md"), grouped)
     return {markdown: front(grouped, broken, printed, beside), root / "leaderboard.csv": _csv(grouped), **pages}
 
 
@@ -58,23 +56,6 @@ def _beside(root: Path) -> Path:
     """leaderboard.md beside `root`; folders of another name than `results` may lie side by side, so it bears theirs."""
     name = root.resolve().name
     return root.resolve().with_name("leaderboard.md" if name == "results" else f"leaderboard-{name}.md")
-
-
-def _readme(root: Path, grouped: Sequence[Section]) -> dict[Path, str]:
-    """README.md beside a folder `results`, with the table of its marker `<!-- table SCENARIO DETECTOR -->`."""
-    path = root.resolve().with_name("README.md")
-    text = path.read_text(encoding="utf-8") if path.exists() and path.parent / "results" == root.resolve() else ""
-    if not (found := MARKER.search(text)):
-        return {}
-    scenario, detector = found.group(2, 3)
-    rows = [
-        rows
-        for section in grouped
-        for (name, *_), rows in section.blocks.items()
-        if (section.spec["scenario"], name) == (scenario, detector)
-    ]
-    shown = table(headline(standing(rows[0])), rows[0]) if rows else "No results yet."
-    return {path: MARKER.sub(lambda match: f"{match[1]}{shown}{match[5]}", text, count=1)}
 
 
 def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
@@ -116,16 +97,22 @@ def load_published(root: Path) -> list[published.Published]:
 
 def _csv(grouped: Sequence[Section]) -> str:
     """One line per cell, wide; empty: not measured."""
-    lines = [line for section in grouped for line in _lines(section)]
-    head = list(dict.fromkeys(name for line in lines for name in line))
+    found = [line for section in grouped for line in lines(section)]
+    head = list(dict.fromkeys(name for line in found for name in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _inert(value) for name, value in line.items()} for line in lines)
+    writer.writerows({name: _field(value) for name, value in line.items()} for line in found)
     return text.getvalue()
 
 
-def _inert(value: object) -> object:
+def _field(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.8g}"
+    return inert(value)
+
+
+def inert(value: object) -> object:
     """Text that a spreadsheet would run as a formula, quoted; numbers as they are."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         try:
@@ -135,14 +122,13 @@ def _inert(value: object) -> object:
     return value
 
 
-def _lines(section: Section) -> list[dict[str, object]]:
-    lines = []
+def lines(section: Section) -> list[dict[str, object]]:
+    """Of every cell of a section what it is, and its figures; NaN: not measured."""
+    found = []
     for row in section.rows:
         figures = row.figures or [{}] * len(row.cells)
-        for cell, found in zip(row.cells, figures, strict=True):
-            numbers = {name: "" if math.isnan(value) else f"{value:.8g}" for name, value in found.items()}
-            lines.append(_identity(cell) | numbers)
-    return lines + [_identity(cell) for cell in section.skipped]
+        found += [_identity(cell) | numbers for cell, numbers in zip(row.cells, figures, strict=True)]
+    return found + [_identity(cell) for cell in section.skipped]
 
 
 def _identity(cell: Cell) -> dict[str, object]:

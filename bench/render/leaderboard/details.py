@@ -1,6 +1,7 @@
 """The folded parts of a section: every metric, one threshold, costs, published numbers, skipped pairs."""
 
 import html
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,7 +11,7 @@ from bench.analysis.rows import Row
 from bench.published import TOLERANCE
 from bench.render.leaderboard import tables
 from bench.render.leaderboard.compare import Comparison
-from bench.render.leaderboard.tables import MISSING, Column, compact, score
+from bench.render.leaderboard.tables import MISSING, Column, compact, escape, score
 
 
 def fold(summary: str, body: str) -> str:
@@ -25,6 +26,24 @@ def details(section: Section) -> Iterator[str]:
     yield _per_weights(section, summary, tables.ONE_LINE)
     for device in device_names(section.rows):
         yield _per_weights(section, f"Cost on {device}", tables.COST, device)
+
+
+def below_lanczos(section: Section) -> str:
+    """Codecs that give images back worse than the plain filter does; "" where there is none."""
+    lines = []
+    for row in (row for row in section.rows if not row.status):
+        decoded, plain = (_final_note(row, name) for name in ("memory_psnr", "memory_psnr_lanczos"))
+        if decoded < plain:
+            system = f"{escape(row.short)} on {row.spec['detector']}"
+            lines.append(f"- {system}: {decoded:.1f} dB, Lanczos' filter alone {plain:.1f} dB")
+    head = "**Codecs that give back images worse than the filter that made them small** (PSNR after the last step):"
+    return "\n".join([head, "", *lines]) if lines else ""
+
+
+def _final_note(row: Row, name: str) -> float:
+    """Mean over the cells of what is noted after the last step; NaN where it is not."""
+    values = [cell["notes"][name][-1] for cell in row.cells if name in cell.get("notes", {})]
+    return sum(values) / len(values) if values else math.nan
 
 
 def device_names(rows: Iterable[Row]) -> list[str]:

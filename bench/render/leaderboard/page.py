@@ -70,14 +70,14 @@ def _overview(sections: Sequence[Section], links: dict[int, str]) -> str:
     for section in sections:
         for weights, rows in section.by_weights().items():
             blocks = [found for found in section.blocks.values() if any(row in rows for row in found)]
-            block = max(blocks, key=_leader)
+            block = max(blocks, key=leader)
             here = f"[{escape(section.title)}]({links[id(section)]})"
-            lines.append((Markup(here), " ".join(weights[:2]).strip(), *_winner(block)))
+            lines.append((Markup(here), " ".join(weights[:2]).strip(), *winner(block)))
     head = ("scenario", "weights", "tier 1", "image AUROC", INTERVAL, f"{LOWER} / {UPPER}", "can show", "runs")
     return markdown(head, lines)
 
 
-def _winner(rows: Sequence[Row]) -> tuple[str, ...]:
+def winner(rows: Sequence[Row]) -> tuple[str, ...]:
     """Of one detector: tier 1 with the figures of its highest row, else the highest mean with what it lacks."""
     found = standing(rows)
     racing = [*found.best, *found.untested]
@@ -98,7 +98,7 @@ def _smallest(found: Standing) -> str:
     return MISSING if found.smallest != found.smallest else f"± {found.smallest:.2f}"
 
 
-def _leader(rows: Sequence[Row]) -> tuple[bool, float]:
+def leader(rows: Sequence[Row]) -> tuple[bool, float]:
     """Blocks whose runs can show something come first."""
     found = standing(rows)
     return bool(found.best), max((_auroc(row) for row in (*found.best, *found.untested)), default=-1.0)
@@ -150,6 +150,7 @@ def page(section: Section, published: Sequence[Published]) -> str:
     parts += [_per_detector(section)] if len(section.blocks) > 1 else []
     parts += [_budgets(section)]
     parts += [_block(section, key) for key in section.blocks]
+    parts += [folds.below_lanczos(section)]
     parts += [*folds.details(section), folds.published(pairs), folds.skipped(section), _options(section.rows)]
     parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -158,8 +159,8 @@ def page(section: Section, published: Sequence[Published]) -> str:
 def _per_detector(section: Section) -> str:
     """What the section comes to: tier 1 on each detector, between its bounds."""
     lines = []
-    for (detector, *weights), rows in sorted(section.blocks.items(), key=lambda block: _leader(block[1]), reverse=True):
-        lines.append((detector, " ".join(weights[:2]).strip(), *_winner(rows)))
+    for (detector, *weights), rows in sorted(section.blocks.items(), key=lambda block: leader(block[1]), reverse=True):
+        lines.append((detector, " ".join(weights[:2]).strip(), *winner(rows)))
     head = ("detector", "weights", "tier 1", "image AUROC", INTERVAL, f"{LOWER} / {UPPER}", "can show", "runs")
     return markdown(head, lines)
 

@@ -7,7 +7,7 @@ from bench.analysis import gap_to_joint as distance
 from bench.analysis.groups import sections
 from bench.errors import BadInput
 from bench.render.leaderboard import load_published
-from bench.render.report import boards, charts, systems
+from bench.render.report import boards, charts, methods, systems
 from bench.render.report import failures as faults
 from bench.render.report.site import Site
 from bench.schema.cell import Cell
@@ -28,9 +28,18 @@ def write(root: Path, out: Path, pictures=None) -> Path:
     pages = {cell["key"]: systems.address(path.parent) for path, cell in cells.items()}
     site = Site(out)
     site.assets()
-    site.page("index.html", **boards.leaderboard(grouped, pages), overview=boards.overview(cells.values(), broken))
+    found = boards.boards(grouped, pages)
+    site.page("index.html", boards=found, overview=boards.overview(cells.values(), broken))
+    for board in found:
+        site.page("board.html", board.address, **boards.page_of(board))
+        site.text(board.address.replace(".html", ".csv"), board.csv())
+    printed = load_published(root)
+    described = methods.methods(found, printed)
+    site.page("methods.html", methods=described)
+    for name, about in described.items():
+        site.page("method.html", methods.address(name), **about)
     site.page("compare.html", contests=charts.contests(cells.values()), fields=charts.fields(grouped, pages))
-    site.page("published.html", published=boards.published(grouped, load_published(root), pages))
+    site.page("published.html", published=boards.published(grouped, printed, pages))
     site.page("faults.html", **faults.faults(cells, broken, pages))
     site.page("definitions.html", **systems.definitions())
     joint = distance.references(cells.values())

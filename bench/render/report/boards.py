@@ -1,16 +1,24 @@
 """Ranked tables: one board per section and set of weights, because what differs is never ranked together."""
 
+import csv
+import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.groups import Section
 from bench.analysis.labels import masks_of
+from bench.analysis.race import standing
 from bench.analysis.rows import Row
 from bench.analysis.summary import FINAL
 from bench.published import Published
+from bench.render.leaderboard import inert
 from bench.render.leaderboard.compare import Comparison, compare
+from bench.render.leaderboard.page import leader, slug, winner
 from bench.render.leaderboard.tables import score
+from bench.render.report.failures import skipped_pairs
+from bench.render.report.field import Field, field
 from bench.schema.cell import Cell
 
 METRICS = dict(
@@ -34,6 +42,8 @@ COMMON = {
     "ms_per_image_1": ("ms/image", "timed", "low", "cost"),
     "peak_rss_mb": ("RSS MB", "timed", "low", "cost"),
 }
+# What a score is worth that says nothing; 0 where it depends on the share of anomalous images.
+CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5, "aupro": 0.15}
 GROUPS = {"cost": "scores and cost", "line": "one threshold for the line", "all": "everything"}
 
 
@@ -43,6 +53,7 @@ class Line:
 
     row: Row
     href: str
+    tier: str  # on its detector, as in the leaderboard
 
     @property
     def seeds(self) -> str:
@@ -57,24 +68,67 @@ class Line:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be ranked together."""
+    """Rows that may be ranked together, by final image AUROC."""
 
     title: str
     scenario: str
     weights: str
     facts: str
+    address: str  # of its page in the site
+    best: Row | None  # the highest of its leading detector
+    tier_1: int  # rows that share the tier of the best; 0 where these runs can show nothing
+    figures: tuple[str, ...]  # of the best, as `leaderboard.page.winner` tells them
     lines: list[Line]
+    field: Field
+
+    @property
+    def size(self) -> int:
+        """How many rows."""
+        return len(self.lines)
+
+    @property
+    def detectors(self) -> list[str]:
+        """Of its rows, sorted."""
+        return sorted({line.row.spec["detector"] for line in self.lines})
+
+    def csv(self) -> str:
+        """Its table, every column, with full precision; empty: not measured."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        columns = [f"{part}_{metric}" for metric in METRICS for part in ("final", "forgetting", "plasticity")]
+        writer.writerow(["method", "detector", "status", "seeds", "tier", *columns, *COMMON])
+        for line in self.lines:
+            row = line.row
+            numbers = [line.mean(name) for name in (*columns, *COMMON)]
+            told = [row.label, row.spec["detector"], row.status or "ok", len(row.cells), line.tier]
+            writer.writerow([*map(inert, told), *("" if value != value else value for value in numbers)])
+        return text.getvalue()
 
 
-def leaderboard(sections: Sequence[Section], pages: Mapping[str, str]) -> dict:
-    """Values of the template: every board, rows by final image AUROC, and what can be filtered for."""
-    boards = [
-        Board(section.title, section.spec["scenario"], named(weights), facts(section), _lines(rows, pages))
-        for section in sections
-        for weights, rows in section.by_weights().items()
-    ]
-    detectors = sorted({line.row.spec["detector"] for board in boards for line in board.lines})
-    return {"boards": boards, "detectors": detectors, "metrics": METRICS, "common": COMMON, "groups": GROUPS}
+def boards(sections: Sequence[Section], pages: Mapping[str, str]) -> list[Board]:
+    """One per section and set of weights; `pages`: where each cell's system has its page."""
+    found = []
+    for section in sections:
+        for weights, rows in section.by_weights().items():
+            blocks = [block for block in section.blocks.values() if any(row in rows for row in block)]
+            tiers = {id(row): standing(block).tier(row) for block in blocks for row in block}
+            lines = [Line(row, pages[row.cells[0]["key"]], tiers[id(row)]) for row in sorted(rows, key=_place)]
+            here = re.sub(r"\W+", "-", " ".join([slug(section), *weights[:2], weights[2][:8]])).strip("-")
+            about = (section.title, section.spec["scenario"], named(weights), facts(section), f"boards/{here}.html")
+            found.append(Board(*about, *_leading(max(blocks, key=leader)), lines, field(lines)))
+    return found
+
+
+def _leading(rows: Sequence[Row]) -> tuple[Row | None, int, tuple[str, ...]]:
+    """Of one detector: the highest row that races, how many share its tier, and its figures."""
+    found = standing(rows)
+    racing = found.best or sorted(found.untested, key=_place)
+    return (racing[0] if racing else None), len(found.best), winner(rows)[1:]
+
+
+def page_of(board: Board) -> dict:
+    """Values of a board's template."""
+    return {"board": board, "metrics": METRICS, "common": COMMON, "groups": GROUPS, "chance": CHANCE}
 
 
 def named(weights: tuple) -> str:
@@ -93,12 +147,9 @@ def facts(section: Section) -> str:
     return ", ".join(filter(None, (text, masks_of(section.cells))))
 
 
-def _lines(rows: Iterable[Row], pages: Mapping[str, str]) -> list[Line]:
-    def place(row: Row):
-        mean = row.stat("final_image_auroc").mean
-        return bool(row.status), mean != mean, -mean if mean == mean else 0, row.label, row.spec["detector"]
-
-    return [Line(row, pages[row.cells[0]["key"]]) for row in sorted(rows, key=place)]
+def _place(row: Row) -> tuple:
+    mean = row.stat("final_image_auroc").mean
+    return bool(row.status), mean != mean, -mean if mean == mean else 0, row.label, row.spec["detector"]
 
 
 def overview(cells: Iterable[Cell], broken: Sequence[str]) -> dict[str, int]:
@@ -111,7 +162,7 @@ def overview(cells: Iterable[Cell], broken: Sequence[str]) -> dict[str, int]:
         "detectors": len({cell["spec"]["detector"] for cell in cells}),
         "scenarios": len({cell["spec"]["scenario"] for cell in cells}),
         "failed or partial": states["failed"] + states["partial"] + len(broken),
-        "skipped pairs": states["skipped"],
+        "skipped pairs": len(skipped_pairs(cells)),
     }
 
 
@@ -124,7 +175,7 @@ def published(sections: Sequence[Section], rows: Sequence[Published], pages: Map
 def _verdict(pair: Comparison, pages: Mapping[str, str]) -> dict:
     row, printed, measured, verdict = pair
     return {
-        "system": f"{row.label} + {row.spec['detector']}",
+        "row": row,
         "href": pages[row.cells[0]["key"]],
         "printed": printed,
         "metric": METRICS[printed.metric],

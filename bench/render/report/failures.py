@@ -1,7 +1,7 @@
 """What did not run to its end, with the reason in full: failures, partial cells, unreadable files, skipped pairs."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from bench.analysis.labels import last_line
@@ -16,7 +16,13 @@ def faults(cells: Mapping[PurePath, Cell], broken: Sequence[str], pages: Mapping
         "partial": [_line(path, cell, pages) for path, cell in cells.items() if cell["status"] == "partial"],
         "broken": broken,
         "skipped": _skipped(cells),
+        "pairs": len(skipped_pairs(cells.values())),
     }
+
+
+def skipped_pairs(cells: Iterable[Cell]) -> set[tuple[str, str]]:
+    """(method, detector) that make no sense together, each once, on however many streams it was asked for."""
+    return {(cell["spec"]["method"], cell["spec"]["detector"]) for cell in cells if cell["status"] == "skipped"}
 
 
 def _line(path: PurePath, cell: Cell, pages: Mapping[str, str]) -> dict:

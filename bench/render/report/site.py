@@ -14,6 +14,7 @@ from bench.render.leaderboard.tables import MISSING, amount, score, span
 
 NAV = (
     ("index.html", "Leaderboard"),
+    ("methods.html", "Methods"),
     ("compare.html", "Compare"),
     ("published.html", "Against papers"),
     ("faults.html", "Failures and gaps"),
@@ -49,6 +50,10 @@ class Site:
         for file in files("bench.render.report").joinpath("assets").iterdir():
             results.replace(self.folder / "assets" / file.name, file.read_text(encoding="utf-8"))
         results.replace(self.folder / "assets" / "plotly.min.js", get_plotlyjs())
+
+    def text(self, address: str, text: str) -> None:
+        """Writes a file that is no page."""
+        results.replace(self.folder / address, text)
 
     def page(self, template: str, address: str = "", **values) -> None:
         """Renders `template` to `address` (default: its own name) with `values`."""

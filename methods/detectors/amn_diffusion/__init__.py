@@ -4,7 +4,15 @@ Li et al., One-for-More: Continual Diffusion Model for Anomaly Detection, arXiv:
 authors' code. The condition of the anomaly-masked network is added to what the U-Net's first convolution makes. A step
 of the stream goes on training the U-Net's weights (not its norms, biases and time layers) and that network. Nobody
 tells classes: a patch that the paper takes from another image of the class comes from another one of the batch.
-Images reach the autoencoder in -1..1, the range that it was trained in; the authors normalise as for ImageNet.
+Images reach the autoencoder in -1..1, the range that it was trained in.
+
+`--set amn_diffusion.as_released=true` (or that of One-for-More) does as the released code:
+- autoencoder and masked network get images normalised as for ImageNet, in about -2.1..2.6, and decoded ones are
+  compared there (`imagenet_range`);
+- who records the inputs of layers (gradient projection) gets them under corrupted conditions (`corrupted_hints`): the
+  images looked at are all of those that training corrupts. Tests, and here those records, see images as they are.
+Not taken over: guidance at 9, which does nothing, for both branches see the same; the image that the latents of a
+corrupted one are of, another of its class, which nobody tells here.
 """
 
 from collections.abc import Iterator
@@ -15,13 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.api import BadInput, Detector, Prediction, Setup, smooth, trainable
+from bench.api import BadInput, Detector, Prediction, Setup, later, smooth, trainable
 from methods._latent_diffusion import LatentDiffusion, load
+from methods._range import Range
 from methods.detectors.amn_diffusion.corruption import corrupted
 from methods.detectors.amn_diffusion.masked import AnomalyMasked
 
 TRAITS = ("gradient", "masked_condition")
 BACKBONE = "resnet50"
+AS_RELEASED = {"imagenet_range": True, "corrupted_hints": True}
 FROZEN = ("time_embedding", "time_emb_proj", "norm", "bias")  # parts of names of the U-Net's parameters
 START = 999  # time that a test image's latents are noised to
 
@@ -44,6 +54,8 @@ class Config:
     strides: tuple[int, ...] = (4, 8, 16)  # layer1 to layer3 of a ResNet; 2, 8, 32 for VisA
     sigma: float = 5.0  # px, smoothing of the map
     checkpointing: bool = False  # of the U-Net's activations: less memory, more time
+    imagenet_range: bool = later(False)  # as released: the networks see images normalised as for ImageNet
+    corrupted_hints: bool = later(False)  # as released: what gradient projection looks at are corrupted conditions
 
     @classmethod
     def tiny(cls) -> "Config":
@@ -88,6 +100,8 @@ class AmnDiffusion(Detector):
             config.stem, width, self.model.factor, side, config.layers, config.heads, config.hidden,
             config.neighbourhood, config.dropout,
         )  # fmt: skip
+        for name, value in Range(imagenet=True).named_buffers():
+            self.register_buffer(name, value, persistent=False)  # shift and scale
         self.condition: Tensor | None = None
         self.model.unet.conv_in.register_forward_hook(self._add_condition)
         self.features = setup.features(*config.strides)
@@ -118,45 +132,56 @@ class AmnDiffusion(Detector):
 
     def loss(self, image: Tensor) -> Tensor:
         """Noise prediction, and the masked network must restore from a corrupted image what the stem sees in it."""
-        latents = self.model.encode(image, sample=True)
+        latents = self.model.encode(self._ranged(image), sample=True)
         noise = torch.randn_like(latents)
         t = torch.randint(self.model.timesteps, (len(image),)).to(image.device)
         hint = corrupted(image, self.config.corrupted, self.config.other)
-        condition = self.masked(2 * hint - 1)
+        condition = self.masked(2 * self._ranged(hint) - 1)
         predicted = self._predict(self._noised(latents, noise, t), t, condition)
         return F.mse_loss(predicted, self.model.target(latents, noise, t)) + F.mse_loss(
-            condition, self.masked.stem(2 * image - 1)
+            condition, self.masked.stem(2 * self._ranged(image) - 1)
         )
 
     def response(self, image: Tensor) -> list[Tensor]:
         """Return the condition, and the noise predicted half way under it, each (B, C, h, w)."""
-        condition = self.masked(2 * image - 1)
+        condition = self.masked(2 * self._ranged(image) - 1)
         half = torch.tensor(self.model.timesteps // 2, device=image.device)
         noised = self._noised(self._latents(image), self.draws[1], half[None])
         return [condition, self._predict(noised, half, condition)]
 
     def _latents(self, image: Tensor) -> Tensor:
-        mean, deviation = self.model.posterior(image)
+        mean, deviation = self.model.posterior(self._ranged(image))
         return mean + deviation * self.draws[0]
 
-    def _remade(self, image: Tensor, latents: Tensor) -> Tensor:
-        """Latents from nearly pure noise by DDIM, under the condition of the image itself."""
-        condition = self.masked(2 * image - 1)
-        made = self._noised(latents, self.draws[1], torch.tensor([START], device=image.device))
+    def _ranged(self, image: Tensor) -> Tensor:
+        """Images as the networks take them: in 0..1, or normalised as for ImageNet where -1..1 would be."""
+        return ((image - self.shift) / self.scale + 1) / 2 if self.config.imagenet_range else image
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Images (B, 3, H, W) of latents, in 0..1; in ImageNet's range values beyond it are kept."""
+        if not self.config.imagenet_range:
+            return self.model.decode(latents)
+        return (2 * self.model.unclamped(latents) - 1) * self.scale + self.shift
+
+    def _remade(self, hint: Tensor, latents: Tensor) -> Tensor:
+        """Latents from nearly pure noise by DDIM, under the condition of `hint`."""
+        condition = self.masked(2 * self._ranged(hint) - 1)
+        made = self._noised(latents, self.draws[1], torch.tensor([START], device=hint.device))
         for t in self.model.grid(self.config.steps):
             made = self.model.scheduler.step(self._predict(made, t, condition), t, made, eta=0.0).prev_sample
         return made
 
     def replay_forward(self, image: Tensor) -> None:
         """Go the whole way of a prediction, and through the stem as the loss does."""
-        self._remade(image, self._latents(image))
+        hint = corrupted(image, 1.0, self.config.other) if self.config.corrupted_hints else image
+        self._remade(hint, self._latents(image))
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        return self.model.decode(self._remade(image, self._latents(image)))
+        return self._decoded(self._remade(image, self._latents(image))).clamp(0, 1)
 
     def predict(self, image: Tensor) -> Prediction:
         latents = self._latents(image)
-        remade, kept = (self.model.decode(each) for each in (self._remade(image, latents), latents))
+        remade, kept = (self._decoded(each) for each in (self._remade(image, latents), latents))
         distances = [
             F.interpolate((a - b).norm(dim=1, keepdim=True), image.shape[-2:], mode="bilinear", align_corners=True)
             for a, b in zip(self.features(remade).values(), self.features(kept).values(), strict=True)

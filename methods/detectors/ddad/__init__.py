@@ -4,11 +4,24 @@ Mousakhan, Brox and Tayyub, Anomaly Detection with Conditioned Denoising Diffusi
 version of the authors' last code. Each step of the stream goes on training one U-Net on noise prediction, then adapts
 a feature network to pairs of reconstruction and image. Training images give the scale between pixel and feature
 distance, so that each test image is judged on its own.
+
+Control: `--set ddad.w=0` reconstructs without guidance by the image; the matrix `raw_error` tells of any run how well
+the U-Net does so.
+
+`--set ddad.as_released=true` does as the released code:
+- the image gets one step more noise than the U-Net is told (`noised_one_step_more`);
+- images are paired at random for the adaptation (`pairs_at_random`): all of a step are of one class there. Here the
+  most similar ones are paired, since a step may bring several;
+- a last batch that is not full is left out (`drop_last`);
+- scores are the maxima of the maps' centres, 224 of 256 px (`crop`). Maps are not cut: every pixel of the truth counts;
+- training in float32 (`precision=fp32`).
+Not taken over: the ratio of distances by the test batch (`norm=batch`), which lets test images decide about each other
+and is refused; options per class by the test set (`upstream_per_class`), since a stream does not name its classes.
 """
 
 from dataclasses import dataclass, fields
 
-from bench.api import BadInput, Detector, Setup
+from bench.api import BadInput, Detector, Setup, later
 from methods.detectors.ddad.detector import Ddad
 from methods.detectors.ddad.per_class import PER_CLASS, TUNED
 
@@ -18,6 +31,9 @@ TUNED_ON = {
     "": "epochs are the median of what the authors chose per class on the test set of MVTec AD",
     "upstream_per_class": "chosen per class on the test set by the authors",
 }
+AS_RELEASED = {
+    "noised_one_step_more": True, "pairs_at_random": True, "drop_last": True, "crop": 0.875, "precision": "fp32",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,8 @@ class Config:
     noised_one_step_more: bool = False  # as released: the image gets one step more noise than the U-Net is told
     pairs_at_random: bool = False  # as released: right only where a step brings a single class
     upstream_per_class: str = ""  # class whose options to take from the authors' table, tuned on its test set
+    drop_last: bool = later(False)  # as released: a last batch of the U-Net's training that is not full is left out
+    crop: float = later(1.0)  # share of the map's side, in its middle, whose maximum is the score; 0.875 as released
 
     @classmethod
     def tiny(cls) -> "Config":
@@ -90,6 +108,8 @@ class Config:
     def __post_init__(self):
         _one_of("norm", self.norm, ("train", "batch"))
         _one_of("precision", self.precision, ("auto", "bf16", "fp32"))
+        if not 0 < self.crop <= 1:
+            raise BadInput(f"ddad.crop={self.crop!r} is no share of the map's side: give more than 0, up to 1.")
         if self.skip < 1 or 1000 % self.skip or self.start % self.skip or not 0 < self.start <= 1000:
             raise BadInput(
                 f"ddad.start={self.start} with ddad.skip={self.skip}: skip must divide start and 1000, e.g. 250 and 25."

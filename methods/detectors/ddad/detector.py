@@ -21,6 +21,7 @@ class Ddad(Detector):
     def __init__(self, config, setup: Setup):
         super().__init__()
         self.config, self.epochs, self.batch_size = config, config.epochs, config.batch_size
+        self.drop_last = config.drop_last
         self.side = config.resolution or setup.image_size
         self.unet = unet(config, self.side)
         if config.checkpoint:
@@ -79,7 +80,7 @@ class Ddad(Detector):
         pixel, feature = self._distances(image)
         ratio = self.ratio if self.config.norm == "train" else self._ratio(pixel, feature)
         anomaly_map = smooth(feature + self.config.v * ratio * pixel, self.config.sigma)
-        return Prediction(anomaly_map.amax((1, 2, 3)), anomaly_map)
+        return Prediction(centre(anomaly_map, self.config.crop).amax((1, 2, 3)), anomaly_map)
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """What `predict` compares (B, 3, H, W) with, in 0..1."""
@@ -139,6 +140,13 @@ class Ddad(Detector):
     def reduced(self) -> torch.autocast:
         """Within, bf16 where it is wanted. Never around a prediction: it would depend on the size of its batch."""
         return torch.autocast(self.ratio.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def centre(maps: Tensor, share: float) -> Tensor:
+    """The middle of maps (B, C, H, W), `share` of each side."""
+    height, width = (round(share * side) for side in maps.shape[-2:])
+    top, left = (maps.shape[-2] - height) // 2, (maps.shape[-1] - width) // 2
+    return maps[..., top : top + height, left : left + width]
 
 
 def sized(image: Tensor, side: int, mode: str = "bilinear") -> Tensor:

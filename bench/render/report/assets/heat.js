@@ -8,7 +8,8 @@ function colour(share) {
   const place = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
   const low = CIVIDIS[Math.floor(place)], high = CIVIDIS[Math.ceil(place)];
   const rgb = low.map((value, i) => Math.round(value + (place % 1) * (high[i] - value)));
-  return { background: `rgb(${rgb})`, color: share > 0.55 ? "#111" : "#fff" };
+  const [r, g, b] = rgb.map((value) => (value / 255) ** 2.2); // the text that contrasts more, by relative luminance
+  return { background: `rgb(${rgb})`, color: 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff" };
 }
 
 // Mean over runs of a list or of lists of lists; null where one of them is missing.

@@ -44,25 +44,18 @@ function showColumns(group) {
 }
 
 function filter() {
-  const chosen = Object.fromEntries(["scenario", "weights", "detector"].map((name) => [name, by(name).value]));
+  const detector = by("detector").value, rows = all(".board tbody tr");
   const words = by("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  let shown = 0, total = 0;
-  for (const board of all(".board")) {
-    const fits = ["scenario", "weights"].every((name) => !chosen[name] || board.dataset[name] === chosen[name]);
-    let rows = 0;
-    for (const row of all("tbody tr", board)) {
-      const text = `${row.cells[0].textContent} ${row.dataset.detector}`.toLowerCase();
-      row.hidden = (chosen.detector && row.dataset.detector !== chosen.detector) || !words.every((w) => text.includes(w));
-      rows += !row.hidden;
-      total += 1;
-    }
-    board.hidden = !fits || !rows;
-    shown += board.hidden ? 0 : rows;
+  for (const row of rows) {
+    const text = `${row.cells[0].textContent} ${row.dataset.detector}`.toLowerCase();
+    row.hidden = (detector && row.dataset.detector !== detector) || !words.every((w) => text.includes(w));
   }
-  by("count").textContent = `${shown} of ${total} rows`;
+  const shown = rows.filter((row) => !row.hidden).length;
+  by("count").textContent = `${shown} of ${rows.length} rows`;
+  by("nothing").hidden = shown > 0;
 }
 
-const FILTERS = ["scenario", "weights", "detector", "metric", "columns", "search"];
+const FILTERS = ["detector", "metric", "columns", "search"];
 
 function remember() {
   const state = new URLSearchParams(FILTERS.map((id) => [id, by(id).value]).filter(([, value]) => value));
@@ -81,6 +74,11 @@ function leaderboard() {
     filter();
     remember();
   }));
+  by("reset").addEventListener("click", () => {
+    by("detector").value = by("search").value = "";
+    filter();
+    remember();
+  });
   by("search").form.addEventListener("submit", (event) => event.preventDefault());
   showMetric(by("metric").value || "image_auroc");
   showColumns(by("columns").value);

@@ -1,0 +1,82 @@
+"""Matrices R side by side as one SVG: text, the same bytes from the same numbers on every machine."""
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Cividis, which reads alike with and without colour blindness, and in black and white.
+CIVIDIS = ("00204d", "00336f", "39486b", "575c6d", "707173", "8a8779", "a69d75", "c4b56c", "e4cf5b", "ffea46")
+LOW, HIGH = 0.4, 1.0  # image AUROC at the ends of the colours
+SIDE, LEFT, TOP, GAP = 52, 78, 62, 36  # px: of a cell, beside and above a panel, between panels
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One matrix: `R` (steps, classes), NaN where nothing was tested; `learned`: step of each class, from 0."""
+
+    title: str
+    classes: Sequence[str]
+    R: Sequence[Sequence[float]]
+    learned: Sequence[int]
+
+    @property
+    def width(self) -> int:
+        """px, with the labels of its steps."""
+        return LEFT + SIDE * len(self.classes)
+
+
+def drawing(panels: Sequence[Panel]) -> str:
+    """An SVG of the panels from left to right, on a ground of its own, so that it reads on dark pages too."""
+    width = sum(panel.width for panel in panels) + GAP * len(panels)
+    height = TOP + SIDE * max(len(panel.R) for panel in panels) + 40
+    said = html.escape("; ".join(panel.title for panel in panels))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="system-ui, sans-serif" font-size="14" fill="#1c2128" role="img" aria-label="{said}">',
+        f'<rect width="{width}" height="{height}" rx="8" fill="#fff"/>',
+    ]
+    x = 0
+    for panel in panels:
+        parts += [f'<g transform="translate({x} 0)">', *_panel(panel), "</g>"]
+        x += panel.width + GAP
+    foot = "Image AUROC of each class (columns) after each step (rows). Framed: just learned."
+    parts.append(f'<text x="12" y="{height - 14}" fill="#57606a">{foot}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _panel(panel: Panel) -> list[str]:
+    parts = [f'<text x="12" y="24" font-size="17" font-weight="600">{html.escape(panel.title)}</text>']
+    for c, name in enumerate(panel.classes):
+        middle = LEFT + SIDE * c + SIDE // 2
+        parts.append(f'<text x="{middle}" y="{TOP - 8}" text-anchor="middle">{html.escape(name)}</text>')
+    for t, row in enumerate(panel.R):
+        y = TOP + SIDE * t
+        parts.append(f'<text x="{LEFT - 8}" y="{y + SIDE // 2 + 5}" text-anchor="end">step {t + 1}</text>')
+        for c, value in enumerate(row):
+            if not math.isnan(value):
+                parts += _cell(LEFT + SIDE * c, y, value, fresh=panel.learned[c] == t)
+    return parts
+
+
+def _cell(x: int, y: int, value: float, *, fresh: bool) -> list[str]:
+    ground, ink = _colours((value - LOW) / (HIGH - LOW))
+    frame = ' stroke="#000" stroke-width="3"' if fresh else ""
+    inset = 3 if fresh else 1
+    side = SIDE - 2 * inset
+    text = f"{value:.2f}".removeprefix("0")
+    return [
+        f'<rect x="{x + inset}" y="{y + inset}" width="{side}" height="{side}" fill="{ground}"{frame}/>',
+        f'<text x="{x + SIDE // 2}" y="{y + SIDE // 2 + 5}" text-anchor="middle" fill="{ink}">{text}</text>',
+    ]
+
+
+def _colours(share: float) -> tuple[str, str]:
+    """Ground, and the text that contrasts more with it (by relative luminance)."""
+    place = min(max(share, 0.0), 1.0) * (len(CIVIDIS) - 1)
+    ends = [[int(CIVIDIS[i][k : k + 2], 16) for k in (0, 2, 4)] for i in (math.floor(place), math.ceil(place))]
+    rgb = [round(low + (place % 1) * (high - low)) for low, high in zip(*ends, strict=True)]
+    r, g, b = ((value / 255) ** 2.2 for value in rgb)
+    return "#" + "".join(
+        f"{value:02x}" for value in rgb
+    ), "#000" if 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 else "#fff"

@@ -1,0 +1,94 @@
+"""Accuracy against carried bytes as a drawing that needs no script: tiers coloured, each with a marker of its own."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.render.report.boards import Line
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 58, 16, 14, 50  # px
+CHANCE = 0.5  # image AUROC of a coin
+KINDS = {"1": "tier 1", "2": "tier 2", "few": "too few runs for a tier", "out": "not ranked: reads ahead, external …"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row: px, and what is told of it."""
+
+    x: float
+    y: float
+    kind: str  # a key of KINDS
+    href: str
+    text: str
+    label: str  # of those that no other beats at as few bytes; else ""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Points with their axes, in px of a drawing of WIDTH x HEIGHT; empty where nothing was measured."""
+
+    points: list[Point]
+    bytes_ticks: list[tuple[float, str]]  # (x, MB)
+    score_ticks: list[tuple[float, str]]  # (y, image AUROC)
+    chance: float | None  # y
+    front: str  # path of the steps that those on the front make
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Those that occur, for the legend."""
+        return {kind: text for kind, text in KINDS.items() if any(point.kind == kind for point in self.points)}
+
+
+def field(lines: Sequence["Line"]) -> Field:
+    """Final image AUROC over the logarithm of carried MB; 0, which has none, stands a decade left of the least."""
+    measured = [(line, line.mean("carried_mb"), line.mean("final_image_auroc")) for line in lines]
+    known = [(line, mb, auroc) for line, mb, auroc in measured if mb == mb and auroc == auroc]
+    if not known:
+        return Field([], [], [], None, "")
+    least = min((mb for _, mb, _ in known if mb > 0), default=1.0)
+    most = max(max(mb for _, mb, _ in known), 10 * least)
+    zero, end = math.floor(math.log10(least)) - 1, math.ceil(math.log10(most))
+    low, high = (math.floor(20 * min(a for *_, a in known)) / 20, math.ceil(20 * max(a for *_, a in known)) / 20)
+    high = high if high > low else low + 0.05
+
+    def x(mb: float) -> float:
+        place = math.log10(mb) if mb > 0 else zero
+        return round(LEFT + 14 + (place - zero) / (end - zero) * (WIDTH - LEFT - RIGHT - 28), 1)
+
+    def y(auroc: float) -> float:
+        return round(HEIGHT - BOTTOM - (auroc - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    racing = sorted((t for t in known if _kind(t[0].tier) != "out"), key=lambda t: (t[1], -t[2]))
+    front, best = [], -math.inf
+    for line, mb, auroc in racing:
+        if auroc > best:
+            best = auroc
+            front.append((id(line), x(mb), y(auroc)))
+    ahead = {number for number, *_ in front}
+    points = [
+        Point(
+            x(mb), y(auroc), _kind(line.tier), line.href,
+            f"{line.row.short} + {line.row.spec['detector']}: {auroc:.3f}, {mb:.3g} MB",
+            f"{line.row.short} + {line.row.spec['detector']}" if id(line) in ahead else "",
+        )
+        for line, mb, auroc in known
+    ]  # fmt: skip
+    steps = round((high - low) / 0.05)
+    every = 0.05 if steps <= 8 else 0.1
+    first = math.ceil(round(low / every, 6)) * every
+    scores = [first + every * i for i in range(int((high - first) / every + 1e-6) + 1)]
+    ticks = [(x(0), "0"), *((x(10**k), f"{10**k:g}") for k in range(zero + 1, end + 1))]
+    path = "".join(f"H{px}V{py}" if i else f"M{px} {py}" for i, (_, px, py) in enumerate(front))
+    chance = y(CHANCE) if low < CHANCE < high else None
+    return Field(sorted(points, key=_depth), ticks, [(y(s), f"{s:.2f}") for s in scores], chance, path)
+
+
+def _kind(tier: str) -> str:
+    return tier if tier in KINDS else "few" if tier.endswith(("run", "runs")) else "out"
+
+
+def _depth(point: Point) -> int:
+    """What matters most is drawn last, on top."""
+    return ("out", "few", "2", "1").index(point.kind) + 10 * bool(point.label)

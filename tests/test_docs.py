@@ -1,0 +1,67 @@
+"""README and docs: each command parses and names what exists, each link leads somewhere, each number has its cell."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bench import cli, registry
+from bench.schema import stream
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+OWN = {"thumbnails", "mean_image", "my_method"}  # plugins that the pages themselves show or make
+BENCH = re.compile(r"^(?:\S*/)?(?:python -m bench|bench)(?: |$)")
+
+
+def commands(page: Path) -> list[str]:
+    """Every call of the bench in the page's shell blocks, without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [BENCH.sub("", part) for part in parts if BENCH.match(part)]
+
+
+ALL = [(page.relative_to(ROOT).as_posix(), command) for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize("page,command", ALL)
+def test_a_command_of_the_docs_parses_and_names_what_there_is(page, command, tmp_path, monkeypatch):
+    for folder in ("out/results", "results"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    options = cli.parser().parse_args(shlex.split(command, comments=True))
+    methods, detectors = (set(registry.found(kind)) | OWN | {"all"} for kind in ("method", "detector"))
+    assert set(getattr(options, "methods", ())) <= methods and set(getattr(options, "detectors", ())) <= detectors
+    given = getattr(options, "scenario", ()) or ()
+    for name in [given] if isinstance(given, str) else given:
+        assert name.endswith(".yaml") or stream.load(name)
+    named = [*(getattr(options, "systems", ()) or ()), *filter(None, [getattr(options, "cell", None)])]
+    for method, detector in re.findall(r"(\w+)\+(\w+)", " ".join(named)):
+        assert method in methods and detector in detectors
+
+
+def test_the_pages_have_commands():
+    assert len(ALL) > 30 and {"README.md", "docs/tutorial.md", "docs/data.md"} <= {page for page, _ in ALL}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path = target.partition("#")[0]
+        assert target.startswith(("http", "#")) or (page.parent / path).exists(), target
+
+
+def test_every_page_is_linked_from_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert all(f"(docs/{page.name})" in text for page in PAGES if page.parent.name == "docs")
+
+
+def test_the_table_of_the_readme_is_the_one_of_its_page():
+    block = re.search(r"<!-- table .*? -->\n(.*?)\n<!-- /table -->", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    page = (ROOT / "results" / "tables" / "synthetic-1x6-1.md").read_text()
+    told = {tuple(part.strip() for part in line.split("|")) for line in page.splitlines()}
+    rows = [tuple(part.strip() for part in line.split("|")) for line in block.splitlines() if "---" not in line]
+    assert len(rows) == 6 and set(rows) <= told, "run `python -m bench leaderboard`"
