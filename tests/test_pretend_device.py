@@ -14,7 +14,7 @@ from pretend_device import memory
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves
 
-from bench import evaluation, registry, results
+from bench import doctor, evaluation, registry, results
 from bench.runner.cell import run
 from bench.runner.plan import plan
 from bench.schema.request import Request
@@ -223,15 +223,21 @@ def short_of_memory(folder: Path, size: float, **asked) -> dict:
 
 
 def test_a_full_memory_fails_with_what_to_change(tmp_path):
-    record = pretend_device.call(short_of_memory, tmp_path, 0.5)
+    record = pretend_device.call(short_of_memory, tmp_path, 0.7)
     assert record["status"] == "failed"
     assert "The memory of Pretend accelerator is too small for this: try --auto-batch" in record["reason"]
 
 
 def test_a_full_memory_splits_the_batch_where_that_is_asked_for(tmp_path):
-    record = pretend_device.call(partial(short_of_memory, auto_batch=True), tmp_path, 0.5)
+    record = pretend_device.call(partial(short_of_memory, auto_batch=True), tmp_path, 0.7)
     assert_ran_there(record)
     assert all(0 < images < 4 for images in record["cost"]["micro_batch"])
+
+
+def test_the_doctor_names_it_and_its_memory(tmp_path):
+    told = dict(map(reversed, pretend_device.call(doctor.examine, tmp_path, tmp_path, None)))
+    line = next(line for line in told if line.startswith("--device auto is elsewhere, Pretend accelerator, "))
+    assert told[line] == doctor.OK and line.endswith("of its memory free.")
 
 
 @pytest.mark.gpu

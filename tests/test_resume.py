@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import subprocess
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ from mini import cell, read
 
 from bench import results
 from bench.backends import pool
-from bench.runner import checkpoint, run
+from bench.runner import checkpoint, environment, run
 
 PARTS = ("matrices", "pooled", "threshold")
 
@@ -105,3 +106,15 @@ def test_a_full_disk_loses_no_step_and_says_so(call, stream, cache, tmp_path, mo
     assert np.isfinite(partial["matrices"]["image_auroc"][0][0])
     run(quick(stream, cache), tmp_path)
     assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
+
+
+def test_a_git_that_is_too_busy_to_name_the_commit_fails_no_cell(monkeypatch):
+    run = subprocess.run
+
+    def busy(command, **options):
+        if command[0] == "git":
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        return run(command, **options)
+
+    monkeypatch.setattr(environment.subprocess, "run", busy)
+    assert environment.environment("cpu")["commit"] is None
