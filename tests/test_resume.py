@@ -12,6 +12,7 @@ from mini import cell, read
 
 from bench import results
 from bench.backends import pool
+from bench.results import segments, stored
 from bench.runner import checkpoint, environment, run
 
 PARTS = ("matrices", "pooled", "threshold")
@@ -76,6 +77,79 @@ def test_an_interrupted_cell_does_not_train_finished_steps_again(stream, cache, 
     # The interrupt came before step 2 was saved, so exactly that step is done again.
     assert [event["start"] for event in events if "start" in event] == [1]
     assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
+
+
+COUNTS = '''
+"""Counts in an array and a deque."""
+from collections import deque
+from dataclasses import dataclass
+import numpy as np
+from bench.api import Plugin, Setup, Strategy
+
+@dataclass(frozen=True)
+class Config:
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+class Counts(Plugin):
+    def __init__(self):
+        super().__init__()
+        self.kept, self.last = np.zeros(0), deque(maxlen=2)
+
+    def before_training_exp(self, strategy, **_):
+        assert len(self.kept) == strategy.experience.current_experience, "what was carried is gone"
+
+    def after_training_exp(self, strategy, **_):
+        self.kept = np.append(self.kept, 1.0)
+        self.last.append(np.float32(len(self.kept)))
+
+    def state_dict(self):
+        return {"kept": self.kept, "last": self.last}
+
+    def load_state_dict(self, state):
+        self.kept, self.last = state["kept"], state["last"]
+
+def build(config: Config, setup: Setup) -> Strategy:
+    return setup.strategy([Counts()])
+'''
+
+
+def test_a_state_of_arrays_and_deques_is_gone_on_from(stream, cache, tmp_path):
+    (tmp_path / "counts.py").write_text(COUNTS)
+    overrides, plugins = {"autoencoder": {"epochs": 1}}, (tmp_path / "counts.py",)
+    one = cell(stream, cache, "counts", "autoencoder", overrides=overrides, plugins=plugins)
+
+    def stop_in_the_third(event):
+        if event.get("step") == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(one, tmp_path, stop_in_the_third)
+    events = []
+    run(one, tmp_path, events.append)
+    assert events[0]["start"] == 2 and events[-1].get("done") == "ok", events[-1]
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "scores"])
+def test_a_byte_that_flipped_is_told_and_the_cell_starts_again(what, stream, cache, tmp_path, reference):
+    def stop_after_two(event):
+        if event.get("step") == 3:
+            raise KeyboardInterrupt
+
+    one = quick(stream, cache)
+    with pytest.raises(KeyboardInterrupt):
+        run(one, tmp_path, stop_after_two)
+    path = results.path_of(tmp_path, one.spec)
+    file = path.with_suffix(".ckpt") if what == "checkpoint" else segments.file_of(stored.path_of(path), 1)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    events = []
+    run(one, tmp_path, events.append)
+    told = [event["note"] for event in events if "note" in event]
+    assert f"its {'checkpoint is' if what == 'checkpoint' else 'scores of step 2 are'} lost, damaged" in told[0]
+    assert numbers(read(tmp_path, one)) == numbers(reference)
 
 
 def test_a_checkpoint_of_another_configuration_is_not_used(stream, cache, tmp_path):

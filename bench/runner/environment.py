@@ -32,6 +32,11 @@ def environment(device: str) -> dict:
     }
 
 
+def machine(device: str) -> str:
+    """The kind of machine whose costs compare: the name of the device, of a CPU the processor's."""
+    return processor() if on_cpu(device) else name_of(device)
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)
