@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     running.add_run(commands)
+    running.add_reproduce(commands)
     reading.add_list(commands)
     running.add_advise(commands)
     running.add_doctor(commands)

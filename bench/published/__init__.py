@@ -50,6 +50,8 @@ PRINTED_AS = {
     ("replaycad", "invad"): ("ReplayCAD",),
     ("one_for_more", "amn_diffusion"): ("CDAD",),
     ("single", "ddad"): ("DDAD",),
+    ("ucad", "prompted_bank"): ("UCAD",),
+    ("dinosaur", "position_bank"): ("DINOSaur",),
 }
 
 

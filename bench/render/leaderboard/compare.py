@@ -8,6 +8,7 @@ from bench.analysis.groups import Section
 from bench.analysis.rows import Row
 from bench.analysis.summary import Stat, stat
 from bench.published import PRINTED_AS, TOLERANCE, Published
+from bench.published.protocols import set_as_in_a_paper
 from bench.schema.cell import Spec
 from bench.schema.metric import summarised
 
@@ -75,5 +76,5 @@ def _obstacles(spec: Spec, printed: Published) -> Iterator[str]:
         yield f"{len(spec['classes'])} classes instead of {WHOLE[dataset]}"
     if spec["order"] != "published" and not any_order:
         yield f"class order {spec['order']}"
-    if spec["variant"]:
+    if spec["variant"] and not set_as_in_a_paper(spec):
         yield f"options {spec['variant']}"
