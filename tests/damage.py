@@ -6,7 +6,6 @@ refuse it in a sentence (`BadInput`), or make it anew. What people may write by 
 
 import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,8 +107,6 @@ class Cells:
 
     def __init__(self, folder: Path):
         self.root = folder / "results"
-        (self.root / "published").mkdir(parents=True)
-        shutil.copy(Path(__file__).parents[1] / "results" / "published" / "ddad_readme.csv", self.root / "published")
         results.write(self.root, cell(0.8, seed=1))
         self.path = results.write(self.root, cell(0.9, holdout=0.2))
         self.content = self.path.read_bytes()

@@ -208,6 +208,7 @@ def _do_run(options) -> int:
 
 def _tell_verdicts(protocol, outcome, root: Path) -> None:
     """Of a paper: measured beside printed; of another protocol: tiers, and what the rows are shown to beat."""
+    from bench import published
     from bench.render import leaderboard, plans, verdicts
 
     if told := plans.other_weights(outcome.cells, protocol):
@@ -215,7 +216,7 @@ def _tell_verdicts(protocol, outcome, root: Path) -> None:
     sections, _ = leaderboard.read(root)
     keys = {cell.key for cell in outcome.cells if not cell.skip}
     if protocol.paper:
-        print(verdicts.beside_paper(sections, keys, leaderboard.load_published(root)))
+        print(verdicts.beside_paper(sections, keys, published.load()))
     else:
         print(verdicts.verdicts(sections, keys, protocol.budget_mb))
 

@@ -8,12 +8,12 @@ from bench.analysis.groups import Section
 from bench.analysis.orders import over_orders
 from bench.analysis.race import Standing, difference, out_of_race, standing
 from bench.analysis.rows import Row
-from bench.analysis.summary import FINAL
 from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_RUNS, holm
 from bench.published import PRINTED_AS, Published
 from bench.published import load as load_published
 from bench.render.leaderboard.compare import compare
 from bench.render.leaderboard.tables import MISSING, amount, score, span
+from bench.schema.metric import summarised
 from bench.schema.protocol import Protocol
 
 
@@ -82,7 +82,7 @@ def printed(protocol: Protocol) -> list[str]:
         + (f", FM {row.fm:.3f} ({row.fm_def})" if row.fm is not None else "")
         + f"; {row.source}, {row.trust}"
         for row in load_published()
-        if row.method in names and row.scenario in places and not row.of_class and row.metric in FINAL
+        if row.method in names and row.scenario in places and not row.of_class and row.metric in summarised()
     ] or ["no number that could be read"]
 
 
