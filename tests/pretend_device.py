@@ -19,6 +19,8 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from bench.wall.nursery import server
+
 NAME, HERE = "elsewhere", torch.device("cpu")
 BUILDERS = (torch.tensor, torch.as_tensor)
 MOVES = {"aten::copy_", "aten::_to_copy", "aten::_copy_from", "aten::set_"}
@@ -295,13 +297,15 @@ def _made(operator):
 
 
 def call(function, *arguments):
-    """What `function` returns in a process forked from this one, with the device started.
+    """What `function` returns in a process of the bench's fork server, with the device started.
+
+    Not in one forked from this: a process that has gone backward once knows the devices that there were then.
 
     Raises:
         AssertionError: with the traceback of what it raised there.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_answer, args=(theirs, function, arguments))
+    process = server().Process(target=_answer, args=(theirs, function, arguments))
     process.start()
     theirs.close()
     try:

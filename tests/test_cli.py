@@ -104,10 +104,6 @@ BAD = {
         ["--detectors", "padim", "--weights", "random", "--backbone", "test_resnet:padding=odd"],
         "does not take",
     ),
-    "a size that a detector cannot take": (
-        ["--detectors", "autoencoder,efficientad", "--image-size", "48"],
-        "efficientad needs images of 64 px or more, not 48",
-    ),
     "unknown logger": (["--logger", "printer"], "csv, tensorboard, wandb"),
     "no plugin file": (["--plugin", "absent.py"], "no plugin file 'absent.py'"),
     "plugin that is none": (["--plugin", "empty.py"], "is no plugin"),

@@ -82,8 +82,10 @@ def test_what_settings_were_tuned_on_is_recorded_and_shown_where_they_are_used(t
     bench_here = request.getfixturevalue("bench")  # the fixture of the command line, in this process
     options = {"": "the test set of lines", "factor": "the test set of planes"}
     (tmp_path / "thumbnails.py").write_text(f"{example}\nTUNED_ON = {options}\n")
-    listed = bench_here("list", "methods", "--plugin", "thumbnails.py")[1]
-    assert "; defaults tuned on: the test set of lines; factor tuned on: the test set of planes" in listed
+    listed = " ".join(bench_here("list", "methods", "--plugin", "thumbnails.py")[1].split())
+    assert "; defaults tuned on: the test set of lines; factor tuned on: the test set of planes" in " ".join(
+        listed.split()
+    )
     bench_here("run", "--methods", "thumbnails,finetune", "--plugin", "thumbnails.py", "--detectors", "autoencoder",
                "--scenario", "mini.yaml", "--set", "autoencoder.epochs=1")  # fmt: skip
     told = "thumbnails.factor: the test set of planes"

@@ -58,7 +58,7 @@ def _options(cell: Cell) -> tuple[tuple[str, ...], list[str]]:
             text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
             (own if of_method else shared).append(f"--set {shlex.quote(f'{name}={text}')}")
         elif name in FLAG:
-            shared.append(f"{FLAG[name]} {spec[name]}")
+            shared.append(f"{FLAG[name]} {spec.get(name) or 0}")
         elif name == "eval":
             shared.append(f"--eval-every {spec['eval_every']}" if spec["eval_every"] else "--eval-final")
         elif name in ("eval_ahead", "auto_batch", "no_wall"):
