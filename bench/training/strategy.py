@@ -106,8 +106,8 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
     def rehearse(self, dataset: AvalancheDataset) -> None:
         """Train this step on `dataset` too (call in `before_train_dataset_adaptation` or `after_...`).
 
-        Gradient-trained detectors see it in the other half of every batch, so that old and new weigh the same
-        however few images were kept; detectors that store what they see get each image once.
+        Gradient-trained detectors see as many of it beside every batch as that holds new ones, so that old and new
+        weigh the same; of fewer images than a batch, all there are. Detectors that store what they see get each once.
         """
         self.remembered = dataset if self.remembered is None else self.remembered.concat(dataset)
 
