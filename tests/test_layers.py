@@ -30,6 +30,7 @@ LIGHT |= {"registry", "render", "results", "schema", "session"}
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"advise"},
     {"preload", "session"},
     {"contract"},
     {"doctor"},

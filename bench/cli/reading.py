@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.cli.arguments import between, new_command, results_folder, truth_sources
+from bench.cli.arguments import between, names, new_command, results_folder, truth_sources
 from bench.errors import BadInput
 
 
@@ -152,3 +152,27 @@ def _do_report(options) -> None:
     from bench.render import report
 
     print(f"wrote {report.write(options.results, options.out, options if options.gallery else None)}")
+
+
+PAPERS = """examples:
+  python -m bench paper --methods finetune,replay,joint --to out/paper
+  cd out/paper && latexmk -pdf paper.tex
+"""
+
+
+def add_paper(commands) -> None:
+    command = new_command(
+        commands, "paper", _do_paper, "LaTeX tables, figures, BibTeX, and a paragraph on how it was measured", PAPERS
+    )
+    command.add_argument("--methods", type=names, default=(), help="comma-separated names; default: all with rows")
+    command.add_argument("--detectors", type=names, default=(), help="likewise")
+    command.add_argument("--scenario", default="", help="default: every scenario that has them")
+    command.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
+    results_folder(command, read_only=True)
+
+
+def _do_paper(options) -> None:
+    from bench.render.paper import write
+
+    for path in write(options.results, options.to, options.methods, options.detectors, options.scenario):
+        print(f"wrote {path}")

@@ -260,6 +260,38 @@ def _do_figure(options) -> None:
         print(f"wrote {path}")
 
 
+ADVICE = """examples:
+  python -m bench data sample --to line      # a folder to try it on
+  python -m bench advise --data line --minutes 5
+"""
+
+
+def add_advise(commands) -> None:
+    command = new_command(
+        commands, "advise", _do_advise, "which method suits your own images: folder in, paragraph out", ADVICE
+    )
+    command.add_argument("--data", type=Path, required=True, help="a folder per class; masks and defects are optional")
+    command.add_argument(
+        "--minutes", type=between(1, MANY, "number of minutes"), default=30, help="about (%(default)s)"
+    )
+    command.add_argument("--out", type=Path, default=Path("out/advice"), help="folder to write (%(default)s)")
+    command.add_argument("--size", choices=("tiny", "paper"), default="tiny", help="of the networks (%(default)s)")
+    command.add_argument("--backbone", help="timm name, as for bench run")
+    command.add_argument("--weights", help="imagenet, procedural, or a .safetensors file, as for bench run")
+
+
+def _do_advise(options) -> None:
+    from textwrap import fill
+
+    from bench.advise import advise
+
+    chosen = {name: getattr(options, name) for name in ("size", "backbone", "weights")}
+    found = advise(options.data, options.out, options.minutes, **chosen)
+    print(f"\n{fill(found.paragraph, 79)}\n")
+    for path in found.written:
+        print(f"wrote {path}")
+
+
 def add_doctor(commands) -> None:
     command = new_command(
         commands, "doctor", _do_doctor, "what this machine has for a run: versions, device, memory, disk, weights"

@@ -37,6 +37,8 @@ def add_data(commands) -> None:
     get.add_argument("--to", type=Path, required=True, metavar="DIR")
     get.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="copies of the repositories at hand")
     get.add_argument("--accept-licence", action="store_true", help="of each source; without it they are listed")
+    sample = actions.add_parser("sample", help="write a small folder as a factory might have one, to try commands on")
+    sample.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
     download = actions.add_parser("download", help="fetch a data set")
     download.add_argument("name", choices=("mvtec", "visa"))
     download.add_argument("--to", type=Path, default=Path("data"))
@@ -58,6 +60,10 @@ def _do_data(options) -> None:
 
         got = get(options.name, options.to, options.source, accept_licence=options.accept_licence, progress=_progress)
         print("\n".join(lines(got)))
+    elif options.action == "sample":
+        from bench.data.factory import write
+
+        print(f"wrote {write(options.to)} images to {options.to}; next: python -m bench advise --data {options.to}")
     else:
         print(download.download(options.name, options.to))
 

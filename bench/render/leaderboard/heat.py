@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 # Cividis, which reads alike with and without colour blindness, and in black and white.
 CIVIDIS = ("00204d", "00336f", "39486b", "575c6d", "707173", "8a8779", "a69d75", "c4b56c", "e4cf5b", "ffea46")
-LOW, HIGH = 0.4, 1.0  # image AUROC at the ends of the colours
 SIDE, LEFT, TOP, GAP = 52, 78, 62, 36  # px: of a cell, beside and above a panel, between panels
 
 
@@ -26,9 +25,13 @@ class Panel:
         return LEFT + SIDE * len(self.classes)
 
 
-def drawing(panels: Sequence[Panel]) -> str:
-    """An SVG of the panels from left to right, on a ground of its own, so that it reads on dark pages too."""
-    width = sum(panel.width for panel in panels) + GAP * len(panels)
+def drawing(panels: Sequence[Panel], measure: str = "Image AUROC", ends: tuple[float, float] = (0.4, 1.0)) -> str:
+    """An SVG of the panels from left to right, on a ground of its own, so that it reads on dark pages too.
+
+    `measure` is what their numbers are; `ends` the worst and the best of them, dark and light.
+    """
+    foot = f"{measure} of each class (columns) after each step (rows). Framed: just learned."
+    width = max(sum(panel.width for panel in panels) + GAP * len(panels), 7 * len(foot))
     height = TOP + SIDE * max(len(panel.R) for panel in panels) + 40
     said = html.escape("; ".join(panel.title for panel in panels))
     parts = [
@@ -38,14 +41,13 @@ def drawing(panels: Sequence[Panel]) -> str:
     ]
     x = 0
     for panel in panels:
-        parts += [f'<g transform="translate({x} 0)">', *_panel(panel), "</g>"]
+        parts += [f'<g transform="translate({x} 0)">', *_panel(panel, *ends), "</g>"]
         x += panel.width + GAP
-    foot = "Image AUROC of each class (columns) after each step (rows). Framed: just learned."
     parts.append(f'<text x="12" y="{height - 14}" fill="#57606a">{foot}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _panel(panel: Panel) -> list[str]:
+def _panel(panel: Panel, worst: float, best: float) -> list[str]:
     parts = [f'<text x="12" y="24" font-size="17" font-weight="600">{html.escape(panel.title)}</text>']
     for c, name in enumerate(panel.classes):
         middle = LEFT + SIDE * c + SIDE // 2
@@ -55,12 +57,13 @@ def _panel(panel: Panel) -> list[str]:
         parts.append(f'<text x="{LEFT - 8}" y="{y + SIDE // 2 + 5}" text-anchor="end">step {t + 1}</text>')
         for c, value in enumerate(row):
             if not math.isnan(value):
-                parts += _cell(LEFT + SIDE * c, y, value, fresh=panel.learned[c] == t)
+                share = (value - worst) / (best - worst)
+                parts += _cell(LEFT + SIDE * c, y, value, share, fresh=panel.learned[c] == t)
     return parts
 
 
-def _cell(x: int, y: int, value: float, *, fresh: bool) -> list[str]:
-    ground, ink = _colours((value - LOW) / (HIGH - LOW))
+def _cell(x: int, y: int, value: float, share: float, *, fresh: bool) -> list[str]:
+    ground, ink = _colours(share)
     frame = ' stroke="#000" stroke-width="3"' if fresh else ""
     inset = 3 if fresh else 1
     side = SIDE - 2 * inset

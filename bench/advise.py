@@ -1,0 +1,276 @@
+"""`bench advise`: from a folder of one's own images to one paragraph and one picture.
+
+It takes what a factory has: classes without masks, classes with normal images only, flat folders of good pictures. What
+these cannot tell (where a defect is, what is missed) is said to be unknown.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import registry, results, session
+from bench.analysis import durations
+from bench.analysis.groups import sections
+from bench.analysis.rows import Row
+from bench.analysis.summary import final_scores, learned_at
+from bench.data import check as checking
+from bench.errors import BadInput
+from bench.metrics.matrix import forgetting
+from bench.metrics.statistics import crossed_mean, interval
+from bench.metrics.thresholds import FALSE_ALARM_RATE
+from bench.render.leaderboard.heat import Panel, drawing
+from bench.render.leaderboard.tables import MISSING, amount, span
+from bench.render.progress import duration
+from bench.schema.cell import CLASS_FALSE_ALARM
+from bench.schema.execution import Execution
+from bench.schema.request import Request
+
+# In the order in which they are tried: what tells most per second comes first, the dear ones last.
+SYSTEMS = (
+    ("cl_patchcore", "patchcore"),
+    ("finetune", "patchcore"),
+    ("replay", "patchcore"),
+    ("dinosaur", "position_bank"),
+    ("replay", "reverse_distillation"),
+    ("finetune", "reverse_distillation"),
+    ("cadic", "token_bank"),
+    ("scale", "reverse_distillation"),
+)
+FEWEST = 10  # training images of a class: below that neither a model nor a threshold means anything
+PIXELS = {"tiny": 128, "paper": 256}  # what two cores manage, and what papers use
+TEST_SHARE = 4  # of a class without test images, every so many-th training image is tested on instead
+Z = 1.959964  # of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What `advise` came to."""
+
+    paragraph: str
+    rows: list[Row]  # the recommended one first
+    written: list[Path]
+    untried: list[str]  # systems that the time did not allow
+
+
+def advise(
+    data: Path,
+    out: Path,
+    minutes: float,
+    *,
+    size: str = "tiny",
+    backbone: str | None = None,
+    weights: str | None = None,
+    tell: Callable[[str], None] = print,
+) -> Advice:
+    """Check a folder, run a short list of systems on it within about `minutes`, and say which one suits it.
+
+    Writes the stream file, the cells, `advice.md` and `advice.svg` into `out`; the same call goes on where it was
+    stopped. The first two systems are run whatever the time; one that has begun is finished.
+
+    Raises:
+        BadInput: for a folder that cannot be used, with what to do.
+    """
+    started, data = time.monotonic(), _of_classes(Path(data).expanduser(), out)
+    report = checking.check(data, size=PIXELS[size])
+    faults = [*report.leaks, *report.wrong, *(text for text in report.missing if not text.endswith("no test images"))]
+    if faults:
+        raise BadInput(f"{data} is not ready: {faults[0]}. `bench data check {data}` lists all {len(faults)} problems.")
+    short = [(row["class"], FEWEST - row["train"]) for row in report.table if row["train"] < FEWEST]
+    if short:
+        told = ", ".join(f"{name} needs {more} more" for name, more in short)
+        raise BadInput(f"{data} has too few normal images to train on: {told} ({FEWEST} of each class at least).")
+    out.mkdir(parents=True, exist_ok=True)
+    stream = out / "stream.yaml"
+    stream.write_text(report.stream_file, encoding="utf-8")
+    for line in (*report.taken, *report.alike, *report.too_small):
+        tell(line)
+    tell(f"{len(report.table)} classes, {report.images} images; one class per step: {stream}")
+    ready = _with_tests(data, out / "data", report)
+    rows, untried = [], list(SYSTEMS)
+    execution = Execution(results=out / "results", jobs=1)
+    for method, detector in SYSTEMS:
+        asked = Request(
+            methods=(method,), detectors=(detector,), scenarios=(str(stream),), data=ready, size=size,
+            backbone=backbone, weights=weights, cache=out / "cache",
+        )  # fmt: skip
+        if len(SYSTEMS) - len(untried) >= 2 and _too_long(method, detector, rows, minutes * 60 + started):
+            continue
+        untried.remove((method, detector))
+        outcome = session.run(asked, execution)
+        paths = [results.path_of(execution.results, cell.spec) for cell in outcome.cells if not cell.skip]
+        found = [row for section in sections(map(results.read, paths)) for row in section.rows if not row.status]
+        rows += found
+    if not rows:
+        raise BadInput(f"no system ran to its end: see {out / 'leaderboard.md'} for the reasons.")
+    ranked = sorted(rows, key=_merit)
+    left = [f"{method} on {detector}" for method, detector in untried]
+    return _written(ranked, report.table, left, size, out)
+
+
+def _of_classes(data: Path, out: Path) -> Path:
+    """The folder, or one with a link to it as its only class where it is a flat folder of pictures."""
+    folder = registry.find("scenario", "folder").load()
+    if not data.is_dir() or not folder.is_flat(data) or folder.classes(data):
+        return data
+    _link(out / "pictures" / data.resolve().name, data.resolve())
+    return out / "pictures"
+
+
+def _too_long(method: str, detector: str, rows: Sequence[Row], deadline: float) -> bool:
+    """Whether a system would end after the deadline, judged by what the others took of what they were expected to."""
+    spec = rows[0].spec if rows else None
+    if spec is None:
+        return time.monotonic() > deadline
+    specs = [row.spec for row in rows] + [spec | {"method": method, "detector": detector}]
+    *before, expected = durations.expected(specs, Path("nowhere"))
+    took = sum(row.stat("train_s").mean + row.stat("eval_s").mean for row in rows)
+    return time.monotonic() + expected * took / sum(before) > deadline
+
+
+def _with_tests(data: Path, folder: Path, report) -> Path:
+    """The folder itself, or links to its images in which every class without test images has some."""
+    lacking = {row["class"] for row in report.table if not row["test good"] and not row["test anomalous"]}
+    if not lacking:
+        return data
+    _, names, found, _ = checking.read(data, report.reader, {})
+    for name in names:
+        if name not in lacking:
+            _link(folder / name, (data / name).resolve())
+            continue
+        pictures = sorted(sample.image for sample in found.samples if sample.category == name)
+        for i, picture in enumerate(pictures):
+            split = "test" if i % TEST_SHARE == TEST_SHARE - 1 else "train"
+            _link(folder / name / split / "good" / picture.name, picture.resolve())
+    return folder
+
+
+def _link(place: Path, target: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.is_symlink():
+        os.symlink(target, place)
+
+
+def _merit(row: Row) -> tuple[float, float]:
+    """Lower is better: image AUROC where there are defects to find, else how far the false alarms are from asked."""
+    auroc, alarms = _auroc(row), row.stat("false_alarm").mean
+    return (-auroc if auroc == auroc else 0.0), (abs(alarms - FALSE_ALARM_RATE) if alarms == alarms else math.inf)
+
+
+def _ranked(row: Row) -> list[int]:
+    """Columns of the classes that have normal and defective test images: the others have no AUROC."""
+    final = final_scores(row.cells[0], "image_auroc", row.spec["classes"])
+    return [c for c, value in enumerate(final) if value == value]
+
+
+def _auroc(row: Row) -> float:
+    """Mean over these after the last step; NaN without any."""
+    final = np.array(row.cells[0]["matrices"]["image_auroc"][-1], dtype=float)[_ranked(row)]
+    return float(final.mean()) if final.size else math.nan
+
+
+def _forgetting(row: Row) -> float:
+    """Mean over those of these that are of earlier steps."""
+    chosen, cell = _ranked(row), row.cells[0]
+    R = np.array(cell["matrices"]["image_auroc"], dtype=float)[:, chosen]
+    return float(forgetting(R, learned_at(cell)[chosen])) if chosen else math.nan
+
+
+def _written(rows: list[Row], table: Sequence[dict], untried: list[str], size: str, out: Path) -> Advice:
+    paragraph = " ".join(_sentences(rows, table, untried, size))
+    picture, page = out / "advice.svg", out / "advice.md"
+    other = next((row for row in rows[1:] if row.spec["method"] == "finetune"), rows[-1])
+    picture.write_text(_picture([rows[0], *([other] if other is not rows[0] else [])]), encoding="utf-8")
+    lines = [
+        "| system | image AUROC | forgetting | false alarms | recall | carried MB | ms/image |",
+        "|---|" + "---:|" * 6,
+    ]
+    for row in rows:
+        numbers = (_auroc(row), _forgetting(row), *(row.stat(n).mean for n in ("false_alarm", "threshold_recall")))
+        scores = [_told(number, ".3f") for number in numbers]
+        costs = [amount(row.stat(name).mean) for name in ("carried_mb", "ms_per_image_1")]
+        lines.append(f"| {' | '.join([_name(row), *scores, *costs])} |")
+    page.write_text(f"# Advice\n\n{paragraph}\n\n![R]({picture.name})\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return Advice(paragraph, rows, [page, picture, out / "stream.yaml"], untried)
+
+
+def _sentences(rows: list[Row], table: Sequence[dict], untried: list[str], size: str) -> Iterator[str]:
+    best, cell = rows[0], rows[0].cells[0]
+    alarms, recall = (best.stat(name).mean for name in ("false_alarm", "threshold_recall"))
+    classes, bad = len(table), sum(row["test anomalous"] for row in table)
+    good = sum(row["test good"] or row["train"] // TEST_SHARE * (not row["test anomalous"]) for row in table)
+    if chosen := _ranked(best):
+        final = [[cell["matrices"]["image_auroc"][-1][c] for c in chosen]]
+        yield (
+            f"Of {len(rows)} systems, {_name(best)} ends highest: image AUROC {_auroc(best):.2f} over "
+            f"the {len(chosen)} of {classes} classes that have defective images (95 %: {span(interval(final))}), "
+            f"forgetting {_told(_forgetting(best), '.2f')}."
+        )
+    else:
+        yield (
+            f"There is no defective image, so what a system misses stays unknown; of {len(rows)}, {_name(best)} keeps "
+            f"its false alarms nearest to the {FALSE_ALARM_RATE:.0%} that were asked for."
+        )
+    values = [value for value in cell["threshold"].get("value", ()) if value is not None]
+    if values and alarms == alarms:
+        misses = f" and misses {_share(1 - recall, bad)} of the defective ones" if recall == recall else ""
+        yield (
+            f"At the threshold {values[-1]:.4g}, set on normal images that were held out of training, it rejects "
+            f"{_share(alarms, good)} of the good test images{misses}."
+        )
+    carried, latency = (amount(best.stat(name).mean) for name in ("carried_mb", "ms_per_image_1"))
+    yield (
+        f"It carries {carried} MB from class to class and takes {latency} ms per image on "
+        f"{cell['environment'].get('device', 'this machine')}; training took {duration(best.stat('train_s').mean)}."
+    )
+    yield from _how_sure(rows, size)
+    if untried:
+        yield f"The time did not allow {', '.join(untried)}: give more --minutes and run it again."
+
+
+def _how_sure(rows: list[Row], size: str) -> Iterator[str]:
+    chosen = _ranked(rows[0])
+    if len(rows) > 1 and chosen:
+        finals = [[row.cells[0]["matrices"]["image_auroc"][-1][c] for c in chosen] for row in rows[:2]]
+        gap = crossed_mean([np.subtract(*finals)])
+        shown = "so which of the two is better is open"
+        if gap.half() < 1:  # of two or three classes it says nothing
+            shown = f"± {gap.half():.2f} over classes, {'so it is better' if gap.mean > gap.half() else shown}"
+        yield f"{_name(rows[1])} ends {gap.mean:.2f} lower, {shown}."
+    yield "One run: another seed and another order of the classes may give another result."
+    if size == "tiny":
+        yield "These are the small networks; on a GPU, --size paper takes the papers' settings and weights."
+
+
+def _name(row: Row) -> str:
+    return f"{row.spec['method']} on {row.spec['detector']}"
+
+
+def _told(value: float, form: str) -> str:
+    return MISSING if math.isnan(value) else f"{value:{form}}"
+
+
+def _share(value: float, count: int) -> str:
+    """A share of `count` images with Wilson's 95 % interval: `7 % (3 to 15 %)`."""
+    if not count:
+        return f"{value:.0%}"
+    centre = (value + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * math.sqrt(value * (1 - value) / count + Z**2 / (4 * count**2))
+    return f"{value:.0%} ({max(centre - half, 0):.0%} to {min(centre + half, 1):.0%})"
+
+
+def _picture(rows: Sequence[Row]) -> str:
+    """R of the recommended system beside fine-tuning: image AUROC, or false alarms where there is no defect."""
+    measured = any(value == value for row in rows[0].cells[0]["matrices"]["image_auroc"] for value in row)
+    metric, ends = ("image_auroc", (0.4, 1.0)) if measured else (CLASS_FALSE_ALARM, (0.5, 0.0))
+    panels = []
+    for row in rows:
+        cell = row.cells[0]
+        R = cell["matrices"].get(metric)
+        if R:
+            panels.append(Panel(_name(row), cell["spec"]["classes"], R, learned_at(cell).tolist()))
+    return drawing(panels, "Image AUROC" if measured else "Share of good images rejected", ends)
