@@ -89,7 +89,7 @@ def advise(
     stream.write_text(report.stream_file, encoding="utf-8")
     for line in (*report.taken, *report.alike, *report.too_small):
         tell(line)
-    tell(f"{len(report.table)} classes, {report.images} images; one class per step: {stream}")
+    tell(f"classes: {len(report.table)}, images: {report.images}; one class per step: {stream}")
     ready = _with_tests(data, out / "data", report)
     rows, untried = [], list(SYSTEMS)
     execution = Execution(results=out / "results", jobs=1)

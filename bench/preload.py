@@ -11,6 +11,8 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 import bench
 
 OWN = ("bench", "methods", "scenarios")
@@ -24,6 +26,31 @@ def libraries(folder: Path) -> list[str]:
     return sorted(name for name in found if name.partition(".")[0] not in OWN)
 
 
+def look_once() -> None:
+    """Judge an image by a detector that has learned nothing: what is set up at the first use is then shared by all."""
+    import torch
+
+    from bench.training.batch import Prediction
+    from bench.training.detector import Detector, smooth
+    from bench.training.experiences import TestExperience
+    from bench.training.strategy import Strategy
+
+    class Grey(Detector):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Conv2d(3, 1, 3, padding=1)
+
+        def loss(self, image: torch.Tensor) -> torch.Tensor:
+            return self.net(image).square().mean()
+
+        def predict(self, image: torch.Tensor) -> Prediction:
+            found = smooth(self.net(image), 1.0)
+            return Prediction(found.amax((1, 2, 3)), found)
+
+    with torch.random.fork_rng(devices=[]):
+        Strategy(detector=Grey()).eval([TestExperience([np.zeros((1, 64, 64, 3), np.uint8)], None)])
+
+
 with warnings.catch_warnings():  # what third-party packages warn of while they import each other is not ours to mend
     warnings.simplefilter("ignore")
     for name in [*libraries(Path(bench.__file__).parents[1] / "methods"), "torch._dynamo"]:  # an optimizer's first step
@@ -34,8 +61,11 @@ with warnings.catch_warnings():  # what third-party packages warn of while they 
     import bench.runner.loggers
     import bench.runner.plan
     import bench.wall.child
-    import methods.detectors  # noqa: F401 - the packages alone: behind the wall nobody may list the folder that they are in
-    import scenarios  # noqa: F401
+
+    for name in ("methods.detectors", "scenarios"):  # packages alone: behind the wall nobody may list their folder
+        importlib.import_module(name)
+
+    look_once()
 
 # Eight lines of retries per file where there is no network; the bench says once that it fetches something.
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -4,12 +4,14 @@ The command line parses and prints; everything else of it is here, and a noteboo
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import backends, results
 from bench.analysis import durations, ranks
+from bench.analysis.estimate import Estimate, estimate
 from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
 from bench.errors import BadInput
@@ -77,9 +79,27 @@ def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noq
         for cell in planned.cells:
             if cell.skip:
                 results.write(execution.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
-        failed = _run(backend, planned.todo, execution)
+        try:
+            failed = _run(backend, planned.todo, execution)
+        except BadInput:
+            with suppress(BadInput):
+                tables.write(execution.results)  # what has run is shown, whatever stopped the rest
+            raise
         written = tables.write(execution.results)
     return Outcome(planned.cells, planned.fates, failed, written)
+
+
+def estimates(planned: Planned, execution: Execution = Execution()) -> tuple[str, dict[str, Estimate | None]]:  # noqa: B008
+    """The kind of machine, and what each cell that runs will cost on it, by name; None where nobody knows.
+
+    By what cells in the same results folder cost. The machine is "" where cells run on others than this one.
+    """
+    machine = ""
+    if execution.backend == "local" and planned.cells:
+        with pool.without_main():
+            machine = pool.call(pool.server(), _machine, planned.cells[0].request.device)
+    earlier = [(path, cell) for path, cell in results.scan(execution.results) if not isinstance(cell, BadInput)]
+    return machine, {cell.name: estimate(cell, earlier, machine) for cell in planned.todo}
 
 
 def script(request: Request, execution: Execution) -> str:
@@ -174,9 +194,17 @@ def _cells_of(request: Request, execution: Execution) -> list[Cell]:
     return plan(replace(request, device=device))
 
 
+def _machine(device: str) -> str:
+    from bench.runner.environment import machine
+
+    return machine(device)
+
+
 def _fate(cell: Cell, execution: Execution) -> str:
     if cell.skip:
         return f"skip: {cell.skip}"
+    if not cell.spec["fingerprint"]:  # nobody knows without the data
+        return RUN
     return RUN if _wanted(cell, execution) else _standing(cell, execution.results)
 
 
@@ -237,7 +265,16 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
     with Watch({todo[i].name: seconds[i] for i in order}, execution.results) as watch:
         backend.run([todo[i] for i in order], execution, watch)
     for cell, reason in watch.ended.get("died", ()):
-        results.write(execution.results, results.blank(cell.spec, cell.capabilities, "failed", reason))
+        results.write(execution.results, _died(cell, execution.results, reason))
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
+
+
+def _died(cell: Cell, root: Path, reason: str) -> Record | dict:
+    """The record of a cell whose process has gone: the steps that it told of, and why there are no more."""
+    with suppress(BadInput):
+        old = results.read(results.path_of(root, cell.spec))
+        if old["key"] == cell.key and old["status"] == "partial":
+            return old | {"status": "failed", "reason": reason}
+    return results.blank(cell.spec, cell.capabilities, "failed", reason)

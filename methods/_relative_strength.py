@@ -39,10 +39,10 @@ class RelativeStrength:
 
     def arrive(self, detector: nn.Module, penalty: Callable[[], dict[str, Tensor]]) -> None:
         """Measure the gradient of `penalty`, by name of weight, where the step that ends has begun."""
-        if self.absolute:
-            return
-        with at(detector, self.start):
-            self.pull = torch.tensor(length(penalty().values()))
+        if not self.absolute:
+            with at(detector, self.start):
+                self.pull = torch.tensor(length(penalty().values()))
+        self.start = {}  # as large as the detector, and done with
 
     def arrive_by_response(self, strategy) -> None:
         """As `arrive`, for a penalty on how far the response to the images of the step moves from that of now."""

@@ -68,7 +68,6 @@ class SuperResolution(nn.Module):
         For every new pair one of the memory is learned, at the places that `draw(count)` gives. Its images are what
         the memory makes of its thumbnails as the step begins: the network is its own teacher for the past.
         """
-        self.net.start()
         self.net.train()
         optimizer = self.net.optimizer()
         for batch in self._batches(self._joined(new), old and self._joined(old), draw):
@@ -76,6 +75,8 @@ class SuperResolution(nn.Module):
             optimizer.zero_grad()
             self.net.loss(given, real).backward()
             optimizer.step()
+        optimizer.zero_grad()
+        self.net.start()  # optimizers do not outlive a step
         self.net.eval()
 
     def _joined(self, pairs: Pairs) -> Tensor:

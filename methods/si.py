@@ -56,6 +56,12 @@ class PathPenalty(QuadraticPenalty):
         for name, weight in strategy.model.named_parameters():
             if name in self.gradient:
                 self.gain[name] -= self.gradient[name] * (weight.detach() - self.place[name])
+        self.place, self.gradient = {}, {}
+
+    def after_training_exp(self, strategy, **_):
+        """Turn the path integral into importance."""
+        super().after_training_exp(strategy)
+        self.gain = {}
 
     def measure(self, strategy) -> dict[str, Tensor]:
         weights = dict(trained(strategy.model))

@@ -5,11 +5,10 @@ import copy
 import numpy as np
 
 from bench import __version__, registry
-from bench.analysis.summary import FINAL
 from bench.results import key_of
 from bench.results.age import digest_here
 from bench.schema.cell import SCHEMA, Cell
-from bench.schema.metric import METRICS
+from bench.schema.metric import METRICS, summarised
 
 CLASSES = ("bottle", "cable", "capsule")
 
@@ -25,7 +24,7 @@ def cell(
     spec = _spec(**spec)
     steps, width = len(spec["steps"]), len(spec["classes"])
     done = {"ok": steps, "partial": steps - 1}.get(status, 0)
-    finals = {metric: (metrics or {}).get(metric, final) for metric in FINAL}
+    finals = {metric: (metrics or {}).get(metric, final) for metric in summarised()}
     made = {
         "schema": SCHEMA,
         "key": key_of(spec),

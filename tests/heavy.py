@@ -1,6 +1,7 @@
 """Which test files need torch, and the imports for them; the others go without, and start in a moment."""
 
 import ast
+import inspect
 import os
 import socket
 from collections.abc import Iterator
@@ -13,18 +14,30 @@ HEAVY = {"torch", "torchvision", "avalanche", "anomalib", "timm", "diffusers", "
 
 
 @cache
-def ready() -> None:
-    """Import all third-party packages, their warnings silenced, and start the nursery for the steps of cells."""
+def ready() -> int:
+    """Import all third-party packages, their warnings silenced, and start the nursery for the steps of cells.
+
+    Returns its process id.
+    """
     import bench.preload  # noqa: F401
+
+    fork_nursery()
+
+
+def fork_nursery() -> None:
+    """Let the steps of cells that this process runs be forked from what it is now."""
     from bench.wall import nursery
 
+    inspect.stack()  # keeps the sources of what runs here: who is asked for a trace behind the wall could not read them
     asking, forking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if not os.fork():  # as the fork server's would, it holds the imports and nothing of what tests make
+    process = os.fork()
+    if not process:  # as the fork server's would, it holds the imports and nothing of what tests make
         asking.close()
         nursery.serve(forking)
         os._exit(0)
     forking.close()
     nursery.opened = lambda: nullcontext(nursery.Nursery(asking))
+    return process
 
 
 def needs_torch(path: Path) -> bool:

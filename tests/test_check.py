@@ -129,3 +129,22 @@ def test_a_reader_is_checked_without_its_data(bench, tmp_path):
     )
     code, out = bench("check", "mine.py")
     assert code == 1 and "samples takes (root, categories): it is called with a folder, class names and options" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["method", "detector"])
+def test_a_new_file_keeps_the_contract_as_it_stands(kind, bench):
+    code, out = bench("new", kind, "my_own")
+    assert code == 0 and "bench check my_own.py" in out
+    code, out = bench("check", "my_own.py")
+    assert code == 0 and "nothing to mend." in out, out
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("replay", "there is a method 'replay' already"), ("my-own", "cannot be the name"), ("taken", "is there already")],
+)
+def test_a_new_file_never_takes_the_place_of_another(name, says, bench, tmp_path):
+    (tmp_path / "taken.py").write_text("mine")
+    code, out = bench("new", "method", name)
+    assert code == 2 and says in out and (tmp_path / "taken.py").read_text() == "mine"

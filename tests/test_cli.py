@@ -1,7 +1,11 @@
 """The command line: what it refuses, and with which sentence. Planning runs in this process to save the imports."""
 
 import json
+import math
 import re
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -100,6 +104,10 @@ BAD = {
         ["--detectors", "padim", "--weights", "random", "--backbone", "test_resnet:padding=odd"],
         "does not take",
     ),
+    "a size that a detector cannot take": (
+        ["--detectors", "autoencoder,efficientad", "--image-size", "48"],
+        "efficientad needs images of 64 px or more, not 48",
+    ),
     "unknown logger": (["--logger", "printer"], "csv, tensorboard, wandb"),
     "no plugin file": (["--plugin", "absent.py"], "no plugin file 'absent.py'"),
     "plugin that is none": (["--plugin", "empty.py"], "is no plugin"),
@@ -163,6 +171,44 @@ def test_two_runs_on_one_results_folder(bench, tmp_path):
     with results.lock(tmp_path / "results"):
         code, out = bench(*MINI)
     assert code == 2 and "in use by another run" in out and re.search(r"process \d+", out)
+
+
+def test_what_stops_a_run_leaves_its_table_and_a_dead_cell_its_steps(bench, tmp_path, monkeypatch):
+    from bench.backends import pool
+
+    here = pool.run
+
+    def dies(context, cells, root, *, on_event, **how):
+        def stop(cell, event):
+            if event.get("step") == 2:
+                raise KeyboardInterrupt
+            on_event(cell, event)
+
+        with suppress(KeyboardInterrupt):
+            here(context, cells, root, on_event=stop, **how)
+        on_event(cells[0], {"done": ended, "reason": "the process ended with exit code -9"})
+
+    monkeypatch.setattr(pool, "run", dies)
+    ended = "died"
+    code, out = bench(*MINI)
+    record = results.read(next(tmp_path.glob("results/custom/**/seed-0.json")))
+    assert code == 1 and record["status"] == "failed" and "exit code -9" in record["reason"]
+    assert record.steps_done == 1 and math.isfinite(record["matrices"]["image_auroc"][0][0])
+    (tmp_path / "leaderboard.md").unlink()
+    ended = "bad input"
+    code, out = bench(*MINI, "--redo", "failed")
+    assert code == 2 and "exit code -9" in out and (tmp_path / "leaderboard.md").is_file()
+
+
+def test_wandb_hears_of_every_value(bench, tmp_path, monkeypatch):
+    heard, asked = [], []
+    run = SimpleNamespace(log=lambda values, step: heard.append((step, *values)), finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **how: asked.append(how) or run))
+    assert bench(*MINI, "--logger", "wandb")[0] == 0
+    assert asked[0]["project"] == "continual-anomaly-bench" and (1, "image_auroc/gear") in heard
+    monkeypatch.setitem(sys.modules, "wandb", None)  # not installed
+    code, out = bench(*MINI, "--logger", "wandb", "--redo", "all")
+    assert code == 2 and "--logger wandb: " in out and "WANDB_MODE=offline" in out
 
 
 def test_interrupting_says_how_to_go_on(bench, monkeypatch):

@@ -1,6 +1,5 @@
 """Loading: what is in the arrays, the cache and the fingerprint, and what the readers accept."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from PIL import Image
 from trees import picture, stream, touch_byte, tree
 
 from bench.data import Sample, load
+from bench.data.fingerprint import read_json
 from bench.errors import BadInput
 from bench.schema.stream import reorder
 
@@ -131,7 +131,7 @@ def test_a_killed_load_leaves_nothing_that_looks_finished(root, cache):
 def test_a_damaged_hash_file_costs_time_only(root, cache):
     _, identity = load(stream("bolt"), root, 16, cache)
     store = next(cache.glob("hashes-*.json"))
-    assert len(json.loads(store.read_text())) == 9
+    assert len(read_json(store)) == 9
     store.write_text('{"half')
     assert load(stream("bolt"), root, 16, cache)[1] == identity
 
@@ -146,6 +146,7 @@ def test_a_defect_lost_in_the_resize_is_a_note(root, cache):
         "bolt: MVTec AD",
         "1 defects are too small to leave a pixel of their mask at 4 px, first: bolt/test/scratch/000.png",
     )
+    assert arrays.odd == arrays.notes[1:]  # what a record tells
     assert load(stream("bolt"), root, 4, cache)[0].notes == arrays.notes
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli, registry
-from bench.schema import stream
+from bench.schema import protocol, stream
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -33,7 +33,10 @@ def test_a_command_of_the_docs_parses_and_names_what_there_is(page, command, tmp
     monkeypatch.chdir(tmp_path)
     options = cli.parser().parse_args(shlex.split(command, comments=True))
     methods, detectors = (set(registry.found(kind)) | OWN | {"all"} for kind in ("method", "detector"))
-    assert set(getattr(options, "methods", ())) <= methods and set(getattr(options, "detectors", ())) <= detectors
+    for named, known in ((getattr(options, "methods", ()), methods), (getattr(options, "detectors", ()), detectors)):
+        assert set(named or ()) <= known
+    if name := getattr(options, "protocol", None):
+        assert name.endswith(".yaml") or protocol.load(name)
     given = getattr(options, "scenario", ()) or ()
     for name in [given] if isinstance(given, str) else given:
         assert name.endswith(".yaml") or stream.load(name)

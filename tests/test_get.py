@@ -70,7 +70,7 @@ def manifest(repository, url="http://127.0.0.1:9/{commit}/{path}", **changes) ->
 def shelf(tmp_path, monkeypatch):
     """Recipes of the test's own, under the name `mine`."""
     place = tmp_path / "recipes"
-    monkeypatch.setattr(module, "_shelf", lambda: place)
+    monkeypatch.setattr(module, "shelf", lambda: place)
 
     def put(content):
         (place / "mine").mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def tree_of(to: Path) -> dict[str, bytes]:
 
 
 def test_the_shipped_recipes_hold_together():
-    recipes = [recipe(path) for path in sorted((module._shelf() / "open").glob("*.yaml"))]
+    recipes = [recipe(path) for path in sorted((module.shelf() / "open").glob("*.yaml"))]
     assert {each.name for each in recipes} >= {"alien", "ball_screw", "cookie", "magnetic_tile", "pcb", "solar_mono"}
     for each in recipes:
         assert len(each.commit) == 40 and "{commit}" in each.url and each.licence and each.masks in MASKS
@@ -115,7 +115,7 @@ def test_the_shipped_recipes_hold_together():
 def test_the_places_of_the_ball_screw_are_trained_on_or_tested_never_both():
     for name in ("ball_screw", "days_0828", "days_0831", "days_0903", "days_0906", "days_0908"):
         places = {"train": set(), "test": set()}
-        for file in recipe(module._shelf() / "open" / f"{name}.yaml").files:
+        for file in recipe(module.shelf() / "open" / f"{name}.yaml").files:
             places[file.target.parts[1]].add("_".join(file.target.stem.split("_")[2:4]))
         assert (len(places["train"]), len(places["test"])) <= (8, 7)
         assert places["train"].isdisjoint(places["test"])

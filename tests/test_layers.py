@@ -4,7 +4,9 @@ import ast
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ LIGHT = {
     "published",
 }
 LIGHT |= {"registry", "render", "results", "schema", "session"}
+MOST_AMBIGUOUS = 0.08  # share of the public names of the bench that two files may have
 # From the outside in: a module may import at its top only from its own layer or further in.
 LAYERS = [
     {"__main__"},
@@ -192,3 +195,59 @@ def test_a_plugin_that_reaches_into_the_bench_is_seen(tmp_path):
     (tmp_path / "sly.py").write_text("def build():\n    from bench.evaluation import Truth\n    return Truth\n")
     assert bench_modules(tmp_path / "sly.py") == {"evaluation"}
     assert bench_modules(tmp_path / "sly.py", late=False) == set()
+
+
+SOURCES = {dotted(path): path for path in (ROOT / "bench").rglob("*.py")}
+
+
+@cache
+def defined(module: str) -> frozenset[str]:
+    """Names at the top level of a module of the bench, and the modules in it."""
+    names = {name.removeprefix(f"{module}.").partition(".")[0] for name in SOURCES if name.startswith(f"{module}.")}
+    tree = ast.parse(SOURCES[module].read_text())
+    names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in _eager(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return frozenset(names)
+
+
+def misses(path: Path) -> list[str]:
+    """What a file takes from a module of the bench that has no such name: by import, or behind the module's name."""
+    tree, modules, found = ast.parse(path.read_text()), {}, []
+    lazy = {name for name in SOURCES if "__getattr__" in defined(name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module in SOURCES.keys() - lazy:
+            found += [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in defined(node.module)]
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            named = {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {name: module for name, module in named.items() if module in SOURCES}
+    local = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    local |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id not in local:
+            module = modules.get(node.value.id)
+            if module and not node.attr.startswith("__") and node.attr not in defined(module):
+                found.append(f"{module}.{node.attr}")
+    return found
+
+
+def test_what_is_taken_from_the_bench_is_there():
+    """So a name that was changed is changed everywhere, in tests and benchmarks too."""
+    files = [path for folder in ("bench", "methods", "scenarios", "tests", "docs", "pretraining")
+             for path in (ROOT / folder).rglob("*.py")]  # fmt: skip
+    assert {str(path.relative_to(ROOT)): lost for path in files if (lost := misses(path))} == {}
+
+
+def test_public_names_say_whose_they_are():
+    """One function or class of each name, so that a search is the map; a few are the same part played by several."""
+    names = Counter(
+        node.name
+        for path in SOURCES.values()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    )
+    twice = sorted(name for name, count in names.items() if count > 1)
+    assert len(twice) < MOST_AMBIGUOUS * len(names), twice

@@ -23,6 +23,7 @@ from bench.metrics.statistics import interval
 from bench.published import load
 from bench.render import leaderboard
 from bench.render.leaderboard.compare import compare
+from bench.render.show import show
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
 PAPER = {
@@ -515,6 +516,13 @@ def test_a_failure_names_the_line_of_the_plugin():
     )
     assert last_line(reason) == "mine.py:12: ValueError: odd"
     assert last_line("needs a detector with memory_bank") == "needs a detector with memory_bank"
+
+
+def test_what_was_odd_about_the_images_stands_on_the_page_and_in_the_row(tmp_path):
+    odd = "3 defects are too small to leave a pixel of their mask at 64 px, first: a|b.png"
+    told = page(tmp_path, cell() | {"data": [odd]}, cell(seed=1) | {"data": [odd]})
+    assert told.count("- data: 3 defects are too small") == 1
+    assert f"data: {odd}" in show("toy/1x3/replay+patchcore/0", tmp_path / "results")
 
 
 def test_check_tells_a_stale_page(tmp_path):

@@ -1,27 +1,31 @@
-"""Every path that a GPU takes, on a pretend accelerator whose tensors refuse to mix with the CPU's.
+"""Every path that a GPU takes, on a pretend accelerator whose tensors do not mix with those of the CPU; and on CUDA."""
 
-The commands run in processes of their own: PyTorch starts the device in those that have tests/pretend_device on their
-path, as it starts any back-end that is not built in (torch.backends), the steps' processes behind the wall included.
-"""
-
-import json
-import os
-import subprocess
-import sys
+import gc
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
+import pretend_device
 import pytest
+import torch
+from heavy import fork_nursery
 from mini import quick
+from pretend_device import memory
 from torch.utils import backend_registration
+from torch.utils._pytree import tree_leaves
 
-from bench import registry
+from bench import doctor, evaluation, registry, results
+from bench.runner.cell import run
+from bench.runner.plan import plan
+from bench.schema.request import Request
+from bench.training.auto_batch import AutoBatch
+from bench.wall.child import Learner
 
 pytestmark = pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this PyTorch has no hook for back-ends in Python",
 )
 
-TESTS = Path(__file__).parent
 STREAM = """
 version: 1
 reader: synthetic
@@ -30,141 +34,216 @@ source: tests
 options: {train: 4, good: 2, anomalous: 2}
 steps: [[gear], [wood]]
 """
-SLOW = {"amn_diffusion", "ddad", "ddad_s", "dinomaly", "efficientad", "inpaint"}  # detectors; minutes, all together
-METHODS = {e.name: e.declared["DEFAULT_DETECTOR"] for e in registry.found("method").values()}
-DETECTORS = list(registry.found("detector"))
-SLOW_METHODS = {"replaycad"} | {name for name, detector in METHODS.items() if detector in SLOW}
+LESS = {  # than `quick` leaves to do
+    "ddad": {"adapt_epochs": 1, "start": 25},
+    "ddad_s": {"adapt_epochs": 1, "start": 25},
+    "replaycad": {"sampling_steps": 2, "replays": 2, "steps": 2},
+    "amn_diffusion": {"steps": 1},
+}
+METHODS = registry.found("method")
+DETECTORS = registry.found("detector")
+ONE_BY_ONE = set()  # gradient-trained detectors whose batch is one image
+FAST = {"finetune", "replay", "padim", "stfpm"}  # tried in the fast part of the suite too
 
-pytestmark = pytest.mark.skipif(
-    "BENCH_PRETEND" not in os.environ,
-    reason="takes minutes, and the pretend device cannot run decoflow and ucad yet: set BENCH_PRETEND=1",
-)
+
+def names(entries):
+    return [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in entries]
 
 
-def bench(folder: Path, *arguments: str, **environment: str) -> str:
-    """Run a command with the pretend device at hand; returns what it said."""
+def planned(folder: Path, method: str, detector: str = "", device: str = "elsewhere", **asked):
+    """A cell of two classes of four images, one epoch or as good as that."""
+    detector = detector or registry.default_detector(METHODS[method], ())
+    overrides: dict[str, dict] = {}
+    for name, entry in (*METHODS.items(), *DETECTORS.items()):
+        if name in (method, detector):
+            once = {option: 1 if option == "epochs" else value for option, value in quick(entry).items()}
+            overrides[name] = overrides.get(name, {}) | once | LESS.get(name, {})
+    for name, more in asked.pop("options", {}).items():
+        overrides[name] |= more
     (folder / "mini.yaml").write_text(STREAM)
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS / "pretend_device")])
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments], cwd=folder, capture_output=True, text=True, timeout=1500,
-        env=os.environ | {"PYTHONPATH": path} | environment,
+    request = Request(
+        (method,), (detector,), (str(folder / "mini.yaml"),), overrides=overrides, size="tiny", device=device,
+        cache=folder / "cache", **asked,
     )  # fmt: skip
-    return done.stdout + done.stderr
+    return plan(request)[0]
 
 
-def run(folder: Path, methods, detectors=(), *arguments: str, **environment: str) -> str:
-    """One epoch or as good as that, on two classes of four images."""
-    names = {*methods, *detectors, *(METHODS.get(name) for name in methods if not detectors)} - {None}
-    options = [
-        f"{entry.name}.{option}={1 if option == 'epochs' else value}"
-        for kind in ("method", "detector")
-        for entry in registry.found(kind).values()
-        if entry.name in names
-        for option, value in quick(entry).items()
-    ]
-    chosen = ["--methods", ",".join(methods), *(["--detectors", ",".join(detectors)] if detectors else [])]
-    sets = [part for option in options for part in ("--set", option)]
-    return bench(
-        folder, "run", "--scenario", "mini.yaml", "--device", "elsewhere", "--jobs", "2", *chosen, *sets, *arguments,
-        **environment,
-    )  # fmt: skip
+def ran(folder: Path, cell) -> dict:
+    """The record of a cell that was killed after its first step and went on from there."""
+    with mock.patch.multiple(evaluation, LATENCY_S=0, LATENCY_BATCHES=(1, 4)):
+        run(cell, folder, at_most=1)
+        run(cell, folder)
+    return results.read(results.path_of(folder, cell.spec))
 
 
-def cells(folder: Path) -> dict[str, dict]:
-    """The cells that a run left, by the name of their pair."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("results/custom/**/seed-0.json"))]
-    return {f"{cell['spec']['method']}+{cell['spec']['detector']}": cell for cell in found}
+def assert_ran_there(record: dict) -> None:
+    cost = record["cost"]
+    assert record["status"] == "ok", record["reason"]
+    assert record["environment"]["device"] == "Pretend accelerator" and not record["environment"]["deterministic"]
+    assert len(cost["device_peak_bytes"]) == len(cost["carried_bytes"]) == 2 and min(cost["device_peak_bytes"]) > 0
+    assert cost["ms_per_image"]["1"] > 0 and cost["ms_per_image"]["4"] > 0
 
 
-def assert_ran_there(folder: Path, pairs: set[str], said: str) -> None:
-    found = cells(folder)
-    broken = {name: cell["reason"][-1500:] for name, cell in found.items() if cell["status"] == "failed"}
-    assert not broken and pairs <= set(found), "\n".join([*broken.values(), *(pairs - set(found)), said[-1500:]])
-    for name in pairs:
-        cell = found[name]
-        assert cell["environment"]["device"] == "Pretend accelerator" and not cell["environment"]["deterministic"]
-        assert all(peak > 0 for peak in cell["cost"]["device_peak_bytes"]), name
-        assert len(cell["cost"]["device_peak_bytes"]) == 2 and cell["cost"]["ms_per_image"]["32"] > 0, name
+def held_by(learner: Learner) -> int:
+    """Bytes on the device of what a step leaves: the detector with its buffers, the plugins' states, and the models
+    that are the same for any number of steps."""
+    model, methods = learner.strategy.model, learner.strategy.methods
+    states = [model.state_dict(), *model.buffers(), *(one.state_dict() for one in methods)]
+    leaves = [leaf.near.untyped_storage() for leaf in tree_leaves(states) if isinstance(leaf, pretend_device.Far)]
+    fixed = sum(one.report().get("fixed_bytes", 0) for one in methods)
+    return int(fixed) + sum({storage._cdata: len(storage) for storage in leaves}.values())
 
 
-@pytest.mark.parametrize(
-    "methods", [sorted(set(METHODS) - SLOW_METHODS), pytest.param(sorted(SLOW_METHODS), marks=pytest.mark.slow)]
-)
-def test_every_method_runs_there_on_its_default_detector(methods, tmp_path):
-    said = run(tmp_path, methods)
-    assert_ran_there(tmp_path, {f"{name}+{METHODS[name]}" for name in methods}, said)
+def method_there(folder: Path, method: str) -> tuple[dict, list[float], int]:
+    """The record; per step what stays on the device beyond what the step leaves, as a share of that; bytes at the end.
+
+    The first step is that of a process, the second that of the next, which goes on from the checkpoint.
+    """
+    beyond, train = [], Learner.train
+
+    def watched(learner, given):
+        found = train(learner, given)
+        gc.collect()
+        beyond.append(memory.now / held_by(learner) - 1)
+        return found
+
+    Learner.train = watched
+    record = ran(folder, planned(folder, method, no_wall=True))
+    gc.collect()
+    return record, beyond, memory.now
 
 
-@pytest.mark.parametrize(
-    "detectors", [sorted(set(DETECTORS) - SLOW), pytest.param(sorted(SLOW), marks=pytest.mark.slow)]
-)
-def test_every_detector_runs_there(detectors, tmp_path):
-    said = run(tmp_path, ["finetune"], detectors)
-    assert_ran_there(tmp_path, {f"finetune+{name}" for name in detectors}, said)
+@pytest.mark.parametrize("method", names(METHODS))
+def test_every_method_runs_there_on_its_default_detector_and_leaves_nothing_behind(method, tmp_path):
+    record, beyond, at_the_end = pretend_device.call(method_there, tmp_path, method)
+    assert_ran_there(record)
+    assert len(beyond) == 2 and max(beyond) < 0.01 and at_the_end == 0, (beyond, at_the_end)
 
 
-def test_bfloat16_kept_features_and_stored_maps_work_there(tmp_path):
-    said = run(tmp_path, ["replay"], ["stfpm"], "--precision", "bfloat16", "--feature-cache", "1", "--save-maps")
-    assert_ran_there(tmp_path, {"replay+stfpm"}, said)
-    assert sum(cells(tmp_path)["replay+stfpm"]["cost"]["feature_misses"]) > 0
+def detector_there(folder: Path, detector: str, **asked) -> dict:
+    """Behind the wall, with all that a detector can have: bfloat16, kept features, batches of which two images fit."""
+    whole = AutoBatch.loss
+
+    def tight(split, model, image):
+        with mock.patch.object(type(model), "loss", _too_large(type(model).loss)):
+            return whole(split, model, image)
+
+    AutoBatch.loss = tight
+    pixels = 64 if detector == "efficientad" else None  # the least that it takes
+    cell = planned(folder, "finetune", detector, auto_batch=True, feature_cache=0.1, image_size=pixels, **asked)
+    fork_nursery()
+    return ran(folder, cell)
+
+
+def _too_large(loss):
+    def tried(model, image):
+        if len(image) > 2:
+            raise torch.OutOfMemoryError("elsewhere out of memory")
+        return loss(model, image)
+
+    return tried
+
+
+@pytest.mark.parametrize("detector", names(DETECTORS))
+def test_every_detector_runs_there_in_parts_of_a_batch_and_in_bfloat16(detector, tmp_path):
+    traits = DETECTORS[detector].declared["TRAITS"]
+    precision = "bfloat16" if "bfloat16" in traits else "float32"
+    record = pretend_device.call(partial(detector_there, precision=precision), tmp_path, detector)
+    assert_ran_there(record)
+    split = [2, 2] if "gradient" in traits and detector not in ONE_BY_ONE else None
+    assert record["cost"].get("micro_batch") == split
+    assert record["wall"]["confined"]
+
+
+def test_kept_features_and_stored_maps_work_there(tmp_path):
+    record = pretend_device.call(partial(detector_there, save_maps=True), tmp_path, "padim")
+    assert_ran_there(record)
+    assert record["cost"]["feature_misses"] == [8, 12] and record["stored"]["maps"]
 
 
 FAULT = '''"""A fault on purpose."""
 import torch
-from bench.api import Plugin
-from methods.finetune import Config, Setup, Strategy
+from bench.api import Plugin, Setup, Strategy
+from methods.finetune import Config
 
 class Faulty(Plugin):
     mean = None
-    def state_dict(self): return {"mean": self.mean}
-    def load_state_dict(self, state): self.mean = state["mean"]
+
+    def state_dict(self):
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state):
+        self.mean = state["mean"]
+
     def before_forward(self, strategy, **_):
         image = strategy.mbatch.image
         FAULT
 
 def build(config: Config, setup: Setup) -> Strategy:
-    return Strategy(detector=setup.detector, plugins=[Faulty()], device=setup.device)
+    return setup.strategy([Faulty()])
 '''
-FAULTS = {
-    "left_behind": (
-        "self.mean = image.mean((0, 2, 3)).cpu() if self.mean is None else self.mean + image.mean((0, 2, 3))",
-        "expected all tensors on the same device, but found elsewhere:0 and cpu",
-    ),
-    "numpy_there": ("image.numpy()", "can't convert elsewhere:0 device type tensor to numpy"),
-    "generator_here": (
-        "torch.rand(3, device=image.device, generator=torch.Generator())",
-        "expected a 'elsewhere' device type for generator but found 'cpu'",
-    ),
-}
 
 
-def test_faults_on_purpose_are_caught_by_name(tmp_path):
-    for name, (fault, _) in FAULTS.items():
-        (tmp_path / f"{name}.py").write_text(FAULT.replace("FAULT", fault))
-    plugins = [part for name in FAULTS for part in ("--plugin", f"{name}.py")]
-    said = run(tmp_path, list(FAULTS), ["autoencoder"], *plugins)
-    found = cells(tmp_path)
-    for name, (_, told) in FAULTS.items():
-        assert f"{name}+autoencoder" in found, said
-        reason = found[f"{name}+autoencoder"]["reason"]
-        assert told in reason and f"{name}.py" in reason and "before_forward" in reason, reason
+def faulty_there(folder: Path, fault: str) -> str:
+    """The reason that the cell of a method with a fault has failed for."""
+    (folder / "faulty.py").write_text(FAULT.replace("FAULT", fault))
+    plugins = (folder / "faulty.py",)
+    return ran(folder, planned(folder, "faulty", "autoencoder", plugins=plugins, no_wall=True))["reason"]
 
 
-def test_a_full_memory_splits_the_batch_or_fails_with_what_to_change(tmp_path):
-    free, full, split = (tmp_path / name for name in ("free", "full", "split"))
-    for folder in (free, full, split):
-        folder.mkdir()
-    large = ("--set", "autoencoder.batch_size=32", "--image-size", "64")
-    run(free, ["finetune"], ["autoencoder"], *large)
-    peak = max(cells(free)["finetune+autoencoder"]["cost"]["device_peak_bytes"])
-    memory = {"PRETEND_MEMORY": str(peak // 2)}
-    run(full, ["finetune"], ["autoencoder"], *large, **memory)
-    failed = cells(full)["finetune+autoencoder"]
-    assert (
-        failed["status"] == "failed"
-        and "Pretend accelerator is too small for this: try --auto-batch" in failed["reason"]
-    )
-    said = run(split, ["finetune"], ["autoencoder"], "--auto-batch", *large, **memory)
-    cell = cells(split)["finetune+autoencoder"]
-    assert cell["status"] == "ok", cell["reason"] + said
-    assert all(0 < images < 4 for images in cell["cost"]["micro_batch"])
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        pytest.param(
+            "self.mean = image.mean().cpu()[None] if self.mean is None else self.mean + image.mean((0, 2, 3))",
+            "expected all tensors on the same device, but found elsewhere:0 and cpu",
+            id="a tensor left behind in the state",
+        ),
+        pytest.param("image.numpy()", "can't convert elsewhere:0 device type tensor to numpy", id="numpy"),
+        pytest.param(
+            "torch.rand(3, device=image.device, generator=torch.Generator())",
+            "expected a 'elsewhere' device type for generator but found 'cpu'",
+            id="generator",
+        ),
+    ],
+)
+def test_a_fault_on_purpose_is_caught_by_name(fault, told, tmp_path):
+    reason = pretend_device.call(faulty_there, tmp_path, fault)
+    assert told in reason and "faulty.py" in reason and "before_forward" in reason, reason
+
+
+def short_of_memory(folder: Path, size: float, **asked) -> dict:
+    """A cell of batches of 32 images on a device with `size` times the memory that it takes."""
+    large = {"options": {"autoencoder": {"batch_size": 32}}, "image_size": 64}
+    fork_nursery()
+    free = ran(folder, planned(folder, "finetune", "autoencoder", **large))
+    memory.size = int(size * max(free["cost"]["device_peak_bytes"]))
+    fork_nursery()
+    return ran(folder, planned(folder, "finetune", "autoencoder", **large, **asked, seeds=(1,)))
+
+
+def test_a_full_memory_fails_with_what_to_change(tmp_path):
+    record = pretend_device.call(short_of_memory, tmp_path, 0.7)
+    assert record["status"] == "failed"
+    assert "The memory of Pretend accelerator is too small for this: try --auto-batch" in record["reason"]
+
+
+def test_a_full_memory_splits_the_batch_where_that_is_asked_for(tmp_path):
+    record = pretend_device.call(partial(short_of_memory, auto_batch=True), tmp_path, 0.7)
+    assert_ran_there(record)
+    assert all(0 < images < 4 for images in record["cost"]["micro_batch"])
+
+
+def test_the_doctor_names_it_and_its_memory(tmp_path):
+    told = dict(map(reversed, pretend_device.call(doctor.examine, tmp_path, tmp_path, None)))
+    line = next(line for line in told if line.startswith("--device auto is elsewhere, Pretend accelerator, "))
+    assert told[line] == doctor.OK and line.endswith("of its memory free.")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_on_cuda(method, tmp_path):
+    record = ran(tmp_path, planned(tmp_path, method, device="cuda"))
+    assert record["status"] == "ok", record["reason"]
+    assert min(record["cost"]["device_peak_bytes"]) > 0 and record["wall"]["confined"]

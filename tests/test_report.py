@@ -18,13 +18,14 @@ from scipy import stats
 
 from bench import cli, results
 from bench.analysis import ranks as ranking
-from bench.analysis.summary import FINAL, figures, learned_at, stat
+from bench.analysis.summary import figures, learned_at, stat
 from bench.errors import BadInput
 from bench.metrics import definitions
 from bench.metrics.statistics import interval
 from bench.render import leaderboard, report
 from bench.render.leaderboard.tables import score
 from bench.render.report.charts import LEFT, RIGHT, WIDTH
+from bench.schema.metric import summarised
 
 ROOT = Path(__file__).parents[1]
 EVIL = 'Traceback (most recent call last):\n  <module>\nRuntimeError: </pre></script><script>alert("1")</script> & <b>'
@@ -98,7 +99,7 @@ def test_the_leaderboard_has_every_score_of_every_row(site):
     for line in lines:
         members = rows[line.th.a.text.strip("†"), line["data-detector"]]
         assert line["data-key"] in {member["key"] for member in members}
-        for metric in FINAL:
+        for metric in summarised():
             final, classes, lost, fresh = line.select(f'[data-m="{metric}"]')
             for found, name in ((final, "final"), (lost, "forgetting"), (fresh, "plasticity")):
                 expected = stat(figures(member)[f"{name}_{metric}"] for member in members)
@@ -142,7 +143,7 @@ def test_a_system_has_every_definition_and_figure(site):
         assert definition.formula in rows[name][2].text and definition.source in rows[name][3].text
     shown = {pair.dt.text: float(pair.dd["data-v"]) for pair in page.select("#figures div")}
     expected = {name: stat(figures(m)[name] for m in members).mean for name in figures(members[0])}
-    expected |= {f"joint_minus_replay_{metric}": math.nan for metric in FINAL}  # no joint run with these weights
+    expected |= {f"joint_minus_replay_{metric}": math.nan for metric in summarised()}  # no joint run with these weights
     assert shown == pytest.approx(expected, nan_ok=True)
 
 
@@ -201,7 +202,7 @@ def test_the_plot_of_carried_bytes_has_every_complete_row(site):
     assert len(points) == 7 and not points["joint†", "patchcore"]["races"]
     members = [figures(varied(seed, method="replay")) for seed in range(3)]
     found = points["replay", "patchcore"]
-    assert found["scores"] == {m: stat(f[f"final_{m}"] for f in members).mean for m in FINAL}
+    assert found["scores"] == {m: stat(f[f"final_{m}"] for f in members).mean for m in summarised()}
     assert found["carried_mb"] == stat(f["carried_mb"] for f in members).mean
 
 

@@ -1,6 +1,7 @@
 """Cell files: round trip, whole or not at all, refusals in one sentence, one run per folder."""
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import pytest
 from cells import cell
 
 from bench import results
+from bench.data.fingerprint import contents
 from bench.errors import BadInput
 from bench.render.show import show
 
@@ -136,6 +138,8 @@ def corrupt(text, **changes):
         (lambda text: corrupt(text, matrices={"aupro": [[1, 2, 3]]}), "aupro is not a matrix of 3 steps × 3"),
         (lambda text: text.replace('"seed": 0', '"seed": 1'), "edited by hand"),
         (lambda text: text.replace('"pooled"', '"spooled"'), "pooled: field required"),
+        (lambda text: text.replace("0.9", "0.8", 1), "its checksum is another"),
+        (lambda text: corrupt(text, pooled={}), "its checksum is another"),
     ],
 )
 def test_a_corrupt_file_is_named_with_a_way_out_and_not_lost(tmp_path, damage, says):
@@ -173,6 +177,18 @@ def test_a_second_run_is_turned_away(tmp_path):
         assert len(list(results.scan(tmp_path))) == 1  # readers need no lock
     with results.lock(tmp_path):
         assert (tmp_path / ".lock" / "pid").read_text().strip() == str(os.getpid())
+
+
+def test_a_file_system_without_locks_is_told_in_a_sentence(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(BadInput, match=r"cannot be locked \(No locks available\).*--results"), results.lock(tmp_path):
+        pytest.fail("nothing was locked")
+    (tmp_path / "file").write_text("content")
+    with pytest.raises(BadInput, match=r"cannot be locked.*--cache"):
+        contents([tmp_path / "file"], tmp_path)
 
 
 def test_a_killed_run_frees_the_folder(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import subprocess
 import time
 
 import numpy as np
@@ -11,7 +12,8 @@ from mini import cell, read
 
 from bench import results
 from bench.backends import pool
-from bench.runner import checkpoint, run
+from bench.results import segments, stored
+from bench.runner import checkpoint, environment, run
 
 PARTS = ("matrices", "pooled", "threshold")
 
@@ -77,6 +79,79 @@ def test_an_interrupted_cell_does_not_train_finished_steps_again(stream, cache, 
     assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
 
 
+COUNTS = '''
+"""Counts in an array and a deque."""
+from collections import deque
+from dataclasses import dataclass
+import numpy as np
+from bench.api import Plugin, Setup, Strategy
+
+@dataclass(frozen=True)
+class Config:
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+class Counts(Plugin):
+    def __init__(self):
+        super().__init__()
+        self.kept, self.last = np.zeros(0), deque(maxlen=2)
+
+    def before_training_exp(self, strategy, **_):
+        assert len(self.kept) == strategy.experience.current_experience, "what was carried is gone"
+
+    def after_training_exp(self, strategy, **_):
+        self.kept = np.append(self.kept, 1.0)
+        self.last.append(np.float32(len(self.kept)))
+
+    def state_dict(self):
+        return {"kept": self.kept, "last": self.last}
+
+    def load_state_dict(self, state):
+        self.kept, self.last = state["kept"], state["last"]
+
+def build(config: Config, setup: Setup) -> Strategy:
+    return setup.strategy([Counts()])
+'''
+
+
+def test_a_state_of_arrays_and_deques_is_gone_on_from(stream, cache, tmp_path):
+    (tmp_path / "counts.py").write_text(COUNTS)
+    overrides, plugins = {"autoencoder": {"epochs": 1}}, (tmp_path / "counts.py",)
+    one = cell(stream, cache, "counts", "autoencoder", overrides=overrides, plugins=plugins)
+
+    def stop_in_the_third(event):
+        if event.get("step") == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(one, tmp_path, stop_in_the_third)
+    events = []
+    run(one, tmp_path, events.append)
+    assert events[0]["start"] == 2 and events[-1].get("done") == "ok", events[-1]
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "scores"])
+def test_a_byte_that_flipped_is_told_and_the_cell_starts_again(what, stream, cache, tmp_path, reference):
+    def stop_after_two(event):
+        if event.get("step") == 3:
+            raise KeyboardInterrupt
+
+    one = quick(stream, cache)
+    with pytest.raises(KeyboardInterrupt):
+        run(one, tmp_path, stop_after_two)
+    path = results.path_of(tmp_path, one.spec)
+    file = path.with_suffix(".ckpt") if what == "checkpoint" else segments.file_of(stored.path_of(path), 1)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    events = []
+    run(one, tmp_path, events.append)
+    told = [event["note"] for event in events if "note" in event]
+    assert f"its {'checkpoint is' if what == 'checkpoint' else 'scores of step 2 are'} lost, damaged" in told[0]
+    assert numbers(read(tmp_path, one)) == numbers(reference)
+
+
 def test_a_checkpoint_of_another_configuration_is_not_used(stream, cache, tmp_path):
     one = quick(stream, cache)
     path = results.path_of(tmp_path, one.spec).with_suffix(".ckpt")
@@ -105,3 +180,15 @@ def test_a_full_disk_loses_no_step_and_says_so(call, stream, cache, tmp_path, mo
     assert np.isfinite(partial["matrices"]["image_auroc"][0][0])
     run(quick(stream, cache), tmp_path)
     assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
+
+
+def test_a_git_that_is_too_busy_to_name_the_commit_fails_no_cell(monkeypatch):
+    run = subprocess.run
+
+    def busy(command, **options):
+        if command[0] == "git":
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        return run(command, **options)
+
+    monkeypatch.setattr(environment.subprocess, "run", busy)
+    assert environment.environment("cpu")["commit"] is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections import OrderedDict, deque
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from mini import cell, read
 
+from bench.render import leaderboard, show
 from bench.runner import run
 from bench.schema.stream import Stream
-from bench.wall import state
+from bench.wall import nursery, state
 from bench.wall.confinement import OFF
 
 HEAD = '''"""A cheat, written to be caught."""
+import fcntl
 import os
 import torch
 from bench.api import Plugin, Setup, Strategy, normal_images
@@ -164,10 +167,93 @@ def test_a_cheat_is_a_failed_row_with_the_rule_it_broke(name, stream, cache, arr
     assert rival.read_text() == "honest"
 
 
+SWALLOWED = {  # what a cheat tries, whatever comes of it -> how it is named
+    "open('CACHE/masks.npy')": "read CACHE/masks.npy",
+    "os.listdir('RESULTS')": "read RESULTS",
+    "ctypes.CDLL(None).open(b'CACHE/.', 0)": "read CACHE",
+    "subprocess.run(['cat', 'CACHE/images.npy'], stderr=subprocess.DEVNULL)": "read CACHE/images.npy",
+    "in_a_thread(open, '/proc/PARENT/environ')": "read /proc/PARENT/environ",
+    "open('/proc/self/../PARENT/maps')": "read /proc/PARENT/maps",
+    "os.remove('RESULTS/seed-0.json')": "write RESULTS/seed-0.json",
+    "os.replace('mine', 'RESULTS/seed-1.json')": "write RESULTS/seed-1.json",
+    "(os.symlink('CACHE/complete.json', 'link'), open('link'))": "read CACHE/complete.json",
+    "os.chmod('RESULTS/seed-0.json', 0)": "change RESULTS/seed-0.json",
+    "os.kill(PARENT, 0)": "send a signal to process PARENT",
+    "os.setpriority(os.PRIO_PROCESS, PARENT, 19)": "setpriority (other processes)",
+    "socket.socket()": "open a socket (AF_INET)",
+    "signal.signal(signal.SIGCHLD, signal.SIG_IGN)": "rt_sigaction (children left uncounted)",
+    "open('/dev/shm/bench-cheat', 'w')": "write /dev/shm/bench-cheat",
+    "socket.sethostname(socket.gethostname())": "sethostname (the machine)",
+    "time.clock_settime(time.CLOCK_REALTIME, time.time())": "clock_settime (the machine)",
+    "os.chroot('/')": "chroot (the machine)",
+    "os.sched_setaffinity(PARENT, {0})": "sched_setaffinity (limits of other processes)",
+    "fcntl.ioctl(open(os.__file__), 0x40087602, bytes(8))": "ioctl (what a file keeps)",  # FS_IOC_SETVERSION
+    "fcntl.fcntl(open(os.__file__), 1036, bytes(8))": "fcntl (what a file keeps)",  # F_SET_RW_HINT
+    "os.posix_fadvise(open(os.__file__).fileno(), 0, 0, 4)": "fadvise64 (what is dropped from the cache)",
+}
+
+
+def test_what_a_cheat_tries_in_silence_is_named_and_fails_the_cell(stream, cache, arrays, tmp_path):
+    tries = "".join(f"        attempt(lambda: {code})\n" for code in SWALLOWED)
+    code = f"""
+    def before_training_exp(self, strategy, **_):
+        import ctypes, fcntl, os, signal, socket, subprocess, threading, time
+        def in_a_thread(*what):
+            thread = threading.Thread(target=lambda: attempt(lambda: what[0](*what[1:])))
+            thread.start(), thread.join()
+        def attempt(what):
+            try:
+                what()
+            except OSError:
+                pass
+        open("mine", "w").close()
+{tries}"""
+    one, rival = cheating(code, stream, cache, tmp_path)
+    run(one, tmp_path / "results")
+    record = read(tmp_path / "results", one)
+    places = {
+        "CACHE": str(next(cache.glob("*/masks.npy")).parent),
+        "RESULTS": str(rival.parent),
+        "PARENT": str(os.getpid()),
+    }
+    wanted = {re.sub("|".join(places), lambda found: places[found[0]], said) for said in SWALLOWED.values()}
+    assert set(record["wall"]["refused"]) == wanted
+    assert record["status"] == "failed" and not record["cost"]["train_s"]
+    assert record["reason"].startswith("the method was refused") and all(said in record["reason"] for said in wanted)
+    page = show.text(tmp_path, record)
+    assert all(f"refused: {said}" in page for said in wanted)
+
+
+def test_what_libraries_do_of_their_own_accord_is_no_breach(stream, cache, arrays, tmp_path):
+    code = """
+    def before_training_exp(self, strategy, **_):
+        import getpass, pathlib, socket, subprocess, tempfile
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder, "file")
+            for _ in range(2):
+                file.touch()
+        pathlib.Path.home().joinpath(".config").mkdir()
+        for path in ("/proc/self/stat", "/proc/loadavg", "/sys/kernel/mm/ksm/run", "/no/such/file", os.sep):
+            try:
+                open(path).read()
+            except OSError:
+                pass
+        getpass.getuser(), os.path.expanduser("~root")
+        with subprocess.Popen(["sleep", "60"]) as other:
+            other.kill()
+        os.kill(os.getpid(), 0)
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    run(one, tmp_path / "results")
+    record = read(tmp_path / "results", one)
+    assert record["status"] == "ok" and record["wall"]["refused"] == [], record["reason"]
+
+
 HIDING = {
     "an attribute that is not in its state": "self.hidden = images",
     "a global of its module": "globals()['HIDDEN'] = images",
     "a file of its own": "torch.save(images, os.environ['TMPDIR'] + '/hidden.pt')",
+    "a flag of an open file": "[fcntl.fcntl(file, 10, 20) for file in range(3)]",  # F_SETSIG; F_GETSIG is 11
 }
 
 
@@ -176,6 +262,7 @@ def test_what_is_hidden_from_the_state_is_gone_at_the_next_step(name, stream, ca
     code = f"""
     def before_training_exp(self, strategy, **_):
         found = [hasattr(self, "hidden"), "HIDDEN" in globals(), len(os.listdir(os.environ["TMPDIR"])) > 0]
+        found += [fcntl.fcntl(file, 11) != 0 for file in range(3)]
         if any(found):
             raise RuntimeError(f"found again: {{found}}")
     def after_training_exp(self, strategy, **_):
@@ -219,7 +306,7 @@ KINDS = {
         "none": torch.empty(0, 4),
     },
     "arrays": [np.arange(4, dtype=">i2"), np.zeros((0, 2)), np.array("text"), np.float32(0.1), np.bool_(True)],
-    "numbers": [True, 3, 2**200, -0.0, float("inf"), 1 + 2j, None, "ü", b"\x00\xff"],
+    "numbers": [True, 3, 2**200, -(7**20000), -0.0, float("inf"), 1 + 2j, None, "ü", b"\x00\xff"],
     "containers": [(1, (2,)), {3, 4}, frozenset({5}), deque([6, 7], maxlen=3), OrderedDict(b=1, a=2), [], (), {}],
     "keys": {1: "a", "1": "b", None: "c", (1, 2): "d", 2.5: "e", False: "f", b"x": "g"},
     "paths and dataclasses": [Path("/a/b"), Exemplar(torch.ones(2), (1, None), {1: {2}})],
@@ -237,6 +324,8 @@ def alike(one, other) -> bool:
         return type(one) is type(other) and list(one) == list(other) and all(alike(one[k], other[k]) for k in one)
     if isinstance(one, list | tuple | deque):
         return type(one) is type(other) and len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, int):  # in decimals Python writes so many digits and no more
+        return type(one) is type(other) and one == other
     return type(one) is type(other) and repr(one) == repr(other)
 
 
@@ -304,12 +393,15 @@ def test_a_row_says_what_was_closed_and_that_nothing_was(stream, cache, arrays, 
     assert read(tmp_path / "closed", one)["wall"]["confined"]
     monkeypatch.setenv(OFF, "1")
     run(one, tmp_path / "open")
-    assert read(tmp_path / "open", one)["wall"] == {"confined": False, "closed": []}
+    assert read(tmp_path / "open", one)["wall"] == {"confined": False, "closed": [], "refused": []}
     bare = dataclasses.replace(one, request=dataclasses.replace(one.request, no_wall=True))
     run(bare, tmp_path / "bare")
     record = read(tmp_path / "bare", one)
     assert record["status"] == "ok" and not record["wall"]["confined"], record["reason"]
     assert record["matrices"] == read(tmp_path / "closed", one)["matrices"]
+    for folder, barred in (("closed", False), ("open", True)):
+        pages = leaderboard.render(tmp_path / folder).values()
+        assert any("not confined" in page for page in pages) == barred
 
 
 def test_test_images_come_without_their_truth(arrays):
@@ -342,3 +434,58 @@ def test_joint_training_runs_on_a_stream_of_one_step(cache, tmp_path):
     joint = cell(one, cache, "joint", "autoencoder")
     run(joint, tmp_path)
     assert read(tmp_path, joint)["status"] == "ok", read(tmp_path, joint)["reason"]
+
+
+def test_the_bench_itself_counts_what_a_state_holds():
+    held = {"weight": torch.ones(3, 4), "bank": np.zeros((2, 5), "<f4"), "mine": [torch.ones(2), b"abc"], "word": "ab"}
+    found = state.entries(state.encode(held))
+    assert found["weight"] == 48 and found["bank"] >= 40 and found["mine"] >= 8 + 3 and found["word"] >= 2
+    told_less = state.encode({"weight": torch.ones(3, 4)}).replace(b'"shape":[3,4]', b'"shape":[0,4]')
+    with pytest.raises(ValueError, match="no whole state"):
+        state.entries(told_less)
+
+
+def test_what_a_method_hides_in_its_detector_is_carried(stream, cache, arrays, tmp_path):
+    """And what it says of the detector's size, or of how many parameters there are, does not count."""
+    code = """
+    def after_training_exp(self, strategy, **_):
+        strategy.model.parameters = lambda: iter(())
+
+def build(config: Config, setup: Setup) -> Strategy:
+    built = setup.strategy([Cheat()])
+    built.model.register_buffer("hidden", torch.zeros(1000))
+    return built
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    honest = cell(stream, cache, "finetune", "autoencoder", overrides={"autoencoder": {"epochs": 1}})
+    for each in (one, honest):
+        run(each, tmp_path / "results")
+    (found, bare) = (read(tmp_path / "results", each)["cost"] for each in (one, honest))
+    assert found["carried_bytes"] == [4000] * 3 and bare["carried_bytes"] == [0] * 3
+    assert found["detector_bytes"] == bare["detector_bytes"] + 4000 and found["parameters"] == bare["parameters"]
+
+
+def test_work_of_a_child_that_nobody_waits_for_is_counted(stream, cache, arrays, tmp_path):
+    code = """
+    def before_training_exp(self, strategy, **_):
+        import time
+        here, there = os.pipe()
+        if not os.fork():
+            if not os.fork():
+                while time.process_time() < 0.5:
+                    pass
+                os.write(there, b"done")
+            os._exit(0)
+        os.wait(), os.read(here, 4)
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    run(one, tmp_path / "results", at_most=1)
+    assert read(tmp_path / "results", one)["cost"]["train_cpu_s"][0] > 0.5
+
+
+def test_what_a_step_prints_is_marked_and_moves_no_cursor(capfd):
+    here, there = os.pipe()
+    os.write(there, b"\x1b[2Jall cells done\r\nsecond\n")
+    os.close(there)
+    assert nursery._pass_on(here) and not nursery._pass_on(here)
+    assert capfd.readouterr().err == "method: [2Jall cells done\nmethod: second\n"

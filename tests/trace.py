@@ -1,6 +1,14 @@
-"""A method for tests that leaves a file for every step begun and done, and waits or fails where it is told to."""
+"""A method for tests that tells when its steps began, and waits or fails where it is told to.
 
-METHOD = '''"""Trace: leaves a file for every step begun and done."""
+It runs behind the wall: it reads the file that its option names, leaves a mark in the scratch folder of its process for
+as long as it waits, and reports the rest.
+"""
+
+import tempfile
+from glob import glob
+from pathlib import Path
+
+METHOD = '''"""Trace: reports when each step began."""
 
 import os
 import time
@@ -9,74 +17,57 @@ from pathlib import Path
 
 from bench.api import Plugin, Setup, Strategy
 
-FOLDER = Path({folder!r})
 FAILS = 7  # the seed that does
 
 
 @dataclass(frozen=True)
 class Config:
+    hold: str = ""  # file of the cells that are to wait at their second step
+
     @classmethod
     def tiny(cls) -> "Config":
         return cls()
 
 
 def build(config: Config, setup: Setup) -> Strategy:
-    return setup.strategy([Trace(setup.seed)])
+    return setup.strategy([Trace(Path(config.hold), setup.seed)])
 
 
 class Trace(Plugin):
-    def __init__(self, seed):
+    def __init__(self, hold, seed):
         super().__init__()
-        self.seed = seed
-
-    def leave(self, what, step):
-        (FOLDER / f"{{what}}-{{self.seed}}-{{step}}-{{os.getpid()}}").touch()
+        self.hold, self.seed, self.began = hold, seed, 0.0
 
     def held(self):
-        here = {{f"machine {{os.environ.get('RAY_RAYLET_PID')}}", f"seed {{self.seed}}"}}
-        return here & set((FOLDER / "hold").read_text().splitlines())
+        here = {f"machine {os.environ.get('RAY_RAYLET_PID')}", f"seed {self.seed}"}
+        return here & set(self.hold.read_text().splitlines())
 
     def before_training_exp(self, strategy, **_):
-        step = strategy.experience.current_experience
-        self.leave("begun", step)
+        self.began = time.time()
         if self.seed == FAILS:
             raise ValueError("of its own accord")
-        while step == 1 and self.held():
-            self.leave("held", step)
+        while strategy.experience.current_experience == 1 and self.held():
+            Path(os.environ["TMPDIR"], f"held-{self.seed}-{os.getpid()}-{self.hold.parent.name}").touch()
             time.sleep(0.05)
 
-    def after_training_exp(self, strategy, **_):
-        self.leave("done", strategy.experience.current_experience)
-
-    def state_dict(self):
-        return {{}}
-
-    def load_state_dict(self, state):
-        pass
+    def report(self):
+        return {"began": self.began}
 '''
 
 
 class Traces:
-    """The files that such a method has left."""
+    """Tells such a method where to wait, and sees where it does."""
 
-    def __init__(self, folder):
-        self.folder = folder / "traces"
-        self.folder.mkdir()
-        self.method = folder / "trace.py"
-        self.method.write_text(METHOD.format(folder=str(self.folder)))
+    def __init__(self, folder: Path):
+        self.method, self.file = folder / "trace.py", folder / "hold"
+        self.method.write_text(METHOD)
         self.hold()
 
     def hold(self, *what: str) -> None:
         """Stop cells at their second step while it is among `what`: "seed K", "machine PID" of its raylet."""
-        (self.folder / "hold").write_text("\n".join(what))
+        self.file.write_text("\n".join(what))
 
-    def left(self, what: str) -> list[tuple[int, int]]:
-        """(seed, step) of each time that it was begun, done or held, in order."""
-        return sorted(tuple(map(int, name.split("-")[1:3])) for name in self._names(what))
-
-    def processes(self) -> set[int]:
-        """The processes that began a step."""
-        return {int(name.split("-")[3]) for name in self._names("begun")}
-
-    def _names(self, what: str) -> list[str]:
-        return [path.name for path in self.folder.glob(f"{what}-*")]
+    def held(self) -> dict[int, int]:
+        """Seed of each cell that waits -> its process."""
+        found = glob(f"{tempfile.gettempdir()}/bench-step-*/held-*-{self.file.parent.name}")
+        return {int(seed): int(process) for _, seed, process, *_ in (Path(path).name.split("-") for path in found)}

@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterable
 
 from bench.analysis.identity import surroundings
-from bench.analysis.summary import FINAL, classes_of, final_scores, matrix_of
+from bench.analysis.summary import classes_of, final_scores, matrix_of
 from bench.metrics import definitions, matrix
 from bench.schema.cell import Cell
+from bench.schema.metric import summarised
 
 JOINT = "joint"
 ID = "joint_minus_replay"  # of bench.metrics.definitions
@@ -36,7 +37,7 @@ def joint_beside(cell: Cell, joint: Iterable[Cell]) -> Cell | None:
 def figures(cell: Cell, joint: Iterable[Cell]) -> dict[str, float]:
     """{"joint_minus_replay_METRIC": mean over classes of joint minus this}; NaN where either was not measured."""
     beside = joint_beside(cell, joint)
-    return {f"{ID}_{metric}": _minus(cell, beside, metric) for metric in FINAL}
+    return {f"{ID}_{metric}": _minus(cell, beside, metric) for metric in summarised()}
 
 
 def definitions_of(cell: Cell, metric: str, joint: Iterable[Cell] = ()) -> dict[str, float]:

@@ -58,6 +58,11 @@ def masks_of(cells: Iterable[Cell]) -> str:
     return ""
 
 
+def odd_data(cells: Iterable[Cell]) -> list[str]:
+    """What was odd about the images that cells were measured on, each thing once."""
+    return list(dict.fromkeys(line for cell in cells for line in cell.get("data", ())))
+
+
 def last_line(text: str) -> str:
     """Of a traceback: the exception, behind the last line of the plugin's own under way; shortened to fit a table."""
     line = text.strip().splitlines()[-1].strip() if text.strip() else "no reason given"

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
-from bench.analysis.groups import Section
+from bench.analysis.groups import SECTION, Section
 from bench.analysis.identity import configuration
 from bench.analysis.rows import Row
 from bench.analysis.summary import Stat, interval_of, stat
@@ -29,10 +30,29 @@ def across_orders(sections: Iterable[Section]) -> list[AcrossOrders]:
     for section in sections:
         for row in section.rows:
             if not row.status:
-                same = {**row.spec, "order": "", "classes": sorted(row.spec["classes"]), "steps": []}
-                groups[configuration(same)].append(row)
+                groups[_whatever_order(row)].append(row)
     found = [_join(rows) for rows in groups.values() if len(rows) > 1]
     return sorted(found, key=lambda line: (line.scenario, -line.auroc.mean, line.system))
+
+
+def over_orders(sections: Iterable[Section]) -> list[list[Row]]:
+    """The rows that may be compared, table by table, each with the runs of all class orders."""
+    tables: dict[tuple, dict[tuple, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for section in sections:
+        apart = tuple(section.spec[name] for name in SECTION if name != "order")
+        for block, rows in section.blocks.items():
+            for row in rows:
+                tables[apart, block][_whatever_order(row), row.status].append(row)
+    return [[_pooled(rows) for rows in found.values()] for found in tables.values()]
+
+
+def _whatever_order(row: Row) -> str:
+    return configuration({**row.spec, "order": "", "classes": sorted(row.spec["classes"]), "steps": []})
+
+
+def _pooled(rows: list[Row]) -> Row:
+    cells, joint = ([each for row in rows for each in getattr(row, name)] for name in ("cells", "joint"))
+    return replace(rows[0], cells=tuple(cells), joint=tuple(joint), unfinished=sum(row.unfinished for row in rows))
 
 
 def _join(rows: list[Row]) -> AcrossOrders:

@@ -8,10 +8,11 @@ from difflib import get_close_matches
 import numpy as np
 
 from bench.analysis.identity import runs_for_debugging
-from bench.analysis.summary import FINAL, classes_of, final_scores
+from bench.analysis.summary import classes_of, final_scores
 from bench.errors import BadInput
 from bench.metrics.statistics import CrossedMean, SignedRank, crossed_mean, signed_rank
 from bench.schema.cell import Cell
+from bench.schema.metric import summarised
 
 # Cells that differ in one of these were measured on something else: never paired.
 SETTING = ("scenario", "scenario_version", "fingerprint", "image_size", "size", "metric_version")
@@ -62,8 +63,8 @@ def pair(first: str, second: str, cells: Iterable[Cell], metric: str = "image_au
 
     Raises BadInput where a name fits nothing or several things, or where the two share no run.
     """
-    if metric not in FINAL:
-        raise BadInput(f"no metric {metric!r}: choose one of {', '.join(FINAL)}")
+    if metric not in summarised():
+        raise BadInput(f"no metric {metric!r}: choose one of {', '.join(summarised())}")
     whole = (cell for cell in cells if cell["status"] == "ok" and not runs_for_debugging(cell["spec"]))
     cells = [cell for cell in whole if scenario in ("", cell["spec"]["scenario"])]
     both = [_named(name, cells, scenario) for name in (first, second)]

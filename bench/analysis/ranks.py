@@ -17,11 +17,11 @@ from bench.analysis.groups import Section, sections
 from bench.analysis.labels import MARKS, shared_options
 from bench.analysis.race import out_of_race
 from bench.analysis.rows import Row
-from bench.analysis.summary import FINAL
 from bench.errors import BadInput
 from bench.metrics.statistics import FEWEST_BLOCKS, Ranking, rank
 from bench.registry.declarations import did_you_mean
 from bench.schema.cell import Cell
+from bench.schema.metric import summarised
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def contest(
     cells: Iterable[Cell], metric: str = "image_auroc", names: Sequence[str] = (), scenario: str = ""
 ) -> Contest:
     """The largest complete table, or that of `names`; raises BadInput below 3 treatments or 2 blocks."""
-    if metric not in FINAL:
-        raise BadInput(f"no metric {metric!r}: choose one of {', '.join(FINAL)}")
+    if metric not in summarised():
+        raise BadInput(f"no metric {metric!r}: choose one of {', '.join(summarised())}")
     table, origin = _table(cells, f"final_{metric}", any("+" in name for name in names), names, scenario)
     known = sorted({name for row in table.values() for name in row})
     if missing := [name for name in names if name not in known]:

@@ -9,12 +9,11 @@ import numpy as np
 
 from bench.metrics import matrix
 from bench.metrics.statistics import Interval, interval
-from bench.schema.cell import CLASS_SHIFT, FEATURES, MAP_MAX, Cell, Cost
-from bench.schema.metric import METRICS
+from bench.schema.cell import CLASS_SHIFT, FEATURES, Cell, Cost
+from bench.schema.metric import METRICS, summarised
 
 MB = 1e6
 TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s")  # lists of a cell's cost
-FINAL = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
 
 # Two-sided 95 % quantiles of Student's t at 1, 2, ... degrees of freedom: importing SciPy for them takes 0.5 s.
 T95 = (
@@ -99,14 +98,16 @@ def interval_of(cells: Sequence[Cell], metric: str) -> Interval:
 def figures(cell: Cell) -> dict[str, float]:
     """Every scalar of a complete cell by name (the columns of leaderboard.csv); NaN where it was not measured."""
     found = {}
-    for metric in FINAL:
+    for metric in summarised():
         R, learned = matrix_of(cell, metric)
         found[f"final_{metric}"] = float(matrix.final_average(R, learned))
         found[f"forgetting_{metric}"] = float(matrix.forgetting(R, learned))
         found[f"plasticity_{metric}"] = float(matrix.plasticity(R, learned))
         found[f"step_average_{metric}"] = float(matrix.step_average(R, learned))
         found[f"bwt_{metric}"] = float(matrix.bwt(R, learned))
-    found["final_map_max_image_auroc"] = float(matrix.final_average(*matrix_of(cell, MAP_MAX)))
+    for metric in METRICS.values():
+        if metric.shown and not metric.summarised:
+            found[f"final_{metric.id}"] = float(matrix.final_average(*matrix_of(cell, metric.id)))
     return found | _deployed(cell) | _cost(cell)
 
 

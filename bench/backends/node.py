@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from bench import data, results
 from bench.backends import pool
 from bench.errors import BadInput
+from bench.schema.disk import held
 from bench.schema.execution import Execution
 from bench.schema.request import Cell
 
@@ -76,7 +75,7 @@ def work(job: Job, send: Callable[[dict], None]) -> tuple[dict, Files]:
         if not _in_place(job):
             return _apart(job, send)
         lock = job.root / ".lock" / f"{job.cell.key}.lock"
-        with FileLock(lock):  # a machine given up for lost may still be at work: two writers must never meet
+        with held(lock):  # a machine given up for lost may still be at work: two writers must never meet
             ended = _ended_before(job) or _run(job, job.root, send)
             lock.unlink(missing_ok=True)
         return ended, {}

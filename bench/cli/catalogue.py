@@ -6,12 +6,13 @@ from shutil import get_terminal_size
 from textwrap import wrap
 
 from bench import registry
-from bench.schema import stream
+from bench.schema import protocol, stream
 
 
 def listing(kind: str | None, plugins: Iterable[Path] = ()) -> str:
-    """The table of one kind (methods, detectors, scenarios), or all three."""
+    """The table of one kind (methods, detectors, scenarios, protocols, papers), or all of them."""
     tables = {"methods": _methods, "detectors": _detectors, "scenarios": _scenarios}
+    tables |= {"protocols": lambda _: _protocols(of_papers=False), "papers": lambda _: _protocols(of_papers=True)}
     wanted = [kind] if kind else list(tables)
     return "\n\n".join(_table(name, tables[name](tuple(plugins))) for name in wanted)
 
@@ -50,6 +51,12 @@ def _scenarios(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
         needs = {readers[part].declared["NEEDS"] for part in one.reader.split("+") if part in readers}
         shape = f"{len(one.classes)} classes in {len(one.steps)} steps at {one.image_size} px"
         yield f"{name}@{one.version}", shape, "; ".join(sorted(needs))
+
+
+def _protocols(*, of_papers: bool) -> Iterable[tuple[str, str, str]]:
+    for one in map(protocol.load, protocol.names()):
+        if bool(one.paper) == of_papers:
+            yield f"{one.name}@{one.version}", ", ".join(one.scenarios), one.about
 
 
 def _table(title: str, rows: Iterable[tuple[str, str, str]]) -> str:

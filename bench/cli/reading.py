@@ -8,7 +8,7 @@ from bench.errors import BadInput
 
 def add_list(commands) -> None:
     command = new_command(commands, "list", _do_list, "list methods, detectors and scenarios, and what each needs")
-    command.add_argument("kind", nargs="?", choices=("methods", "detectors", "scenarios"))
+    command.add_argument("kind", nargs="?", choices=("methods", "detectors", "scenarios", "protocols", "papers"))
     command.add_argument("--plugin", type=Path, action="append", default=[])
 
 

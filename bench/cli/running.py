@@ -14,6 +14,7 @@ from bench.cli.arguments import (
     share,
     whole_numbers,
 )
+from bench.errors import BadInput
 
 MANY = 10**6  # more cells, steps or minutes than anybody means
 
@@ -23,19 +24,13 @@ def add_run(commands) -> None:
         commands, "run", _do_run, "run cells (method × detector × scenario × seed), then the leaderboard", EXAMPLES
     )
     what = run.add_argument_group("what to compare")
-    what.add_argument("--methods", type=names, required=True, help="comma-separated names, or all")
-    what.add_argument("--detectors", type=names, default=(), help="names, or all; without it each method's default")
+    what.add_argument("--methods", type=names, help="comma-separated names, or all")
     what.add_argument(
-        "--scenario", type=names, default=("synthetic/1x6",), help="streams, or a YAML file (synthetic/1x6)"
+        "--protocol",
+        help="that rows were run by (bench list protocols): it fixes sizes, detectors, seeds and orders, and ends with "
+        "what of yours is shown beside them",
     )
-    what.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="data folder (or $BENCH_DATA)")
-    what.add_argument("--seeds", type=whole_numbers, default=(0,), help="whole numbers, e.g. 0,1,2 (0)")
-    what.add_argument(
-        "--order",
-        type=names,
-        default=("published",),
-        help="published, alphabetical, reversed or random:SEED; several with commas (published)",
-    )
+    _add_part(what)
     what.add_argument(
         "--plugin", type=Path, action="append", default=[], help="a method, detector or reader file; repeatable"
     )
@@ -45,13 +40,10 @@ def add_run(commands) -> None:
     how.add_argument(
         "--backbone", help="timm name, with arguments after a colon: mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
     )
-    how.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
     how.add_argument(
         "--set", action="append", default=[], metavar="OWNER.OPTION=VALUE", help="e.g. replay.memory=40; repeatable"
     )
-    how.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="of detectors' networks (%(default)s)"
-    )
+    how.add_argument("--precision", choices=("float32", "bfloat16"), help="of detectors' networks (float32)")
     how.add_argument(
         "--auto-batch",
         action="store_true",
@@ -63,7 +55,6 @@ def add_run(commands) -> None:
     rarely.add_argument(
         "--eval-every",
         type=between(1, MANY, "number of steps"),
-        default=1,
         metavar="N",
         help="test all classes seen after every N-th step and the last, and a class just learned in any case (1)",
     )
@@ -79,8 +70,25 @@ def add_run(commands) -> None:
         metavar="SHARE",
         help="of each class's training images, to set thresholds on; no method trains on them (default: the stream's)",
     )
+    _add_where(run)
+
+
+def _add_part(what) -> None:
+    what.add_argument("--detectors", type=names, help="names, or all; without it each method's default")
+    what.add_argument("--scenario", type=names, help="streams, or a YAML file (synthetic/1x6)")
+    what.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="data folder (or $BENCH_DATA)")
+    what.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
+    what.add_argument("--seeds", type=whole_numbers, help="whole numbers, e.g. 0,1,2 (0)")
+    what.add_argument(
+        "--order",
+        type=names,
+        help="published, alphabetical, reversed or random:SEED; several with commas (published)",
+    )
+
+
+def _add_where(run) -> None:
     which = run.add_argument_group("which cells run")
-    which.add_argument("--plan", action="store_true", help="print what would run, and stop")
+    which.add_argument("--plan", action="store_true", help="print what would run and cost, and stop")
     which.add_argument(
         "--redo",
         choices=("missing", "failed", "changed", "all"),
@@ -146,12 +154,40 @@ def _add_backends(run) -> None:
     far.add_argument("--dry-run", action="store_true", help="print the script for sbatch, submit nothing")
 
 
+REPRODUCE = """examples:
+  python -m bench reproduce replaycad --plan    # needs no data
+  python -m bench reproduce cl_patchcore --data DIR
+"""
+
+
+def add_reproduce(commands) -> None:
+    command = new_command(
+        commands, "reproduce", _do_reproduce, "run what a paper ran; measured beside printed, with a verdict", REPRODUCE
+    )
+    command.add_argument("protocol", metavar="PAPER", help="as in bench list papers; docs/reproduce.md tells of them")
+    fixed = ("methods", "size", "backbone", "image_size", "eval_every", "eval_ahead", "holdout", "precision")
+    command.set_defaults(**dict.fromkeys((*fixed, "auto_batch")), set=[], plugin=[])
+    _add_part(command.add_argument_group("what of it, on what"))
+    _add_where(command)
+
+
+def _do_reproduce(options) -> int:
+    from bench.schema import protocol as protocols
+
+    if not protocols.load(options.protocol).paper:
+        raise BadInput(f"{options.protocol} is no paper's protocol: bench run --protocol {options.protocol} runs it.")
+    return _do_run(options)
+
+
 def _do_run(options) -> int:
     from bench import session
+    from bench.schema import protocol as protocols
 
-    request, execution = asked(options)
+    protocol = protocols.load(options.protocol) if options.protocol else None
+    request, execution = asked(options, protocol)
+    if protocol or options.plan:
+        _tell_before(protocol, request, execution, plan=options.plan)
     if options.plan:
-        print(_told_before(session.plan(request, execution)))
         return 0
     if options.dry_run:
         print(session.script(request, execution) or "nothing to submit: all cells are finished.")
@@ -165,7 +201,24 @@ def _do_run(options) -> int:
     for path in outcome.written:
         print(f"wrote {path}")
     _show([cell for cell in outcome.cells if not cell.skip], execution.results)
+    if protocol:
+        _tell_verdicts(protocol, outcome, execution.results)
     return 0 if outcome.ok else 1
+
+
+def _tell_verdicts(protocol, outcome, root: Path) -> None:
+    """Of a paper: measured beside printed; of another protocol: tiers, and what the rows are shown to beat."""
+    from bench import published
+    from bench.render import leaderboard, plans, verdicts
+
+    if told := plans.other_weights(outcome.cells, protocol):
+        print(told)
+    sections, _ = leaderboard.read(root)
+    keys = {cell.key for cell in outcome.cells if not cell.skip}
+    if protocol.paper:
+        print(verdicts.beside_paper(sections, keys, published.load()))
+    else:
+        print(verdicts.verdicts(sections, keys, protocol.budget_mb))
 
 
 def _show(cells: list, root: Path) -> None:
@@ -181,8 +234,8 @@ def _show(cells: list, root: Path) -> None:
         console.print(table)
 
 
-def asked(options):
-    """What the parsed command line of `bench run` asks for: a request, and how it is executed."""
+def asked(options, protocol=None):
+    """What the parsed command line of `bench run` asks for, the rest by the protocol: a request, and how it is run."""
     from dataclasses import fields
 
     from bench.schema import config
@@ -197,13 +250,34 @@ def asked(options):
         "plugins": tuple(options.plugin),
         "loggers": options.logger,
         "sbatch": tuple(options.sbatch),
+        "outline": options.plan and options.data is None,
     }
-    return tuple(kind(**{field.name: given[field.name] for field in fields(kind)}) for kind in (Request, Execution))
+    execution = Execution(**{field.name: given[field.name] for field in fields(Execution)})
+    # What was not given is left to the protocol, or to the defaults of the request.
+    given = {field.name: given[field.name] for field in fields(Request)}
+    given = {name: value for name, value in given.items() if value is not None and value is not False}
+    if protocol:
+        given = protocol.request(given)
+        if protocol.weights_sha256 and not ("weights" in given or "outline" in given):
+            raise BadInput(
+                f"protocol {protocol.name} runs on {protocol.weights}: give the file with --weights "
+                f"(sha256 {protocol.weights_sha256})."
+            )
+    elif "methods" not in given:
+        raise BadInput("nothing to compare: give --methods, or the --protocol that names them.")
+    return Request(**given), execution
 
 
-def _told_before(planned) -> str:
-    lines = [f"{cell.name}: {fate}" for cell, fate in zip(planned.cells, planned.fates, strict=True)]
-    return "\n".join([*lines, f"{len(planned.todo)} of {len(planned.cells)} cells would run."])
+def _tell_before(protocol, request, execution, *, plan: bool) -> None:
+    """The protocol; for a paper and for --plan also the fate of each cell, and what it will cost."""
+    from bench import session
+    from bench.render import plans
+
+    if protocol:
+        print(plans.heading(protocol), flush=True)
+    if plan or protocol.paper:
+        planned = session.plan(request, execution)
+        print(plans.plan_text(planned.cells, planned.fates, *session.estimates(planned, execution)), flush=True)
 
 
 def _told_after(outcome) -> str:
@@ -331,6 +405,25 @@ def _do_check(options) -> int:
         failed += pool.call(pool.server(), check, entry, plugins, _tell_rule)
     print(f"{failed} to mend." if failed else "nothing to mend.")
     return int(bool(failed))
+
+
+def add_new(commands) -> None:
+    command = new_command(
+        commands,
+        "new",
+        _do_new,
+        "write the file of a method or a detector that keeps the contract, to change from there",
+    )
+    command.add_argument("kind", choices=("method", "detector"))
+    command.add_argument("name", help="of the file and of what is in it: thumbnails gives thumbnails.py")
+    command.add_argument("--to", type=Path, default=Path(), help="folder (this one)")
+
+
+def _do_new(options) -> None:
+    from bench.contract.skeleton import write_skeleton
+
+    file = write_skeleton(options.kind, options.name, options.to)
+    print(f"wrote {file}: change it, try it with `python -m bench check {file}`, run it with --plugin {file}")
 
 
 def _tell_rule(rule: str, todo: str) -> None:

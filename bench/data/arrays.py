@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from bench.data import pixels
-from bench.data.fingerprint import fingerprint, repeated, workers, write_json
+from bench.data.fingerprint import fingerprint, read_json, repeated, workers, write_json
 from bench.data.listing import Item, listing, refuse
 from bench.data.pixels import decode
 from bench.errors import BadInput
+from bench.schema.disk import held
 from bench.schema.stream import Stream
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
+PIXELS = ("images.npy", "masks.npy")  # of a folder of the cache
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,14 @@ class Arrays:
     categories: np.ndarray  # (N,) int64, index into stream.classes
     train: np.ndarray  # (N,) bool, what methods train on
     notes: tuple[str, ...] = ()  # what the folders were taken for, and what is odd, and no error
+    odd: tuple[str, ...] = ()  # those of the notes that decoding gave: they bear on the numbers
     unmasked: np.ndarray | None = None  # (N,) bool, anomalous images of which nobody knows where; None: there are none
     held_out: np.ndarray | None = None  # (N,) bool, normal images of the training set that no method sees in training
+
+    def counts(self, classes: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """{class: (training images, test images)}."""
+        train, test = (np.bincount(self.categories[rows], minlength=len(classes)) for rows in (self.train, ~self.train))
+        return {name: (int(train[c]), int(test[c])) for c, name in enumerate(classes)}
 
 
 def load(
@@ -59,10 +66,11 @@ def load(
     items = listing(stream, root, plugins, notes)
     identity = fingerprint(items, cache)
     place = cache / f"{identity[:16]}-{size}px-v{pixels.VERSION}"
-    if not _complete(place):
-        with FileLock(f"{place}.lock"):
-            if not _complete(place):  # another process may have built it while this one waited
-                _build(items, size, place, progress)
+    about = _complete(place, len(items), size)
+    if not about:
+        with held(Path(f"{place}.lock")):
+            about = _complete(place, len(items), size)  # another process may have built it while this one waited
+            about = about or _build(items, size, place, progress)
     samples = [item.sample for item in items]
     column = {name: index for index, name in enumerate(stream.classes)}
     arrays = Arrays(
@@ -71,7 +79,8 @@ def load(
         labels=np.array([sample.label for sample in samples]),
         categories=np.array([column[sample.category] for sample in samples]),
         train=np.array([sample.split == "train" for sample in samples]),
-        notes=(*notes, *json.loads((place / "complete.json").read_text(encoding="utf-8"))["notes"]),
+        notes=(*notes, *about["notes"]),
+        odd=tuple(about["notes"]),
         unmasked=np.array([_is_unmasked(item) for item in items]),
     )
     return hold_out(arrays, holdout, identity), identity
@@ -137,7 +146,7 @@ def pixels_of(item: Item, size: int) -> tuple[np.ndarray, np.ndarray] | str:
         return str(problem)
 
 
-def _build(items: Sequence[Item], size: int, place: Path, progress: Progress | None) -> None:
+def _build(items: Sequence[Item], size: int, place: Path, progress: Progress | None) -> dict:
     temporary = place.with_name(f"{place.name}.tmp")
     for stale in (temporary, place):  # left by a killed process: the lock is ours, so nobody is at work in there
         shutil.rmtree(stale, ignore_errors=True)
@@ -164,11 +173,15 @@ def _build(items: Sequence[Item], size: int, place: Path, progress: Progress | N
     refuse(problems)
     images.flush()
     masks.flush()
-    write_json(
-        temporary / "complete.json",
-        {"images": len(items), "size": size, "notes": [*notes, *inverted(odd), *_vanished(lost, size)]},
-    )
+    about = {
+        "images": len(items),
+        "size": size,
+        "notes": [*_leaks(items, place.parent), *notes, *inverted(odd), *_vanished(lost, size)],
+    }
+    about |= {"crc32": {name: _crc32(temporary / name) for name in PIXELS}}
+    write_json(temporary / "complete.json", about)
     temporary.replace(place)
+    return about
 
 
 def with_bits(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
@@ -233,8 +246,23 @@ def _array(path: Path, kind: type, shape: tuple[int, ...]) -> np.memmap:
     return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
 
 
-def _complete(place: Path) -> bool:
-    return (place / "complete.json").is_file()  # written last
+def _complete(place: Path, images: int, size: int) -> dict | None:
+    """What is known of the pixels in `place`; None unless they are whole: what is damaged is decoded anew."""
+    about = read_json(place / "complete.json")  # written last
+    try:
+        fits = about and (about["images"], about["size"]) == (images, size)
+        return about if fits and about["crc32"] == {name: _crc32(place / name) for name in PIXELS} else None
+    except (OSError, KeyError):
+        return None
+
+
+def _crc32(path: Path) -> int:
+    """Of a file; some 0.2 s per GB that the page cache holds, which is less than its first pass over the images."""
+    total = 0
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            total = zlib.crc32(part, total)
+    return total
 
 
 def writable(cache: Path) -> Path:

@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from bench.errors import BadInput
+from bench.schema.disk import held
 
 if TYPE_CHECKING:
     from bench.data.listing import Item
+
+CHECKSUM = "sha256"  # of a file of JSON, beside what it holds
 
 
 def fingerprint(items: Sequence[Item], cache: Path) -> str:
@@ -49,8 +50,10 @@ def contents(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
         return {}
     root = os.path.commonpath([path.parent for path in paths])
     store = cache / f"hashes-{hashlib.sha256(_bytes(root)).hexdigest()[:12]}.json"
-    with FileLock(f"{store}.lock"):  # the second process waits for the first one's hashes, and need not read the files
-        known = _known(store)
+    with held(
+        Path(f"{store}.lock")
+    ):  # the second process waits for the first one's hashes, and need not read the files
+        known = read_json(store) or {}
         stamps = {path: _stamp(path) for path in paths}
         unknown = [path for path in paths if known.get(str(path), [])[:2] != stamps[path]]
         with ThreadPoolExecutor(workers()) as pool:
@@ -78,25 +81,32 @@ def workers() -> int:
     return min(16, cores)
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write a file whole or not at all, also when killed; the caller holds a lock, so nobody else writes it."""
+def write_json(path: Path, content: dict) -> None:
+    """Write a file with its checksum, whole or not at all, also when killed; the caller holds a lock, so nobody else
+    writes it."""
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
+        json.dump({**content, CHECKSUM: _checksum(content)}, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
+def read_json(path: Path) -> dict | None:
+    """What `write_json` wrote; None where it is absent, damaged or foreign."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if content.pop(CHECKSUM) == _checksum(content) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _checksum(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")  # a file name may be no UTF-8
-
-
-def _known(store: Path) -> dict:
-    try:
-        return json.loads(store.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
 
 
 def _stamp(path: Path) -> list[int]:

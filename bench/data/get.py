@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bench.data.download import fetch
-from bench.data.fingerprint import fingerprint, write_json
+from bench.data.fingerprint import fingerprint, read_json, write_json
 from bench.data.listing import listing
 from bench.errors import BadInput
 from bench.schema import stream as streams
@@ -113,12 +113,13 @@ def get(
 def names() -> list[str]:
     """What can be got: recipes, and single classes as recipe/class."""
     found = []
-    for path in sorted(_shelf().glob("*.yaml")):
-        found += [path.stem, *(f"{path.stem}/{each.stem}" for each in sorted((_shelf() / path.stem).glob("*.yaml")))]
+    for path in sorted(shelf().glob("*.yaml")):
+        found += [path.stem, *(f"{path.stem}/{each.stem}" for each in sorted((shelf() / path.stem).glob("*.yaml")))]
     return found
 
 
-def _shelf() -> Path:
+def shelf() -> Path:
+    """Folder of the recipes."""
     return Path(str(resources.files("scenarios") / "recipes"))
 
 
@@ -126,8 +127,8 @@ def _recipes(name: str) -> tuple[dict, list[Recipe]]:
     if name not in names():
         raise BadInput(f"There is no recipe {name!r}: there are {', '.join(names())}.")
     whole, _, single = name.partition("/")
-    index = _yaml(_shelf() / f"{whole}.yaml") | {"name": whole}
-    paths = [path for path in sorted((_shelf() / whole).glob("*.yaml")) if path.stem == (single or path.stem)]
+    index = _yaml(shelf() / f"{whole}.yaml") | {"name": whole}
+    paths = [path for path in sorted((shelf() / whole).glob("*.yaml")) if path.stem == (single or path.stem)]
     return index, [recipe(path) for path in paths]
 
 
@@ -191,7 +192,7 @@ def _refuse_extra(to: Path, recipe: Recipe) -> None:
 def _lay_out(recipe: Recipe, to: Path, read: Read) -> Iterator[int]:
     """Puts every image and mask of a class in its place; yields how many images are there."""
     record = to / HIDDEN / f"{recipe.name}.json"
-    made = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    made = read_json(record) or {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         jobs = pool.map(lambda file: _put(file, recipe, to, read, made), recipe.files)
         try:

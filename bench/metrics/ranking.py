@@ -9,10 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
 AUPRO_BY_SIZE = ("aupro_small", "aupro_middle", "aupro_large")
 METRIC_VERSION = 1
-HIGHER_IS_BETTER = dict.fromkeys(METRICS, True)
 
 NAN = float("nan")
 BLOCK = 4096  # anomalous scores that are looked up together on a CPU: their neighbourhood stays in the cache

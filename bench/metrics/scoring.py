@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.data import Arrays, rows_of
 from bench.metrics.aupimo import aupimo
-from bench.metrics.ranking import METRICS, image_metrics, pixel_metrics, pooled_pixel_auroc, regions
+from bench.metrics.ranking import image_metrics, pixel_metrics, pooled_pixel_auroc, regions
 from bench.metrics.thresholds import (
     AT_THRESHOLD,
     RECALL_AT,
@@ -26,10 +26,10 @@ from bench.schema.cell import (
     MAP_MAX,
     RAW_ERROR,
 )
-from bench.schema.metric import METRICS as ALL_METRICS
+from bench.schema.metric import METRICS, summarised
 from bench.schema.stream import Stream
 
-PIXEL_METRICS = tuple(metric.id for metric in ALL_METRICS.values() if metric.needs_masks)
+PIXEL_METRICS = tuple(metric.id for metric in METRICS.values() if metric.needs_masks)
 CALIBRATION_IMAGES = 64  # normal training images of a step that a system of its own may score, see docs/submissions.md
 
 
@@ -73,7 +73,7 @@ class Rows:
     def __init__(self, stream: Stream, truth: Truth):
         self.stream, self.truth = stream, truth
         steps = len(stream.steps)
-        self.matrices = {name: np.full((steps, len(stream.classes)), np.nan) for name in METRICS}
+        self.matrices = {name: np.full((steps, len(stream.classes)), np.nan) for name in summarised()}
         self.pooled = {name: np.full(steps, np.nan) for name in ("image_auroc", "pixel_auroc")}
         self.threshold = {name: np.full(steps, np.nan) for name in ("value", *AT_THRESHOLD)}
         self.routing = np.full(steps, np.nan)
@@ -162,9 +162,12 @@ class Rows:
         if highest is not None:
             values[MAP_MAX] = image_metrics(highest, labels)["image_auroc"]
         regions = self.truth.regions[column]
-        if judged.map is not None and regions is not None:
-            own = callable(judged.map)  # then nobody else holds them, and they are sorted where they lie
-            maps = judged.map() if own else judged.map
+        own = callable(judged.map)  # then nobody else holds them, and they are sorted where they lie
+        maps = None if regions is None else judged.map() if own else judged.map
+        for metric in METRICS.values():
+            if metric.compute and not (metric.needs_masks and maps is None):
+                values[metric.id] = metric.compute(judged.score, maps, labels, regions)
+        if maps is not None:
             values["aupimo"] = _mean(aupimo(maps, regions))
             values |= pixel_metrics(maps, regions, overwrite=own)
         return values

@@ -1,4 +1,4 @@
-"""How far a run is: on a terminal the table so far above a live line per running cell, in a log a line per event."""
+"""How far a run is: on a terminal a live line per running cell above the table so far, in a log a line per event."""
 
 import time
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
 
 from bench import results
 from bench.analysis.groups import sections
@@ -27,6 +28,7 @@ class Watch:
         self.root, self.seconds, self.start = root, seconds, time.perf_counter()
         self.ended: dict[str, list] = {}
         self.records: list[Record] = []
+        self.tables: list[Table] = []
         self.done, self.before = dict.fromkeys(seconds, 0.0), dict.fromkeys(seconds, 0.0)  # shares; of an earlier run
         self.bars: dict[str, TaskID] = {}
         self.steps: dict[str, int] = {}
@@ -70,7 +72,7 @@ class Watch:
         return sum(self.seconds[name] * share for name, share in shares.items())
 
     def _view(self) -> Group:
-        return Group(*outcome.tables(self.records), self.progress)
+        return Group(self.progress, *self.tables)  # of what does not fit the screen, the end is cut
 
     def _begin(self, cell, event: dict) -> None:
         self.steps[cell.name] = event["start"]
@@ -114,6 +116,7 @@ class Watch:
         """What has come of a cell, and in a log what is still to come: a terminal shows both anyway."""
         self.records.append(results.read(results.path_of(self.root, cell.spec)))
         if self.live:
+            self.tables = outcome.tables(self.records)
             return ""
         (section,) = sections(self.records[-1:])
         told = [f"{name} {number}" for name, number in zip(outcome.NUMBERS, outcome.line(section.rows[0]), strict=True)]

@@ -73,6 +73,8 @@ def text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
     if "wall" in cell:
         closed = ", ".join(cell["wall"]["closed"])
         head.append(f"confined: {closed} closed to the method" if closed else "not confined")
+        head += [f"refused: {what}" for what in cell["wall"].get("refused", ())]
+    head += [f"data: {line}" for line in cell.get("data", ())]
     if "external" in spec:
         head.append("external: scores by {author}, {reference}".format(**spec["external"]))
     parts = ["\n".join(head)]

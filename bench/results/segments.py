@@ -51,8 +51,10 @@ def _fits(path: Path, run: int, maps: bool) -> bool:
     try:
         with Archive(path) as archive:
             parts = {stored.split(entry)[2] for entry in archive.entries}
+            for entry in archive.entries:
+                archive.read(entry)  # whole, or the run could not be finished
             return int(archive.read("run")) == run and ("scores" not in parts or ("maps" in parts) == maps)
-    except (BadInput, KeyError):
+    except (BadInput, KeyError, TypeError):
         return False
 
 

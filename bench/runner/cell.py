@@ -19,7 +19,7 @@ from bench.evaluation.replay_fidelity import Quality
 from bench.registry.source import source_files
 from bench.results import segments, stored
 from bench.runner import checkpoint
-from bench.runner.cost_log import CostLog
+from bench.runner.cost_log import SIZES, CostLog
 from bench.runner.environment import environment
 from bench.runner.feature_cache import FOLDER, FeatureCache
 from bench.runner.throttle import Pace
@@ -27,6 +27,7 @@ from bench.schema.cell import SCHEMA
 from bench.schema.request import Cell
 from bench.training.seeding import make_deterministic
 from bench.wall import nursery as nurseries
+from bench.wall import state as states
 from bench.wall.child import Task
 from bench.wall.nursery import Nursery
 from bench.wall.parent import Given, MethodError, Used, confined, unconfined
@@ -69,9 +70,20 @@ def run(
         raise
     except Exception as error:  # a crash is a row of the table, with its traceback
         reason = str(error) if isinstance(error, MethodError) else traceback.format_exc()
+        if under_way and under_way.refused and not isinstance(error, BreachError):
+            reason = f"{reason.rstrip()}\n{BreachError(under_way.refused)}"
         record = under_way.record("failed", reason) if under_way else None
         results.write(root, record or results.blank(cell.spec, cell.capabilities, "failed", reason))
         emit({"done": "failed", "reason": reason})
+
+
+class BreachError(MethodError):
+    """A method's process tried what is closed to it, whatever it made of the refusal."""
+
+    def __init__(self, refused: list[str]):
+        super().__init__(
+            f"the method was refused what docs/add-a-method.md closes to it: it tried to {'; to '.join(refused)}."
+        )
 
 
 class CellRun:
@@ -92,23 +104,28 @@ class CellRun:
             Quality(cell.stream, self.arrays, asked.device), asked.device, cached=bool(asked.feature_cache)
         )
         self.carried: list[bytes] | None = None  # what the last step handed over: the detector's, then each plugin's
+        self.fresh: dict = {}  # the detector as it is built, before the method's code runs: its size
         self.closed: list[str] = []
+        self.refused: list[str] = []
 
     def resume(self) -> int:
         """Return the step to start with, everything before it restored: state, costs and scores."""
-        saved = checkpoint.load(self.checkpoint, self.cell.resume_key)
-        step = 0
-        if saved and saved["step"] < segments.held(self.scores, self.hash, self.cell.request.save_maps):
+        saved, step = checkpoint.load(self.checkpoint, self.cell.resume_key), 0
+        held = segments.held(self.scores, self.hash, self.cell.request.save_maps) if saved else 0
+        if saved and saved["step"] < held:
             step, self.carried = saved["step"] + 1, saved["carried"]
             self.log.restore(saved["log"])
             for earlier, row in segments.rows(self.scores, step):
                 self.evaluation.rows.put(earlier, row)
+        elif self.checkpoint.exists():
+            what = f"scores of step {held + 1} are" if saved else "checkpoint is"
+            self._tell("note", text=f"its {what} lost, damaged or of other code: it starts at the first step")
         segments.cut(self.scores, step)
         return step
 
     def step(self, t: int) -> None:
         """Train on step `t`, show the test images of the classes that are tested then, save."""
-        used, told = Used(), "task_oracle" in self.cell.capabilities
+        used, told = Used(refused=self.refused), "task_oracle" in self.cell.capabilities
         wall = unconfined if self.cell.request.no_wall else confined
         at_hand = {"weights": readable(self.cell), "tell": self._tell}
         features = self.features.answer if self.cell.request.feature_cache else None
@@ -122,14 +139,18 @@ class CellRun:
             start = time.perf_counter()
             said = self.evaluation.show(method.look, t, self.cell.tested_after(t), told=told)
             note = method.tell()
-        with wall(self.nursery, self.task(t), self.carried, Used(), **at_hand) as fresh:
+        with wall(self.nursery, self.task(t), self.carried, Used(refused=self.refused), **at_hand) as fresh:
             self.evaluation.show_again(fresh.look, said, told=told)
             if t == len(self.cell.stream.steps) - 1:
                 self.log.latency = self.evaluation.time(fresh.look, said, told=told)
+        if self.refused:
+            raise BreachError(self.refused)
         # score
         arrays = self.evaluation.enter(said)
         line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests)}
-        line |= {"carried_bytes": sum(map(len, self.carried[1:]))}
+        grown, added = grown_by(self.carried[0], self.fresh)
+        about |= {name: self.fresh[name] for name in SIZES} | {"detector_bytes": self.fresh["detector_bytes"] + grown}
+        line |= {"carried_bytes": sum(map(len, self.carried[1:])) + added}
         line |= {name: about[name] for name in ("extra_s", "train_images")}
         self.log.enter(line, about, note, self.features.lap(), used)
         # save: the scores first, so that the checkpoint never points beyond them
@@ -155,7 +176,10 @@ class CellRun:
         return given
 
     def _tell(self, kind: str, **what) -> None:
-        self.emit(what if kind == "epoch" else {"note": str(what["text"])})
+        if kind == "built":
+            self.fresh = what
+        else:
+            self.emit(what if kind == "epoch" else {"note": str(what["text"])})
 
     def _announce(self, t: int) -> None:
         for logger in self.loggers:
@@ -189,10 +213,23 @@ class CellRun:
             "reason": reason,
             **self.evaluation.rows.record(),
             "stored": kept,
+            **({"data": list(self.arrays.odd)} if self.arrays.odd else {}),
             **self.log.record(),
-            "wall": {"confined": bool(self.closed), "closed": self.closed},
+            "wall": {"confined": bool(self.closed), "closed": self.closed, "refused": self.refused},
             "environment": environment(cell.request.device) | {"started": self.started, "finished": now},
         }
+
+
+def grown_by(state: bytes, fresh: dict) -> tuple[int, int]:
+    """Bytes by which a detector's state exceeds that of a `fresh` one, and those of them that are the method's.
+
+    These are entries that a freshly built detector lacks, and what its weights have grown by; its buffers (a bank, the
+    statistics of features) grow by the detector's own doing.
+    """
+    before, weights = fresh["entries"], set(fresh["weights"])
+    now = states.entries(state)
+    added = [size - before.get(name, 0) for name, size in now.items() if name not in before or name in weights]
+    return sum(now.values()) - sum(before.values()), sum(size for size in added if size > 0)
 
 
 def task_of(cell: Cell, step: int, threads: int = 1) -> Task:

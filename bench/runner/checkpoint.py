@@ -1,5 +1,6 @@
 """What a killed run needs to go on at the next step with the same numbers: the bytes that passed, and the cost log."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from bench import results
 from bench.errors import BadInput
 from bench.wall import state as states
+
+DIGEST = hashlib.sha256().digest_size  # bytes, before the content
 
 
 def save(path: Path, key: str, step: int, carried: list[bytes], log: dict) -> None:
@@ -16,7 +19,7 @@ def save(path: Path, key: str, step: int, carried: list[bytes], log: dict) -> No
         BadInput: if the disk does not take it.
     """
     content = states.encode({"key": key, "step": step, "carried": carried, "log": log})
-    results.replace(path, content)
+    results.replace(path, hashlib.sha256(content).digest() + content)
 
 
 def keep(path: Path, target: Path) -> None:
@@ -36,9 +39,13 @@ def keep(path: Path, target: Path) -> None:
 
 
 def load(path: Path, key: str) -> dict | None:
-    """`step`, `carried` and `log` of this very cell; None if there is nothing to go on from."""
+    """`step`, `carried` and `log` of this very cell; None where the file is absent, damaged or another's."""
     try:
-        saved = states.decode(path.read_bytes(), classes=False)
+        content = memoryview(path.read_bytes())
+        digest, content = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        saved = states.decode(content, classes=False)
         return saved if saved["key"] == key else None
-    except (OSError, ValueError, TypeError, KeyError):  # a broken file: the cell starts again, nothing measured is lost
+    except (OSError, ValueError, TypeError, KeyError):  # foreign: the cell starts again, nothing measured is lost
         return None

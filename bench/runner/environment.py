@@ -32,6 +32,11 @@ def environment(device: str) -> dict:
     }
 
 
+def machine(device: str) -> str:
+    """The kind of machine whose costs compare: the name of the device, of a CPU the processor's."""
+    return processor() if on_cpu(device) else name_of(device)
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)
@@ -44,6 +49,6 @@ def _commit() -> str | None:
     try:
         git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
         done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False)
-    except OSError:
-        return None  # no git on this machine
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # no git on this machine, or one that is too busy: no reason to fail a cell
     return done.stdout.strip() or None

@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from timm.models import get_pretrained_cfg
 
 from bench import __version__, data, registry
+from bench.data.counts import counts
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
 from bench.registry.source import from_outside, source_digest
@@ -50,13 +52,15 @@ def plan(request: Request) -> list[Cell]:
     for chosen in streams:
         size = request.size or _default_size(chosen, request)
         pixels = request.image_size or chosen.image_size
-        fingerprint = _fingerprint(chosen, pixels, request)
+        fingerprint, images = _data(chosen, pixels, request)
         for method, detector in pairs:
             backbone = _backbone(detector, size, request)
             for seed in dict.fromkeys(request.seeds):
                 cell = _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request)
+                cell = dataclasses.replace(cell, images=images)
                 cells.append(_with_code(cell, method, detector, digest))
-    _check_backbones(cells)
+    if not any(_absent(chosen, request) for chosen in streams):
+        _check_backbones(cells)
     return cells
 
 
@@ -82,11 +86,19 @@ def _default_size(chosen: stream.Stream, request: Request) -> str:
     return registry.default_size(chosen.reader, request.plugins)
 
 
-def _fingerprint(chosen: stream.Stream, pixels: int, request: Request) -> str:
+def _absent(chosen: stream.Stream, request: Request) -> bool:
+    """Whether the data are not at hand, and need not be."""
+    return request.outline and request.data is None and _default_size(chosen, request) != "tiny"
+
+
+def _data(chosen: stream.Stream, pixels: int, request: Request) -> tuple[str, Mapping | None]:
+    """(fingerprint, {class: (training, test images)}) of a stream's data; ("", what is known) where they are absent."""
+    if _absent(chosen, request):
+        return "", counts(chosen, request.plugins)
     arrays, fingerprint = data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)
     for note in arrays.notes:
         print(f"{chosen.name}: {note}", file=sys.stderr)
-    return fingerprint
+    return fingerprint, arrays.counts(chosen.classes)
 
 
 def _configured(method: registry.Entry, detector: registry.Entry, size: str, request: Request) -> tuple:
@@ -115,13 +127,15 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
         "size": size,
         "seed": seed,
         "metric_version": METRIC_VERSION,
-        "variant": _variant(method, detector, chosen, request),
+        "variant": request.variant(
+            (method.name, detector.name), chosen, _default_size(chosen, request), has_backbone=backbone is not None
+        ),
     }
-    if rarely := _evaluated(chosen, request):
+    if rarely := request.evaluated(chosen):
         spec["eval_every"] = rarely[0]
     if request.eval_ahead and len(chosen.steps) > 1:
         spec["eval_ahead"] = True
-    if share := _holdout(chosen, request):
+    if share := request.held_out(chosen):
         spec["holdout"] = share
     for part in ("method", "detector"):
         if spec[f"{part}_config"].get("model") == "procedural":
@@ -131,7 +145,9 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     if request.auto_batch:
         spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector, request.precision) or unfit(detector.load(), detector_config, pixels, backbone)
+    skip = _skip(method, detector, request.precision)
+    if not (skip or _absent(chosen, request)):
+        skip = unfit(detector.load(), detector_config, pixels, backbone)
     return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
 
 
@@ -156,35 +172,6 @@ def _construction(backbone: BackboneSpec) -> dict:
 
 def _public(weights: Weights) -> dict:
     return {"kind": weights.kind, "source": weights.source, "sha256": weights.sha256}
-
-
-def _variant(method, detector, chosen, request: Request) -> str:
-    """What the user changed from the scenario's defaults, readable: it names the result folder."""
-    parts = [config.variant(request.overrides, dict.fromkeys((method.name, detector.name)))]
-    parts += [f"image_size={request.image_size}"] if request.image_size not in (None, chosen.image_size) else []
-    parts += [f"eval={every or 'final'}" for every in _evaluated(chosen, request)]
-    parts += ["eval_ahead"] if request.eval_ahead and len(chosen.steps) > 1 else []
-    parts += [f"holdout={_holdout(chosen, request)}"] if _holdout(chosen, request) != chosen.holdout else []
-    parts += [f"precision={request.precision}"] if request.precision != "float32" else []
-    parts += ["auto_batch"] if request.auto_batch else []
-    parts += ["no_wall"] if request.no_wall else []
-    parts += [f"size={request.size}"] if request.size not in (None, _default_size(chosen, request)) else []
-    if detector.declared["BACKBONE"]:
-        parts += [f"backbone={request.backbone.partition(':')[0]}"] if request.backbone else []
-        parts += [f"weights={Path(request.weights).stem}"] if request.weights else []
-    return ",".join(part for part in parts if part)
-
-
-def _holdout(chosen, request: Request) -> float:
-    return chosen.holdout if request.holdout is None else request.holdout
-
-
-def _evaluated(chosen, request: Request) -> tuple[int, ...]:
-    """(how many steps lie between two evaluations,), 0 where only the last step has one; () where every step has."""
-    every, steps = request.eval_every, len(chosen.steps)
-    if steps == 1 or every == 1:
-        return ()
-    return (every if every < steps else 0,)
 
 
 def _skip(method: registry.Entry, detector: registry.Entry, precision: str) -> str:

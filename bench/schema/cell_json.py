@@ -1,16 +1,34 @@
 """How a record is written down: JSON that can be compared line by line, with null where a number is NaN."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 NUMERIC = ("matrices", "pooled", "threshold", "routing_accuracy", "cost", "notes")  # where a null in a list means NaN
+END, SEAL = "\n}\n", ',\n "checksum": '
 
 
 def text(record: Mapping[str, Any]) -> str:
     """A cell file's content."""
     return _text(_folded(plain(record)))
+
+
+def sealed(content: str) -> str:
+    """A cell file's content with a checksum of all of it as its last line, so that no byte changes unseen."""
+    body = content.removesuffix(END)
+    return f"{body}{SEAL}{json.dumps(_digest(body.encode()))}{END}"
+
+
+def is_whole(content: bytes) -> bool:
+    """Whether the content of a file that has a checksum is what it was when `sealed` made it."""
+    body, _, tail = content.replace(b"\r\n", b"\n").rpartition(SEAL.encode())
+    return tail == f"{json.dumps(_digest(body))}{END}".encode()
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def restored(part: str, value: Any) -> Any:

@@ -52,28 +52,47 @@ def check(root: Path) -> None:
 
 
 @contextmanager
-def lock(root: Path) -> Iterator[None]:
-    """Holds `root` for one run; raises BadInput at once where another run holds it. Readers need no lock.
+def held(path: Path, *, blocking: bool = True) -> Iterator[None]:
+    """Holds the lock file `path`. The kernel frees it when the process ends, however it ends.
 
-    The kernel frees it when the process ends, however it ends.
+    Raises:
+        Timeout: of filelock, unless `blocking`, where another process holds it.
+        BadInput: where the file system grants no locks.
     """
     from filelock import FileLock, Timeout
+
+    guard = FileLock(path)
+    try:
+        guard.acquire(blocking=blocking)
+    except Timeout:
+        raise
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be locked ({error.strerror}), as on some network file systems: choose a folder on another "
+            "disk with --results and --cache"
+        ) from error
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+@contextmanager
+def lock(root: Path) -> Iterator[None]:
+    """Holds `root` for one run; raises BadInput at once where another run holds it. Readers need no lock."""
+    from filelock import Timeout
 
     check(root)
     folder = Path(root, ".lock")
     folder.mkdir(exist_ok=True)
     holder = folder / "pid"  # beside the lock, because some versions of filelock empty the lock file on opening
-    guard = FileLock(folder / "lock")
     try:
-        guard.acquire(blocking=False)
+        with held(folder / "lock", blocking=False):
+            holder.write_text(f"{os.getpid()}\n")
+            yield
     except Timeout as error:
         pid = holder.read_text().strip() if holder.exists() else "unknown"
         raise BadInput(
             f"results folder {root} is in use by another run (process {pid}): "
             "wait for it, stop it, or choose another folder with --results"
         ) from error
-    try:
-        holder.write_text(f"{os.getpid()}\n")
-        yield
-    finally:
-        guard.release()

@@ -18,9 +18,10 @@ class Metric:
     high: float = 1.0
     summarised: bool = True  # final average, forgetting, BWT, ... of R in CSV, tables and comparisons; else R alone
     shown: Literal["headline", "other"] | None = "other"  # table of the leaderboard that has its final average
-    # Of one class: (scores (n,), maps (n, H, W) or None, labels (n,), masks (n, H, W)) -> value. None: it comes out of
-    # the one sort of `bench.metrics.ranking`.
-    compute: Callable | None = None
+    # Of one class: (scores (n,), maps (n, H, W) or None, labels (n,), `bench.metrics.ranking.Regions` of the masks or
+    # None) -> value; maps are arrays or CUDA tensors, and left as they are. None: `bench.metrics.scoring` has it at
+    # hand, mostly from the one sort of `bench.metrics.ranking`.
+    compute: Callable[..., float] | None = None
 
     def impossible(self, values: Iterable[float]) -> list[float]:
         """Those of `values` that it cannot have; NaN it can: not measured."""
@@ -41,7 +42,7 @@ METRICS = {
         Metric("image_ap", "image AP"),
         Metric("image_f1max", "image F1-max"),
         Metric("pixel_auroc", "pixel AUROC", needs_masks=True),
-        Metric("pixel_ap", "pixel AP", needs_masks=True, shown="headline"),
+        Metric("pixel_ap", "pixel AP", needs_masks=True),
         Metric("pixel_f1max", "pixel F1-max", needs_masks=True),
         Metric("aupro", "pixel AUPRO", needs_masks=True, shown="headline"),
         Metric("aupro_small", "AUPRO, small defects", needs_masks=True, summarised=False, shown=None),
@@ -64,3 +65,8 @@ METRICS = {
 def summarised() -> tuple[str, ...]:
     """Ids of the metrics whose R is summarised, in the order of the table."""
     return tuple(metric.id for metric in METRICS.values() if metric.summarised)
+
+
+def headings() -> dict[str, str]:
+    """{id: heading} of the same."""
+    return {name: METRICS[name].heading for name in summarised()}

@@ -125,6 +125,7 @@ class Wall(TypedDict):
 
     confined: bool  # each step in a process of its own, which the kernel keeps from the files
     closed: list[str]  # to that process, in words
+    refused: NotRequired[list[str]]  # what it tried nevertheless, in words: then the cell has failed
 
 
 class Code(TypedDict):
@@ -141,7 +142,7 @@ class Record(FieldMapping):
     """One result. Failed and skipped cells carry what there was: empty lists where nothing was measured."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - a name that pydantic reads
-    OPTIONAL = frozenset(("tuned_on", "stored", "wall", "code", "notes", "audited", "unmasked"))
+    OPTIONAL = frozenset(("tuned_on", "stored", "wall", "code", "notes", "audited", "unmasked", "data", "checksum"))
 
     schema: int
     key: str  # key_of(spec)
@@ -161,9 +162,11 @@ class Record(FieldMapping):
     wall: Wall | None = None  # absent: not confined; self-reported where the scores are from elsewhere
     audited: bool | None = None
     code: Code | None = None  # absent: not recorded
+    data: list[str] | None = None  # what was odd about its images: defects that vanish at its size, leaks, depths
     cost: Cost
     notes: dict[str, Numbers] | None = None  # what plugins report and how true memories are, per step
     environment: Environment
+    checksum: str | None = None  # SHA-256 of the file above it; absent from files of before it was written
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> "Record":
@@ -220,7 +223,7 @@ class Record(FieldMapping):
             BadInput: where there is one, where the file cannot be saved (disk full, read-only folder), and for numbers
                 that cannot be; the old file is then intact.
         """
-        text = notation.text(self)
+        text = notation.sealed(notation.text(dataclasses.replace(self, checksum=None)))
         try:
             _checked(text.encode())
         except ValueError as error:
@@ -289,11 +292,13 @@ def _checked(text: bytes) -> Record:
     # Numbers as they stand there: a whole number stays one.
     record = dataclasses.replace(record, **{n: notation.restored(n, content[n]) for n in record if n != "spec"})
     _check_numbers(record)
+    if record.checksum is not None and not notation.is_whole(text):
+        raise ValueError("its checksum is another, so it was damaged or edited by hand")
     return record
 
 
 def _check_numbers(record: Record) -> None:
-    """Raises ValueError for lists that do not fit the stream, and for values that a metric cannot have."""
+    """Raises ValueError for what does not fit the stream, and for values that a metric cannot have."""
     width, steps = len(record.spec.classes), len(record.spec.steps)
     if sorted(name for step in record.spec.steps for name in step) != sorted(record.spec.classes):
         raise ValueError("its classes are not those of its steps")
@@ -307,9 +312,15 @@ def _check_numbers(record: Record) -> None:
         known = metrics.METRICS.get(metric)
         if wrong := known.impossible(value for row in matrix for value in row) if known else []:
             raise ValueError(f"{metric} is {wrong[0]}, and lies in {known.low:g} to {known.high:g}")
+    _check_lists(record, steps)
+
+
+def _check_lists(record: Record, steps: int) -> None:
     lists = {**record.pooled, **record.threshold, "routing_accuracy": record.routing_accuracy or []}
     lists |= {name: value for name, value in record.cost.items() if isinstance(value, list)}
     for name, values in lists.items():
+        if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
+            raise ValueError(f"{name} is no list of numbers")
         if len(values) > steps:
             raise ValueError(f"{name} has {len(values)} numbers for {steps} steps")
     for metric, values in record.pooled.items():

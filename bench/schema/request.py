@@ -1,10 +1,12 @@
 """What a run is asked for, and the cells that come of it: plain values that travel between processes, free of torch."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import BadInput
+from bench.schema import config
 from bench.schema.record import Code
 from bench.schema.spec import Spec, key_of
 from bench.schema.stream import Stream
@@ -72,11 +74,39 @@ class Request:
     precision: str = "float32"  # of detectors' networks; or bfloat16
     no_wall: bool = False  # the method in the bench's own process, for debugging; such rows never rank
     auto_batch: bool = False  # smaller parts of a batch, gradients added up, where it does not fit the memory
+    outline: bool = False  # only to be looked at: neither the data nor the weights need be there
 
     def __post_init__(self):
         for name in ("methods", "detectors", "scenarios", "seeds", "orders", "plugins"):
             if not isinstance(given := getattr(self, name), tuple | list):
                 raise BadInput(f"Request: {name}={given!r} is no tuple: write {name}=({given!r},).")
+
+    def held_out(self, stream: Stream) -> float:
+        """Share of the normal training images that set thresholds."""
+        return stream.holdout if self.holdout is None else self.holdout
+
+    def evaluated(self, stream: Stream) -> tuple[int, ...]:
+        """(steps between two evaluations,), 0 where only the last step has one; () where every step has."""
+        every, steps = self.eval_every, len(stream.steps)
+        if steps == 1 or every == 1:
+            return ()
+        return (every if every < steps else 0,)
+
+    def variant(self, owners: tuple[str, str], stream: Stream, default_size: str, *, has_backbone: bool) -> str:
+        """What was changed from the stream's defaults, readable: it names the result folder."""
+        parts = [config.variant(self.overrides, dict.fromkeys(owners))]
+        parts += [f"image_size={self.image_size}"] if self.image_size not in (None, stream.image_size) else []
+        parts += [f"eval={every or 'final'}" for every in self.evaluated(stream)]
+        parts += ["eval_ahead"] if self.eval_ahead and len(stream.steps) > 1 else []
+        parts += [f"holdout={self.held_out(stream)}"] if self.held_out(stream) != stream.holdout else []
+        parts += [f"precision={self.precision}"] if self.precision != "float32" else []
+        parts += ["auto_batch"] if self.auto_batch else []
+        parts += ["no_wall"] if self.no_wall else []
+        parts += [f"size={self.size}"] if self.size not in (None, default_size) else []
+        if has_backbone:
+            parts += [f"backbone={self.backbone.partition(':')[0]}"] if self.backbone else []
+            parts += [f"weights={Path(self.weights).stem}"] if self.weights else []
+        return ",".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -91,6 +121,7 @@ class Cell:
     skip: str = ""  # why this pair makes no sense; empty if it does
     tuned_on: tuple[str, ...] = ()  # what `TUNED_ON` of method and detector says of the configuration
     code: Code | None = None  # of what source method, detector and reader are
+    images: Mapping[str, tuple[int, int]] | None = None  # {class: (training, test images)}, where that is known
 
     @property
     def key(self) -> str:

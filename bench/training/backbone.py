@@ -161,7 +161,7 @@ def reductions_of(spec: BackboneSpec, wanted: Sequence[int]) -> list[int]:
 
 
 def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:
-    if spec.name.partition(".")[0] not in timm.list_models():
+    if not timm.is_model(spec.name.partition(".")[0]):
         raise BadInput(
             f"no timm backbone {spec.name!r}; `python -c 'import timm; print(timm.list_models())'` lists them."
         )

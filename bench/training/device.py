@@ -110,7 +110,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def nodes() -> list[str]:
     """Files below /dev and /proc through which drivers of accelerators are reached, of those that are here."""
-    patterns = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/accel*", "/proc/driver/nvidia", "/dev/shm")
+    patterns = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/accel*", "/proc/driver/nvidia")
     return [path for pattern in patterns for path in sorted(glob(pattern))]
 
 

@@ -139,7 +139,7 @@ def from_recipe(spec: BackboneSpec, recipe: dict) -> Features | Tokens:
 
 def is_transformer(spec: BackboneSpec) -> bool:
     """Tell whether a timm architecture is a plain vision transformer, whose blocks all have one grid."""
-    if spec.name.partition(".")[0] not in timm.list_models():
+    if not timm.is_model(spec.name.partition(".")[0]):
         return False
     with torch.device("meta"):
         return hasattr(timm.create_model(spec.name.partition(".")[0]), "num_prefix_tokens")

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -71,14 +74,18 @@ class Task:
         return cls(**header | {"backbone": backbone})
 
 
-def build(task: Task, recall: Recall | None = None) -> Strategy:
-    """Return the strategy of a cell, everything drawn from the cell's seed; its frozen backbone asks `recall` first."""
-    (method_name, method), (detector_name, detector) = (
-        (name, Entry(kind, name, Path(file), module).load())
-        for kind, (name, file, module) in (("method", task.method), ("detector", task.detector))
-    )
-    parts = (method_name, method), (detector_name, detector)
-    method_config, detector_config = config.pair(*parts, task.size, task.overrides)
+def build(task: Task, recall: Recall | None = None, tell: Tell = lambda kind, **what: None) -> Strategy:
+    """Return the strategy of a cell, everything drawn from the cell's seed; its frozen backbone asks `recall` first.
+
+    The detector is built, and `tell` hears how large it is, before anything of the method's file runs.
+    """
+    (method_name, *_), (detector_name, *_) = task.method, task.detector
+    detector = _module("detector", task.detector)
+    if method_name == detector_name:  # then it says itself which options are its own
+        given = (method_name, _module("method", task.method)), (detector_name, detector)
+        detector_config = config.pair(*given, task.size, task.overrides)[1]
+    else:
+        detector_config = config.resolve(detector_name, detector, task.size, task.overrides.get(detector_name, {}))
     setup = Setup(task.image_size, task.seed, task.device, task.backbone, recall=recall)
 
     def fresh(seed: int) -> Detector:
@@ -88,10 +95,18 @@ def build(task: Task, recall: Recall | None = None) -> Strategy:
         return precision.reduce(made, task.precision)
 
     built = fresh(task.seed)
+    tell("built", **_size_of(built))
+    parts = (method_name, _module("method", task.method)), (detector_name, detector)
+    method_config = config.pair(*parts, task.size, task.overrides)[0]
     seed_everything(seed_for(task.seed, "method"))
-    strategy = method.build(method_config, replace(setup, detector=built, fresh=fresh))
+    strategy = parts[0][1].build(method_config, replace(setup, detector=built, fresh=fresh))
     strategy.auto_batch = AutoBatch() if task.auto_batch else None
     return strategy
+
+
+def _module(kind: str, about: tuple[str, str, str]) -> ModuleType:
+    name, file, module = about
+    return Entry(kind, name, Path(file), module).load()
 
 
 def load(strategy: Strategy, carried: list[bytes]) -> Strategy:
@@ -109,7 +124,7 @@ class Learner:
     def __init__(self, task: Task, carried: list[bytes] | None, recall: Recall | None = None, tell: Tell | None = None):
         make_deterministic(task.threads)
         self.task, self.tell_of = task, tell or (lambda kind, **what: None)
-        self.strategy = build(task, recall)
+        self.strategy = build(task, recall, self.tell_of)
         if self.strategy.auto_batch:
             self.strategy.auto_batch.tell = lambda text: self.tell_of("note", text=text)
         self.extra = _Extra(self.strategy.methods)
@@ -131,6 +146,7 @@ class Learner:
         with self._advised():
             images = [TrainImages(*one) for one in given]
             strategy.train(train_experience(images, step, ahead=self.task.ahead), eval_streams=[])
+        strategy.let_go()
         carried = [states.encode(strategy.model.state_dict(), f"{type(strategy.model).__name__}.state_dict()")]
         carried += [states.encode(one.state_dict(), f"{type(one).__name__}.state_dict()") for one in strategy.methods]
         split = strategy.auto_batch and strategy.auto_batch.micro_batch
@@ -138,7 +154,6 @@ class Learner:
             "extra_s": self.extra.seconds,
             "train_images": strategy.train_images,
             "micro_batch": split or None,
-            **_size_of(strategy.model),
         }, carried
 
     def look(self, batches: Iterable[np.ndarray], answer: Callable[[dict[str, np.ndarray]], None], category) -> None:
@@ -244,25 +259,29 @@ class _Extra:
         return timed
 
 
-def _size_of(detector: torch.nn.Module) -> dict[str, int]:
-    """Parameters (all, trainable) and bytes of a detector with its buffers."""
+def _size_of(detector: torch.nn.Module) -> dict[str, Any]:
+    """Parameters (all, trainable), bytes with buffers, bytes of each entry of the state, which of these are weights."""
     parameters, buffers = list(detector.parameters()), list(detector.buffers())
+    held = {name: value.nbytes for name, value in detector.state_dict().items() if isinstance(value, torch.Tensor)}
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "detector_bytes": sum(t.nbytes for t in parameters + buffers),
+        "entries": held,
+        "weights": [name for name, _ in detector.named_parameters() if name in held],
     }
 
 
-def main(end: socket.socket, scratch: str) -> None:
+def main(end: socket.socket, scratch: str, witness: socket.socket) -> None:
     """The body of a step's process: confine it, build the method, and answer the bench until it hangs up."""
-    os.closerange(3, end.fileno())
-    os.closerange(end.fileno() + 1, 1 << 16)
+    low, high = sorted((end.fileno(), witness.fileno()))
+    for first, last in ((3, low), (low + 1, high), (high + 1, 1 << 16)):
+        os.closerange(first, last)
     warnings.simplefilter("ignore")  # third-party chatter; what matters becomes an event or a traceback
     channel = Channel(end)
     with suppress(ChannelError):  # it hung up
         try:
-            _serve(channel, scratch)
+            _serve(channel, scratch, witness)
         except BadInput as error:
             channel.send("bad input", reason=str(error))
         except (Exception, SystemExit) as error:
@@ -273,16 +292,41 @@ def main(end: socket.socket, scratch: str) -> None:
             channel.receive()
 
 
-def _serve(channel: Channel, scratch: str) -> None:
+def _serve(channel: Channel, scratch: str, witness: socket.socket) -> None:
     header, arrays = channel.receive()
-    os.environ["TMPDIR"] = scratch
-    os.chdir(scratch)
-    closed = confine(header["readable"], [*DEVICES, *devices.nodes(), scratch]) if header["confine"] else []
+    _settle(scratch, header["readable"])
+    writable = [*DEVICES, *devices.nodes(), scratch]
+    with witness:
+        closed = _confine(header["readable"], writable, witness) if header["confine"] else []
     recall = _asking(channel) if header["features"] else None
     learner = Learner(Task.of(header["task"]), _carried(arrays), recall, channel.send)
     channel.send("ready", closed=closed)
     while True:
         _answer(learner, channel, *channel.receive())
+
+
+def _settle(scratch: str, readable: list[str]) -> None:
+    """Let libraries write into `scratch` what they write of their own accord, and import from what is `readable` only.
+
+    Python lists a folder of its path again when that has changed, as the folder of a run does: it would be refused.
+    """
+    places = [(place, os.path.realpath(place)) for place in sys.path if place]
+    sys.path[:] = [place for place, real in places
+                   if any(os.path.commonpath((real, known)) in (real, known) for known in readable)]  # fmt: skip
+    os.environ.setdefault("TORCH_HOME", os.path.expanduser("~/.cache/torch"))
+    os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch  # looked up once, before the fork
+    os.chdir(scratch)
+    sys.dont_write_bytecode = True
+
+
+def _confine(readable: list[str], writable: list[str], witness: socket.socket) -> list[str]:
+    """Close the machine to this process, and hand over what the kernel tells of it; returns what is closed."""
+    closed, listener = confine(readable, writable)
+    if listener is not None:
+        places = "\0\0\0".join("\0".join(map(os.path.realpath, paths)) for paths in (readable, writable))
+        socket.send_fds(witness, [places.encode()], [listener])
+        os.close(listener)
+    return closed
 
 
 def _answer(learner: Learner, channel: Channel, header: dict, arrays: dict[str, np.ndarray]) -> None:

@@ -2,8 +2,9 @@
 
 Landlock closes files, TCP and signals; a seccomp filter closes what Landlock does not know: other sockets, what
 outlives a process (System V memory and queues, keys, times, modes and attributes of files), and other processes'
-memory and priority. Sources: landlock.rst and seccomp_filter.rst in Documentation/userspace-api of the kernel; system
-calls by number, as the C library does not name them all.
+memory and priority. The filter also has the kernel tell a witness of what is tried (`bench.wall.witness`). Sources:
+landlock.rst and seccomp_filter.rst in Documentation/userspace-api of the kernel; system calls by number, as the C
+library does not name them all.
 """
 
 import ctypes
@@ -15,36 +16,19 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.wall.system_calls import FILES, GUARDED, REFUSED
+
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 VERSION_ASKED, RULE_PATH_BENEATH, NO_NEW_PRIVS = 1, 1, 38
 EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
 ON_A_FILE = EXECUTE | 1 << 1 | READ_FILE | 1 << 14 | 1 << 15  # of the rights, those that make sense on a single file
 OFF = "BENCH_NO_LANDLOCK"  # set in the environment of a run, it makes the kernel one without
 
-# System calls that fail with EPERM, by machine.
-REFUSED = {
-    "x86_64": {
-        "sockets": (41, 425),  # socket; io_uring_setup, which could open one
-        "what outlives a process": (29, 64, 68, 240, 248, 249, 250),  # System V and POSIX IPC, keys
-        "modes and times of files": (90, 91, 92, 93, 94, 132, 188, 189, 190, 197, 198, 199, 235, 260, 261, 268, 280,
-                                     452, 463),
-        "other processes": (101, 141, 142, 144, 251, 298, 310, 311, 312, 314, 321, 323, 438),
-        "name spaces and watches": (165, 253, 272, 294, 300, 308),
-    },
-    "aarch64": {
-        "sockets": (198, 425),
-        "what outlives a process": (180, 186, 190, 194, 217, 218, 219),
-        "modes and times of files": (5, 6, 7, 14, 15, 16, 52, 53, 54, 55, 88, 452, 463),
-        "other processes": (30, 117, 118, 119, 140, 241, 270, 271, 272, 274, 280, 282, 438),
-        "name spaces and watches": (26, 40, 97, 262, 268),
-    },
-}  # fmt: skip
-# (rt_sigaction, prlimit64): children may not be left uncounted (SIGCHLD), nor other processes limited.
-GUARDED = {"x86_64": (13, 302), "aarch64": (134, 261)}
-ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-SET_SECCOMP, FILTER, SIGCHLD, EPERM = 22, 2, 17, 1
+MACHINES = {"x86_64": (0, 317, 0xC000003E), "aarch64": (1, 277, 0xC00000B7)}  # column, seccomp(2), AUDIT_ARCH_...
+SET_FILTER, NEW_LISTENER, EPERM = 1, 1 << 3, 1
+CAPABILITY_VERSION, CAP_DAC_OVERRIDE = 0x20080522, 1 << 1
 LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # of the filter's machine, `struct sock_filter`
-ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | EPERM
+ALLOW, REFUSE, ASK = 0x7FFF0000, 0x00050000 | EPERM, 0x7FC00000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -63,15 +47,18 @@ def version() -> int:
     return max(0, _libc.syscall(CREATE_RULESET, None, 0, VERSION_ASKED))
 
 
-def confine(readable: Iterable[str], writable: Iterable[str]) -> list[str]:
-    """Leave this process only these files and what lies below these folders; returns what is closed, in words.
+def confine(readable: Iterable[str], writable: Iterable[str]) -> tuple[list[str], int | None]:
+    """Leave this process only these files and what lies below these folders.
+
+    Returns what is closed, in words, and the descriptor on which the kernel tells what is tried (None: it does not).
+    Whoever holds it answers for it: nothing that is not trusted may run before it is closed here.
 
     Raises:
         OSError: if the kernel refuses.
     """
     held = version()
     if not held:
-        return []
+        return [], None
     rights = (1 << (13 if held < 2 else 14 if held < 3 else 15 if held < 5 else 16)) - 1
     tcp = 3 if held >= 4 else 0
     scope = 3 if held >= 6 else 0  # abstract Unix sockets and signals
@@ -86,33 +73,47 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> list[str]:
             _call(ADD_RULE, rules, RULE_PATH_BENEATH, struct.pack("=Qi", granted, handle), 0)
             os.close(handle)
     _libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
+    _drop_privileges()
     _call(RESTRICT_SELF, rules, 0)
     os.close(rules)
     closed = ["files", *(["TCP"] if tcp else []), *(["signals", "abstract sockets"] if scope else [])]
-    return closed + _refuse_calls()
+    if platform.machine() not in MACHINES:  # whose numbers are not known
+        return closed, None
+    closed += [*REFUSED, *GUARDED]
+    try:
+        return closed, _filter(ASK)
+    except OSError:  # a kernel before 5.5, or in a container that has such a filter already
+        _filter(REFUSE)
+        return closed, None
 
 
-def _refuse_calls() -> list[str]:
-    """Let the system calls of `REFUSED` fail; returns them in words, none on a machine whose numbers are not known."""
-    machine = platform.machine()
-    if machine not in REFUSED:
-        return []
-    numbers = [number for calls in REFUSED[machine].values() for number in calls]
-    action, limits = GUARDED[machine]
-    program = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, ARCHITECTURE[machine]), (RETURN, 0, 0, REFUSE), (LOAD, 0, 0, 0)]
+def _drop_privileges() -> None:
+    """Root too keeps but the right to read and write files that are not its own, where Landlock lets it."""
+    head, held = struct.pack("Ii", CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
+    _libc.capget(head, held)
+    kept = [word & CAP_DAC_OVERRIDE if place < 3 else 0 for place, word in enumerate(struct.unpack("6I", held.raw))]
+    _libc.capset(head, struct.pack("6I", *kept))
+
+
+def _filter(refuse: int) -> int:
+    """Let the system calls of `REFUSED` fail, or be answered for by a witness, who hears of those of `FILES` too."""
+    column, seccomp, architecture = MACHINES[platform.machine()]
+    refused = [numbers[column] for calls in REFUSED.values() for numbers in calls.values()]
+    heard = [numbers[column] for numbers, _ in FILES.values()] if refuse == ASK else []
+    # (EQUAL, a, b, k): skip a lines if it is k, else b.
+    program = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, REFUSE), (LOAD, 0, 0, 0)]
     program += [(AT_LEAST, 0, 1, 1 << 30), (RETURN, 0, 0, REFUSE)]  # the numbers of x32
-    for number in numbers:
-        program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
-    # (EQUAL, a, b, k): skip a lines if it is k, else b. Of the guarded calls the first argument is looked at.
-    program += [(EQUAL, 0, 4, action), (LOAD, 0, 0, 16), (EQUAL, 0, 1, SIGCHLD)]
-    program += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
-    program += [(EQUAL, 0, 3, limits), (LOAD, 0, 0, 16), (EQUAL, 1, 0, 0), (RETURN, 0, 0, REFUSE)]
+    for number in filter(None, [*refused, *heard]):
+        program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, refuse)]
+    for guard in (guard for calls in GUARDED.values() for guard in calls.values()):
+        found, otherwise = (ALLOW, refuse) if guard.others else (refuse, ALLOW)
+        tests = [line for value in guard.values for line in ((EQUAL, 0, 1, value), (RETURN, 0, 0, found))]
+        tests = [(LOAD, 0, 0, 16 + 8 * guard.argument), *tests, (RETURN, 0, 0, otherwise)]
+        program += [(EQUAL, 0, len(tests), guard.numbers[column]), *tests]
     program += [(RETURN, 0, 0, ALLOW)]
     lines = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     head = struct.pack("HP", len(program), ctypes.addressof(lines))
-    if _libc.prctl(SET_SECCOMP, FILTER, head, 0, 0):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return list(REFUSED[machine])
+    return _call(seccomp, SET_FILTER, NEW_LISTENER if refuse == ASK else 0, head)
 
 
 def code() -> list[str]:

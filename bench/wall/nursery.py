@@ -9,6 +9,7 @@ import gc
 import json
 import multiprocessing
 import os
+import select
 import shutil
 import signal
 import socket
@@ -16,6 +17,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from bench.wall.witness import Witness
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # until a cell sets its own number; a pool of threads must not exist before the fork
@@ -51,14 +54,14 @@ class Nursery:
     def end_child(self) -> dict:
         """End the child and all that it started.
 
-        Returns its exit code (negative: the signal), and of all of them the processor seconds (`cpu_s`) and the
-        highest resident memory of any (`peak_rss_bytes`).
+        Returns its exit code (negative: the signal), and of all of them the processor seconds (`cpu_s`), the highest
+        resident memory of any (`peak_rss_bytes`) and what they tried and were refused, in words (`refused`).
         """
         self.end.send(b"end ")
         return json.loads(self._hear())
 
     def _hear(self) -> bytes:
-        said = self.end.recv(4096)
+        said = self.end.recv(1 << 17)
         if not said:
             raise RuntimeError("the process that starts the steps has died")
         return said
@@ -86,18 +89,29 @@ def serve(end: socket.socket) -> None:
     signal.signal(signal.SIGTERM, lambda *_: end.shutdown(socket.SHUT_RDWR))  # as if it were closed
     _sweep()
     gc.freeze()  # so that children do not write into what they share
-    child, scratch = 0, ""
+    child, scratch, witness, heard = 0, "", None, -1
     try:
         while True:
+            _listen(end, witness, heard)
             asked, descriptors, *_ = socket.recv_fds(end, 16, 1)
             if not asked:
                 return
             if asked == b"fork":
                 scratch = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
-                child = _fork(end, descriptors[0], scratch, libc)
+                ours, theirs = socket.socketpair()
+                witness = Witness(ours)
+                heard, said = os.pipe()
+                with theirs:
+                    child = _fork(end, descriptors[0], scratch, theirs, said, libc)
+                os.close(said)
                 end.send(str(child).encode())
             else:
-                used = _end(child)
+                used = _end(child) | {"refused": list(witness.refused)}
+                while _pass_on(heard):
+                    pass
+                os.close(heard)
+                witness.close()
+                witness, heard = None, -1
                 shutil.rmtree(scratch, ignore_errors=True)
                 end.send(json.dumps(used).encode())
     except OSError:
@@ -107,7 +121,37 @@ def serve(end: socket.socket) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _fork(end: socket.socket, descriptor: int, scratch: str, libc) -> int:
+def _listen(end: socket.socket, witness: Witness | None, heard: int) -> None:
+    """Answer the kernel, and pass on what a step prints, until something is asked of this process."""
+    while True:
+        poll = select.poll()
+        poll.register(end, select.POLLIN)
+        if witness:
+            poll.register(witness, select.POLLIN)
+        if heard >= 0:
+            poll.register(heard, select.POLLIN)
+        ready = dict(poll.poll())
+        if end.fileno() in ready:
+            return
+        if heard in ready and not _pass_on(heard):
+            heard = -1
+        said = witness and ready.get(witness.fileno())
+        if said and not (said & select.POLLIN and witness.hear()):
+            witness = None  # nobody is left to be heard of
+
+
+def _pass_on(heard: int) -> bool:
+    """Print what a step has printed, marked as such and without what would move a terminal's cursor; False at its end.
+
+    It has no descriptor of this process: a shared one's offset and flags would outlast it.
+    """
+    text = os.read(heard, 1 << 16).decode(errors="replace")
+    lines = ["".join(letter for letter in line if letter.isprintable() or letter == "\t") for line in text.splitlines()]
+    os.write(2, "".join(f"method: {line}\n" for line in lines if line).encode())
+    return bool(text)
+
+
+def _fork(end: socket.socket, descriptor: int, scratch: str, told: socket.socket, said: int, libc) -> int:
     parent = os.getpid()
     child = os.fork()
     if child:
@@ -119,9 +163,12 @@ def _fork(end: socket.socket, descriptor: int, scratch: str, libc) -> int:
         libc.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
         if os.getppid() == parent:
             end.close()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            for output in (1, 2):
+                os.dup2(said, output)
             from bench.wall import child as body
 
-            body.main(socket.socket(fileno=descriptor), scratch)
+            body.main(socket.socket(fileno=descriptor), scratch, told)
             code = 0
     except BaseException:
         import traceback

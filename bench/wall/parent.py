@@ -37,6 +37,7 @@ class Used:
     """What a step's process used, known once it has ended."""
 
     closed: list[str] = field(default_factory=list)  # to it, in words
+    refused: list[str] = field(default_factory=list)  # what it tried nevertheless, in words
     cpu_s: float = 0.0  # of it and all that it started
     peak_rss_bytes: int = 0
 
@@ -46,6 +47,7 @@ class Confined:
 
     def __init__(self, channel: Channel, process: int, features, tell):
         self.channel, self.process, self.features, self.told = channel, process, features, tell
+        self.built = False  # told once, before the method's code runs: what comes later is the method's word
 
     def train(self, given: Given) -> tuple[dict, list[bytes]]:
         arrays = {f"images/{step}": images for step, (images, _) in enumerate(given)}
@@ -86,7 +88,8 @@ class Confined:
                 return header, arrays
             if found == "features" and self.features:
                 self.channel.send("features", self.features(header["recipe"], header["home"], arrays["images"]))
-            elif found in ("epoch", "note"):
+            elif found in ("epoch", "note") or (found == "built" and not self.built):
+                self.built |= found == "built"
                 self.told(found, **header)
             elif found == "failed":
                 raise MethodError(str(header["reason"]))
@@ -124,6 +127,7 @@ def confined(nursery: Nursery, task: Task, carried: list[bytes] | None, used: Us
     finally:
         channel.close()
         ended = nursery.end_child()
+        used.refused += [what for what in ended["refused"] if what not in used.refused]
         used.cpu_s += ended["cpu_s"]
         used.peak_rss_bytes = max(used.peak_rss_bytes, ended["peak_rss_bytes"])
     if failed:
@@ -139,11 +143,26 @@ def unconfined(nursery: Nursery, task: Task, carried: list[bytes] | None, used: 
 
 
 def cpu_seconds(process: int) -> float:
-    """Of a process with all its threads, and of its children that it has waited for."""
-    spent = 0.0
-    with suppress(OSError):
-        spent = time.clock_gettime(~process << 3 | 2)  # its CPU-time clock, as clock_getcpuclockid(3) numbers it
-        with open(f"/proc/{process}/stat") as file:
-            waited_for = file.read().rpartition(")")[2].split()[13:15]
-        spent += sum(map(int, waited_for)) / os.sysconf("SC_CLK_TCK")
-    return spent
+    """Of a step's process with all its threads, and of all that it started, whether it has waited for them or not.
+
+    Whoever has lost its parent is adopted by the nursery, and stays there until the step ends.
+    """
+    found: dict[int, tuple[int, float]] = {}  # process -> its parent, seconds of it and of those it has waited for
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError, IndexError), open(f"/proc/{name}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+            counted = fields[13:15] if int(name) == process else fields[11:15]
+            found[int(name)] = int(fields[1]), sum(map(int, counted)) / os.sysconf("SC_CLK_TCK")
+    if process not in found:
+        return 0.0
+    nursery = found[process][0]
+    spent = time.clock_gettime(~process << 3 | 2)  # its own, by a finer clock, numbered as in clock_getcpuclockid(3)
+    return spent + sum(seconds for one, (_, seconds) in found.items() if _below(one, nursery, found))
+
+
+def _below(process: int, ancestor: int, found: dict[int, tuple[int, float]]) -> bool:
+    while process in found:
+        process = found[process][0]
+        if process == ancestor:
+            return True
+    return False

@@ -7,6 +7,7 @@ refused by the name of its place. Reading it runs no code but the look-up of a d
 
 import dataclasses
 import json
+import math
 import struct
 import sys
 from collections import OrderedDict, deque
@@ -60,9 +61,49 @@ def decode(content: bytes, device: str | torch.device = "cpu", *, classes: bool 
         raise ValueError(f"this is no state: {error}") from error
 
 
+def entries(content: bytes) -> dict[str, int]:
+    """Bytes below each key of a state that is a dictionary: of a tensor its numbers, of anything else its text too.
+
+    Raises:
+        ValueError: for what is no such state, or holds other than it says.
+    """
+    if not content:
+        return {}
+    (length,) = PREFIX.unpack_from(content)
+    try:
+        tree = json.loads(bytes(content[PREFIX.size : PREFIX.size + length]))
+        pairs = tree["dict"] if "dict" in tree else tree["ordered"]
+        numbers = {str(key): _numbers_in(item) for key, item in pairs}
+        texts = {str(key): 0 if "tensor" in item else len(json.dumps(item)) for key, item in pairs}
+    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(f"this is no dictionary of a state: {error}") from error
+    if sum(numbers.values()) != len(content) - PREFIX.size - length:
+        raise ValueError("this is no whole state")
+    return {key: count + texts[key] for key, count in numbers.items()}
+
+
+def _numbers_in(tree: Any) -> int:
+    """Bytes that a part of the structure has among the numbers."""
+    if isinstance(tree, list):
+        return sum(map(_numbers_in, tree))
+    if not isinstance(tree, dict):
+        return 0
+    word = next(iter(tree))
+    if word in ("bytes", "bytearray"):
+        return tree[word]
+    if word in ("tensor", "array", "number"):
+        kind = getattr(torch, tree[word]) if word == "tensor" else np.dtype(tree[word])
+        if any(type(side) is not int or side < 0 for side in tree["shape"]):
+            raise ValueError(f"a state holds an array of the shape {tree['shape']}")
+        return kind.itemsize * math.prod(tree["shape"])
+    return sum(map(_numbers_in, tree.values()))
+
+
 def _tree(value: Any, name: str, numbers: list) -> Any:
     """The structure of `value` for JSON; what is raw goes to the end of `numbers`."""
     kind = type(value)
+    if kind is int and value.bit_length() > 64:
+        return {"int": hex(value)}  # in decimals Python writes so many digits and no more
     if kind in PLAIN:
         return value
     if isinstance(value, Tensor):
@@ -185,7 +226,7 @@ class _Reader:
     def _word(self, word: str, given: Any) -> Any:
         if word in ("bytes", "bytearray"):
             return bytes(self.take(given)) if word == "bytes" else self.take(given)
-        return {"complex": lambda: complex(*given), "path": lambda: Path(given)}[word]()
+        return {"complex": lambda: complex(*given), "path": lambda: Path(given), "int": lambda: int(given, 16)}[word]()
 
     def _numbers(self, word: str, kind: str, shape: list[int], order: list[int], there: bool) -> Any:
         if order and sorted(order) != list(range(len(shape))):

@@ -99,6 +99,7 @@ class GradientProjection(Plugin):
         weights = dict(strategy.model.named_parameters())
         for name, start in self.start.items():
             weights[name] -= self._inside(name, weights[name] - start)
+        self.start = {}
 
     def _inside(self, name: str, change: Tensor) -> Tensor:
         return inside(change, self.spans[name].vectors.to(change), self.transposed.get(name, 0))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import results
-from bench.analysis.summary import FINAL
+from bench.schema.metric import summarised
 
 ROOT = Path(__file__).parents[2]
 SEEDS, METHODS, DETECTORS = 5, 20, 10
@@ -40,7 +40,7 @@ def cell(index: int, classes: int) -> dict:
     }  # fmt: skip
     made = results.blank(spec, (), "ok", "")
     seen = np.tri(classes, dtype=bool)
-    made["matrices"] = {name: np.where(seen, rng.uniform(0.4, 1, seen.shape), np.nan) for name in FINAL}
+    made["matrices"] = {name: np.where(seen, rng.uniform(0.4, 1, seen.shape), np.nan) for name in summarised()}
     made["pooled"] = {name: rng.uniform(0.4, 1, classes) for name in ("image_auroc", "pixel_auroc")}
     made["threshold"] = {name: rng.uniform(0.1, 1, classes) for name in made["threshold"]}
     lists = {name: rng.uniform(1, 50, classes) for name, value in made["cost"].items() if value == []}

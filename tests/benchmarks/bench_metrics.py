@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from bench.metrics import ranking as metrics
 from bench.metrics.aupimo import aupimo
+from bench.schema.metric import summarised
 
 
 def images(share, count=60, size=256, seed=0):
@@ -57,7 +58,7 @@ def anomalib_aupro(maps, masks):
 def theirs(maps, masks, image_labels):
     image = scikit_learn(maps.reshape(len(maps), -1).max(1), image_labels)
     values = *image, *scikit_learn(maps.ravel(), masks.ravel()), anomalib_aupro(maps, masks)
-    return dict(zip(metrics.METRICS, values, strict=True))
+    return dict(zip(summarised(), values, strict=True))
 
 
 def adeval(maps, masks, image_labels):
@@ -107,7 +108,7 @@ def compare(size, count, share, repeats, device):
         print(f"  {name:34} {seconds:8.3f} s   {seconds / base:7.2f}")
     print(f"  {'regions, once per data set':34} {once:8.3f} s   {once / base:7.2f}")
     values, expected = rows["this project, NumPy"][1], rows["scikit-learn + anomalib"][1]
-    worst = {name: abs(values[name] - expected[name]) for name in metrics.METRICS}
+    worst = {name: abs(values[name] - expected[name]) for name in summarised()}
     print("  differences:", ", ".join(f"{name} {difference:.1e}" for name, difference in worst.items()), flush=True)
 
 

@@ -10,9 +10,10 @@ from bench import registry
 from bench.errors import BadInput
 from bench.exchange.submission import reading
 from bench.exchange.submission.reading import FORM, SCORES
-from bench.metrics.ranking import METRIC_VERSION, METRICS
+from bench.metrics.ranking import METRIC_VERSION
 from bench.schema import stream as streams
 from bench.schema.cell import Capability
+from bench.schema.metric import METRICS
 from bench.schema.stream import Stream
 
 REQUIRED = {

@@ -44,7 +44,7 @@ def read(root: Path) -> tuple[list[Section], list[str]]:
 
 def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: list[str]) -> dict[Path, str]:
     markdown = Path(markdown) if markdown else _beside(root)
-    printed = load_published(root)
+    printed = published.load()
     beside = Path(os.path.relpath(root.resolve() / TABLES, markdown.resolve().parent)).as_posix()
     pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
     if root.resolve().name == "results":  # folders of other names may lie side by side
@@ -87,12 +87,6 @@ def stale(root: Path, markdown: Path | None = None) -> list[str]:
 
 def _stale(root: Path, rendered: Mapping[Path, str]) -> list[Path]:
     return sorted(set((root / TABLES).glob("*.md")) - rendered.keys())
-
-
-def load_published(root: Path) -> list[published.Published]:
-    """The published numbers of `root`, or those of the repository."""
-    own = Path(root, "published")
-    return published.load(own if own.is_dir() else None)
 
 
 def _csv(grouped: Sequence[Section]) -> str:

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from bench.analysis.groups import Section
 from bench.analysis.rows import Row
-from bench.analysis.summary import FINAL, Stat, stat
+from bench.analysis.summary import Stat, stat
 from bench.published import PRINTED_AS, TOLERANCE, Published
+from bench.published.protocols import set_as_in_a_paper
 from bench.schema.cell import Spec
+from bench.schema.metric import summarised
 
 IN_ROWS = ("forgetting", "joint_minus_replay")  # definitions that rows have a figure of
 WHOLE = {"mvtec": 15, "visa": 12}  # classes; joint and one-model-per-class numbers are averages over all of them
@@ -31,7 +33,9 @@ class Comparison(NamedTuple):
 
 def compare(section: Section, published: Iterable[Published]) -> list[Comparison]:
     """Pairs of one section: same stream (or one where order plays no part), same system, same metric; rows' order."""
-    here = [row for row in published if not row.of_class and row.metric in FINAL and _same_stream(section.spec, row)]
+    here = [
+        row for row in published if not row.of_class and row.metric in summarised() and _same_stream(section.spec, row)
+    ]
     return [pair for row in section.rows if not row.status for pair in _pairs(row, here)]
 
 
@@ -72,5 +76,5 @@ def _obstacles(spec: Spec, printed: Published) -> Iterator[str]:
         yield f"{len(spec['classes'])} classes instead of {WHOLE[dataset]}"
     if spec["order"] != "published" and not any_order:
         yield f"class order {spec['order']}"
-    if spec["variant"]:
+    if spec["variant"] and not set_as_in_a_paper(spec):
         yield f"options {spec['variant']}"

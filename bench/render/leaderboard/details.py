@@ -4,14 +4,18 @@ import html
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
 
 from bench.analysis.groups import Section
 from bench.analysis.labels import last_line
 from bench.analysis.rows import Row
 from bench.published import TOLERANCE
 from bench.render.leaderboard import tables
+from bench.render.leaderboard.commands import commands
 from bench.render.leaderboard.compare import Comparison
 from bench.render.leaderboard.tables import MISSING, Column, compact, escape, score
+from bench.schema import protocol as protocols
 
 
 def fold(summary: str, body: str) -> str:
@@ -21,7 +25,7 @@ def fold(summary: str, body: str) -> str:
 
 def details(section: Section) -> Iterator[str]:
     """Tables of all detectors together, per set of weights; "" where there is nothing to show."""
-    yield _per_weights(section, "Every other metric", tables.OTHER_METRICS)
+    yield _per_weights(section, "Every other metric", tables.other_metrics())
     summary = "One threshold for the whole line: pooled ranking, precision, recall, false alarms, drift, routing"
     yield _per_weights(section, summary, tables.ONE_LINE)
     for device in device_names(section.rows):
@@ -95,6 +99,29 @@ def tally(pairs: Iterable[Comparison]) -> str:
     kinds = {f"within {TOLERANCE}": "within", "off": "off", "not comparable": "not"}
     counts = {name: sum(verdict.startswith(start) for verdict in verdicts) for name, start in kinds.items()}
     return ", ".join(f"{count} {name}" for name, count in counts.items()) if verdicts else ""
+
+
+def how_to_run(section: Section) -> str:
+    """The commands of all rows, and what stands for DIR and WEIGHTS in them."""
+    lines, files = commands(section.rows), set()
+    if not lines:
+        return ""
+    for row in section.rows:
+        weights = row.spec["weights"]
+        files |= {(row.spec["backbone"], weights["source"], weights["sha256"])} if weights["kind"] == "path" else set()
+    dataset = section.spec["scenario"].partition("/")[0]
+    told = ["DIR is the folder of the data set."] if any("DIR" in line for line in lines) else []
+    if Path(str(resources.files("scenarios") / "recipes" / f"{dataset}.yaml")).is_file():
+        told = [f"`python -m bench data get {dataset} --to DIR --accept-licence` fetches the images."]
+    told += [
+        f"WEIGHTS of {name}: a file named {escape(source)}, sha256 `{sha256}`."
+        for name, source, sha256 in sorted(files)
+    ]
+    for protocol in map(protocols.load, protocols.names()):
+        if section.spec["scenario"] in protocol.scenarios and not protocol.paper:
+            told.append(f"All headline rows: `python -m bench run --protocol {protocol.name} ...`.")
+    body = "\n".join(["```bash", *lines, "```"])
+    return fold("How to run these rows", "\n\n".join([" ".join(told), body]) if told else body)
 
 
 def skipped(section: Section) -> str:

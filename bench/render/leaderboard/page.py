@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from bench.analysis.groups import Section
-from bench.analysis.labels import masks_of, shared_options
+from bench.analysis.labels import masks_of, odd_data, shared_options
 from bench.analysis.orders import across_orders
 from bench.analysis.race import BUDGETS, Standing, budget, out_of_race, standing
 from bench.analysis.rows import Row
@@ -147,11 +147,13 @@ def page(section: Section, published: Sequence[Published]) -> str:
     facts += f"evaluated at {spec['image_size']} px, size {spec['size']}, data `{spec['fingerprint'][:12]}`, "
     facts += ", ".join(filter(None, (f"metrics version {spec['metric_version']}", masks_of(section.cells)))) + "."
     parts = [FIRST_LINE, f"# {escape(section.title)}", f"{facts} {_devices(section.rows)}".strip()]
+    parts += ["\n".join(f"- data: {escape(line)}" for line in odd_data(section.cells))]
     parts += [_per_detector(section)] if len(section.blocks) > 1 else []
     parts += [_budgets(section)]
     parts += [_block(section, key) for key in section.blocks]
     parts += [folds.below_lanczos(section)]
     parts += [*folds.details(section), folds.published(pairs), folds.skipped(section), _options(section.rows)]
+    parts += [folds.how_to_run(section)]
     parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -11,6 +11,7 @@ from bench.analysis.race import Standing
 from bench.analysis.rows import Row
 from bench.analysis.summary import Stat
 from bench.metrics.statistics import Interval
+from bench.schema.metric import METRICS
 
 MISSING = "—"
 OLDER = "°"  # behind the name of a row that was measured with older code
@@ -129,21 +130,24 @@ def headline(found: Standing) -> tuple[Column, ...]:
         ("image AUROC", _score("final_image_auroc")),
         (INTERVAL, lambda row: span(row.interval())),
         ("forgetting", _score("forgetting_image_auroc")),
-        ("pixel AUPRO", _score("final_aupro")),
+        *_finals("headline"),
         ("carried MB", _amount("carried_mb")),
         _SEEDS,
     )
 
 
-OTHER_METRICS: tuple[Column, ...] = (
-    *_SYSTEM,
-    ("plasticity", _score("plasticity_image_auroc")),
-    ("pixel AP", _score("final_pixel_ap")),
-    ("image AP", _score("final_image_ap")),
-    ("image F1-max", _score("final_image_f1max")),
-    ("image AUROC, map maximum", _score("final_map_max_image_auroc")),
-    ("pixel AUROC", _score("final_pixel_auroc")),
-    ("pixel F1-max", _score("final_pixel_f1max")),
+def _finals(shown: str) -> tuple[Column, ...]:
+    """Final averages of the metrics shown there; image AUROC, which ranks the rows, has its own place."""
+    chosen = (metric for metric in METRICS.values() if metric.shown == shown and metric.id != "image_auroc")
+    return tuple((metric.heading, _score(f"final_{metric.id}")) for metric in chosen)
+
+
+def other_metrics() -> tuple[Column, ...]:
+    """The columns of the table of every other metric."""
+    return (*_SYSTEM, ("plasticity", _score("plasticity_image_auroc")), *_finals("other"), *OTHER_SUMMARIES)
+
+
+OTHER_SUMMARIES: tuple[Column, ...] = (
     ("BWT, image AUROC", _score("bwt_image_auroc")),
     ("forgetting, AUPRO", _score("forgetting_aupro")),
     ("plasticity, AUPRO", _score("plasticity_aupro")),

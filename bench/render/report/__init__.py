@@ -2,11 +2,10 @@
 
 from pathlib import Path, PurePath
 
-from bench import results
+from bench import published, results
 from bench.analysis import gap_to_joint as distance
 from bench.analysis.groups import sections
 from bench.errors import BadInput
-from bench.render.leaderboard import load_published
 from bench.render.report import boards, charts, methods, systems
 from bench.render.report import failures as faults
 from bench.render.report.site import Site
@@ -33,7 +32,7 @@ def write(root: Path, out: Path, pictures=None) -> Path:
     for board in found:
         site.page("board.html", board.address, **boards.page_of(board))
         site.text(board.address.replace(".html", ".csv"), board.csv())
-    printed = load_published(root)
+    printed = published.load()
     described = methods.methods(found, printed)
     site.page("methods.html", methods=described)
     for name, about in described.items():

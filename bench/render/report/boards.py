@@ -11,7 +11,6 @@ from bench.analysis.groups import Section
 from bench.analysis.labels import masks_of
 from bench.analysis.race import standing
 from bench.analysis.rows import Row
-from bench.analysis.summary import FINAL
 from bench.published import Published
 from bench.render.leaderboard import inert
 from bench.render.leaderboard.compare import Comparison, compare
@@ -20,14 +19,8 @@ from bench.render.leaderboard.tables import score
 from bench.render.report.failures import skipped_pairs
 from bench.render.report.field import Field, field
 from bench.schema.cell import Cell
+from bench.schema.metric import headings, summarised
 
-METRICS = dict(
-    zip(
-        FINAL,
-        ("image AUROC", "image AP", "image F1-max", "pixel AUROC", "pixel AP", "pixel F1-max", "pixel AUPRO"),
-        strict=True,
-    )
-)
 # figure -> (heading, kind of number, which end is better, group of columns)
 COMMON = {
     "pooled_image_auroc": ("pooled AUROC", "score", "high", "line"),
@@ -95,7 +88,7 @@ class Board:
         """Its table, every column, with full precision; empty: not measured."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        columns = [f"{part}_{metric}" for metric in METRICS for part in ("final", "forgetting", "plasticity")]
+        columns = [f"{part}_{metric}" for metric in summarised() for part in ("final", "forgetting", "plasticity")]
         writer.writerow(["method", "detector", "status", "seeds", "tier", *columns, *COMMON])
         for line in self.lines:
             row = line.row
@@ -128,7 +121,7 @@ def _leading(rows: Sequence[Row]) -> tuple[Row | None, int, tuple[str, ...]]:
 
 def page_of(board: Board) -> dict:
     """Values of a board's template."""
-    return {"board": board, "metrics": METRICS, "common": COMMON, "groups": GROUPS, "chance": CHANCE}
+    return {"board": board, "metrics": headings(), "common": COMMON, "groups": GROUPS, "chance": CHANCE}
 
 
 def named(weights: tuple) -> str:
@@ -178,7 +171,7 @@ def _verdict(pair: Comparison, pages: Mapping[str, str]) -> dict:
         "row": row,
         "href": pages[row.cells[0]["key"]],
         "printed": printed,
-        "metric": METRICS[printed.metric],
+        "metric": headings()[printed.metric],
         "measured": measured,
         "verdict": verdict,
         "kind": verdict.split()[0],

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from bench import results
 from bench.analysis import ranks as ranking
 from bench.analysis.groups import Section
-from bench.analysis.summary import FINAL
 from bench.errors import BadInput
-from bench.render.report.boards import METRICS, named
+from bench.render.report.boards import named
 from bench.schema.cell import Cell
+from bench.schema.metric import headings, summarised
 
 CONTESTS = ("image_auroc", "aupro", "pixel_ap")
 WIDTH, LABEL, LEFT, RIGHT = 860, 22, 210, 210  # px: of the drawing, of a label's line, of the labels' margins
@@ -34,11 +34,11 @@ def contests(cells: Iterable[Cell]) -> list[dict]:
         try:
             one = ranking.contest(cells, metric)
         except BadInput as error:
-            found.append({"metric": METRICS[metric], "reason": str(error)})
+            found.append({"metric": headings()[metric], "reason": str(error)})
             continue
         found.append(
             {
-                "metric": METRICS[metric],
+                "metric": headings()[metric],
                 "lines": list(
                     zip(one.names, one.ranking.ranks, one.scores.mean(axis=0), ranking.letters(one), strict=True)
                 ),
@@ -85,7 +85,7 @@ def fields(sections: Sequence[Section], pages: Mapping[str, str]) -> dict:
             points = [_point(row, pages) for row in rows if not row.status]
             if points:
                 boards.append({"title": f"{section.title} · {named(weights)}", "points": points})
-    return results.plain({"metrics": METRICS, "boards": boards})
+    return results.plain({"metrics": headings(), "boards": boards})
 
 
 def _point(row, pages: Mapping[str, str]) -> dict:
@@ -95,6 +95,6 @@ def _point(row, pages: Mapping[str, str]) -> dict:
         "href": pages[row.cells[0]["key"]],
         "races": not (row.may("reads_ahead") or row.may("task_oracle")),
         "carried_mb": row.stat("carried_mb").mean,
-        "scores": {metric: row.stat(f"final_{metric}").mean for metric in FINAL},
-        "halves": {metric: row.stat(f"final_{metric}").half for metric in FINAL},
+        "scores": {metric: row.stat(f"final_{metric}").mean for metric in summarised()},
+        "halves": {metric: row.stat(f"final_{metric}").half for metric in summarised()},
     }

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from bench import registry
 from bench.published import PRINTED_AS, Published
-from bench.render.report.boards import METRICS, Board
+from bench.render.report.boards import Board
+from bench.schema.metric import headings
 
 FOREIGN = "Not a method of this project: it was given as a plugin, or scored elsewhere."
 
@@ -33,7 +34,7 @@ def _method(name: str, entries: Mapping[str, registry.Entry], boards: Sequence[B
         "own": bool(entry),
         "rows": [(board, lines) for board, lines in found if lines],
         "printed": [
-            (detector, METRICS.get(row.metric, row.metric), row)
+            (detector, headings().get(row.metric, row.metric), row)
             for detector, names in systems.items()
             for row in printed
             if row.method in names and not row.of_class

@@ -11,8 +11,8 @@ from bench.analysis.pairing import system_name
 from bench.analysis.rows import tuned_on
 from bench.analysis.summary import Stat, classes_of, figures, learned_at, own_times, stat
 from bench.metrics.definitions import ALL, Definition
-from bench.render.report.boards import METRICS
 from bench.schema.cell import PER_STEP, Cell
+from bench.schema.metric import headings, summarised
 
 EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them
 
@@ -44,10 +44,10 @@ def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) 
         "masks": masks_of(cells),
         "runs": [_run(cell) for cell in cells],
         "measured": any(cell["matrices"] for cell in cells),
-        "metrics": METRICS,
+        "metrics": headings(),
         "figures": {name: stat(found[name] for found in numbers) for name in numbers[0]} if numbers else {},
         "definitions": _definitions(whole, joint),
-        "data": {"classes": cells[0]["spec"]["classes"], "metrics": METRICS, "runs": [_embedded(c) for c in cells]},
+        "data": {"classes": cells[0]["spec"]["classes"], "metrics": headings(), "runs": [_embedded(c) for c in cells]},
     }
 
 
@@ -66,7 +66,7 @@ def _embedded(cell: Cell) -> dict:
     """The measured lists of one cell, untouched, for the plots."""
     cost = own_times(cell["cost"])
     parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
-    over = {metric: classes_of(cell, metric) for metric in METRICS}
+    over = {metric: classes_of(cell, metric) for metric in summarised()}
     about = {
         "over": over,
         "seed": cell["spec"]["seed"],

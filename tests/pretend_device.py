@@ -1,17 +1,21 @@
 """A pretend accelerator: tensors that are computed on the CPU, say that they lie on `elsewhere:0`, and do not mix.
 
-PyTorch starts it by itself (entry point `torch.backends`) in every process that has this folder on PYTHONPATH, as it
-starts any back-end that is not built in. So every path that a GPU takes runs where there is none, and what only a GPU
-would find is found: a tensor left behind on the CPU, `.numpy()` on the device, a generator of the wrong device, an
-index on the wrong side. Its allocator counts the bytes of live storages; with PRETEND_MEMORY=BYTES it is full there.
+`call` runs a function in a process where it is started; no other test meets it. So every path that a GPU takes runs
+where there is none, and what only a GPU would find is found: a tensor left behind on the CPU, `.numpy()` on the device,
+a generator of the wrong device, an index on the wrong side. Its allocator counts the bytes of live storages, and is
+full at `memory.size`.
 What it cannot find: numbers that differ between kernels, races of streams, kernels that are missing.
 """
 
-import os
+import gc
+import multiprocessing
+import traceback
+import warnings
 import weakref
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -37,7 +41,7 @@ class Memory:
 
     def __init__(self):
         self.held, self.now, self.peak = {}, 0, 0
-        self.size = int(os.environ.get("PRETEND_MEMORY", 1 << 60))
+        self.size = 1 << 60
 
     def take(self, far: "Far", storage: torch.UntypedStorage) -> None:
         key = storage._cdata
@@ -121,11 +125,27 @@ def compute(func, args: tuple, kwargs: dict):
     )
     if written is not None:
         first = args[written] if written < len(args) else kwargs.get(func._schema.arguments[written].name)
+        if isinstance(first, Far) and torch.Tag.inplace_view in func.tags:
+            view_alike(func, args, kwargs)
         if isinstance(first, Far) and first.shape != first.near.shape:
             raise NotImplementedError(f"{name} resizes its output, which the pretend device cannot")
         if made is None or (isinstance(first, Far) and isinstance(made, torch.Tensor)):
             return None if made is None else first
     return tree_map(lambda one: Far(one) if there and isinstance(one, torch.Tensor) else one, made)
+
+
+def view_alike(func, args: tuple, kwargs: dict) -> None:
+    """Give the tensor on the device the shape that an operator in place gave its numbers: `squeeze_`, `t_`, ...
+
+    As `torch.utils._python_dispatch.return_and_correct_aliasing` does it: the operator runs once more, on shapes alone.
+    """
+    with no_dispatch():
+        within = torch._C._meta_in_tls_dispatch_include()
+        torch._C._set_meta_in_tls_dispatch_include(True)
+        try:
+            func(*args, **kwargs)
+        finally:
+            torch._C._set_meta_in_tls_dispatch_include(within)
 
 
 def check_mixing(name: str, args: tuple, leaves: list) -> None:
@@ -250,7 +270,7 @@ _libraries = [torch.library.Library("_", "IMPL"), torch.library.Library("aten", 
 
 
 def start() -> None:
-    """Register the device; PyTorch calls it while it is imported."""
+    """Register the device, as PyTorch lets any back-end do that is not built in."""
     _setup_privateuseone_for_python_backend(NAME, backend_module=Module())
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     BuiltHere().__enter__()
@@ -272,3 +292,32 @@ def start() -> None:
 
 def _made(operator):
     return lambda *args, **kwargs: compute(operator, args, kwargs)
+
+
+def call(function, *arguments):
+    """What `function` returns in a process forked from this one, with the device started.
+
+    Raises:
+        AssertionError: with the traceback of what it raised there.
+    """
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_answer, args=(theirs, function, arguments))
+    process.start()
+    theirs.close()
+    try:
+        returned, told = ours.recv()
+    except EOFError:
+        returned, told = None, ""
+    process.join()
+    assert returned is not None, told or f"the process ended with exit code {process.exitcode}"
+    return returned[0]
+
+
+def _answer(end, function, arguments: tuple) -> None:
+    warnings.simplefilter("ignore")  # as in the process of a step
+    start()
+    gc.freeze()  # what was there before is not looked through
+    try:
+        end.send(((function(*arguments),), ""))
+    except BaseException:
+        end.send((None, traceback.format_exc()))

@@ -1,0 +1,111 @@
+"""What a cell will cost, from what finished cells like it cost on machines of the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from bench.errors import BadInput
+from bench.schema import stream
+from bench.schema.cell import DEVICE_PEAK, FEATURES
+from bench.schema.record import Record
+from bench.schema.request import Cell
+from bench.schema.spec import Spec
+
+WORK = ("method", "method_config", "detector", "detector_config", "backbone", "backbone_arguments")
+WORK += ("image_size", "size")
+
+
+class Estimate(NamedTuple):
+    """Of one cell."""
+
+    hours: float  # of training and testing, on the GPU or on a processor
+    memory_gb: float  # most that is held on the GPU; without one, of main memory
+    disk_mb: float  # result, scores, and the state from which a killed run goes on
+    basis: str  # what it was taken from
+
+
+def machine_of(record: Record) -> str:
+    """As `bench.runner.environment.machine`: the GPU's name, or the processor's."""
+    device = record.environment.get("device", "")
+    return record.environment.get("cpu", "") if device == "cpu" else device
+
+
+def estimate(cell: Cell, earlier: Iterable[tuple[Path, Record]], machine: str) -> Estimate | None:
+    """The mean over the most similar of the `earlier` cells; None where none did this work on such a machine.
+
+    Cells of the same stream come first, then those that kept features likewise (--feature-cache). From another stream,
+    training is scaled by training images and testing by tested images, where both streams' are known.
+    """
+    found = [
+        (path, record) for path, record in earlier
+        if record.status == "ok" and machine_of(record) == machine and _work(record.spec) == _work(cell.spec)
+    ]  # fmt: skip
+    found = [pair for pair in found if _stream(pair[1].spec) == _stream(cell.spec)] or found
+    cached = bool(cell.request.feature_cache)
+    found = [pair for pair in found if (FEATURES[0] in pair[1].cost) == cached] or found
+    scaled = [one for path, record in found if (one := _scaled(cell, path, record))]
+    if not scaled:
+        return None
+    (record, *_), names = [record for _, record in found], sorted({record.spec.scenario for _, record in found})
+    same = _stream(record.spec) == _stream(cell.spec)
+    basis = f"{len(scaled)} cell{'s' * (len(scaled) > 1)} "
+    basis += "like it" if same else f"of {', '.join(names)}, by images"
+    basis += "" if (FEATURES[0] in record.cost) == cached else f", {'without' if cached else 'with'} a feature cache"
+    hours, memory, disk = (fmean(column) for column in zip(*scaled, strict=True))
+    return Estimate(hours, memory, disk, basis)
+
+
+def _work(spec: Spec) -> tuple:
+    """What is computed for an image."""
+    return (*(spec[name] for name in WORK), spec.get("precision"), spec.get("auto_batch"))
+
+
+def _stream(spec: Spec) -> tuple:
+    """The classes that arrive together, in whatever order."""
+    return spec["scenario"], spec["scenario_version"], sorted(sorted(step) for step in spec["steps"])
+
+
+def _scaled(cell: Cell, path: Path, record: Record) -> tuple[float, float, float] | None:
+    """(hours, GB, MB) of `record`, brought to the images of `cell`; None where those are not known."""
+    cost, there = record.cost, _tested(cell)
+    train, test = _train_factor(cell, record), _factor(there, sum(filter(None, cost.get("eval_images", ()))))
+    if _stream(record.spec) == _stream(cell.spec):
+        train, test = 1.0, test or 1.0
+    if train is None or test is None:
+        return None
+    seconds = train * sum(filter(None, cost["train_s"])) + test * sum(filter(None, cost.get("eval_s", ())))
+    held = max((*filter(None, cost.get(DEVICE_PEAK, ())), (cost["gpu"] or {}).get("allocated_bytes") or 0))
+    kept = (cost["detector_bytes"] or 0) + (cost.get("carried_bytes") or [0])[-1]
+    stored = record.stored or {"maps": False, "bytes": 0}
+    disk = test * stored["bytes"] * (cell.request.save_maps or not stored["maps"])
+    if cell.request.save_maps and not stored["maps"]:
+        disk += (there or 0) * cell.spec["image_size"] ** 2 * 2  # 16 bits a pixel, before compression
+    disk += path.stat().st_size + kept * (len(cell.stream.steps) if cell.request.keep else 1)
+    return seconds / 3600, (held or cost["peak_rss_bytes"] or 0) / 1e9, disk / 1e6
+
+
+def _tested(cell: Cell) -> int | None:
+    """Images that are looked at over all steps."""
+    if cell.images is None:
+        return None
+    classes = cell.stream.classes
+    return sum(cell.images[classes[c]][1] for t in range(len(cell.stream.steps)) for c in cell.tested_after(t))
+
+
+def _train_factor(cell: Cell, record: Record) -> float | None:
+    from bench.data.counts import counts
+
+    try:
+        known = counts(stream.load(record.spec.scenario))
+    except BadInput:  # a stream file or reader that is not at hand
+        known = None
+    if known is None or cell.images is None:
+        return None
+    return _factor(*(sum(train for train, _ in images.values()) for images in (cell.images, known)))
+
+
+def _factor(here: int | None, there: int) -> float | None:
+    return here / there if here and there else None

@@ -1,0 +1,44 @@
+"""How many images the classes of a stream have, without its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench import registry
+from bench.data import get
+from bench.data.listing import listing
+from bench.schema.stream import Stream
+
+Counts = dict[str, tuple[int, int]]  # class -> (training images, test images)
+
+
+def counts(stream: Stream, plugins: Iterable[Path] = ()) -> Counts | None:
+    """Of the official data set, of what a recipe lays out or a reader renders; None for a folder of one's own."""
+    if registry.default_size(stream.reader, plugins) == "tiny":
+        samples = [item.sample for item in listing(stream, None, plugins)]
+        return {name: _split(s.split for s in samples if s.category == name) for name in stream.classes}
+    known: Counts = {}
+    for reader in stream.reader.split("+"):
+        official = getattr(registry.find("scenario", reader, plugins).load(), "OFFICIAL", {})
+        prefix = f"{reader}:" if "+" in stream.reader else ""
+        known |= {f"{prefix}{name}": images for name, images in official.items()}
+    if stream.reader == "folder":
+        known = _of_recipes(stream)
+    return {name: known[name] for name in stream.classes} if set(stream.classes) <= set(known) else None
+
+
+def _of_recipes(stream: Stream) -> Counts:
+    """Of the recipe that bears the name of the stream's data set; nothing where there is none."""
+    whole = stream.name.partition("/")[0]
+    found = {}
+    for name in stream.classes if whole in get.names() else ():
+        path = get.shelf() / whole / f"{name}.yaml"
+        if path.is_file():
+            found[name] = _split(file.target.parts[1] for file in get.recipe(path).files)
+    return found
+
+
+def _split(splits: Iterable[str]) -> tuple[int, int]:
+    splits = list(splits)
+    return splits.count("train"), splits.count("test")
