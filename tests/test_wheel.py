@@ -17,7 +17,12 @@ from trees import MANIFEST
 
 PACKAGES = ("bench", "methods", "scenarios")
 NOT_IMPORTED = {"setuptools"}  # pyproject.toml says why
-NOT_HERE = {"pynvml": "nvidia-ml-py", "ray": "ray", "submitit": "submitit"}  # extras, which need not be installed
+NOT_HERE = {
+    "pynvml": "nvidia-ml-py",
+    "ray": "ray",
+    "submitit": "submitit",
+    "wandb": "wandb",
+}  # extras, which need not be installed
 
 
 def imported() -> set[str]:
@@ -44,7 +49,7 @@ def canonical(name: str) -> str:
 
 def test_what_is_imported_is_declared_and_the_other_way_round():
     from_others, known = packages_distributions(), declared("")
-    optional = declared("gpu") | declared("ray") | declared("slurm")
+    optional = set().union(*map(declared, ("gpu", "ray", "slurm", "wandb")))
     used = set()
     for module in imported():
         names = {canonical(name) for name in from_others.get(module, [NOT_HERE.get(module, module)])}

@@ -31,8 +31,8 @@ class Witness:
     `refused` holds what they tried, in words, and how often.
 
     Not noted are attempts that libraries make of their own accord and that lead nowhere: files that are not there,
-    listing a folder above one that is open (Python's imports do), what /proc and /sys tell of the machine, Unix sockets
-    (of the name service), and changing one's own scratch files.
+    listing a folder above one that is open and reading compiled sources (Python's imports do both), what /proc and /sys
+    tell of the machine, Unix sockets (of the name service), and changing one's own scratch files.
     """
 
     def __init__(self, end: socket.socket):
@@ -145,6 +145,8 @@ class Witness:
         if what != "read":
             return False
         if any(_within(path, place) or _within(place, path) for place in self.readable) or not os.path.lexists(path):
+            return True
+        if "/__pycache__/" in path:
             return True
         if path.startswith("/proc/"):
             owner = path.split("/")[2]
