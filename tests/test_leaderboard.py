@@ -233,12 +233,12 @@ def test_pooled_and_threshold_table(tmp_path):
     held = cell(method="cl_patchcore", holdout=0.2)
     part = page(tmp_path, held).split("<summary>One threshold")[1]
     row = row_of(part, "patchcore")
-    assert row[1:] == ["cl_patchcore", "0.800", "0.800", "0.700", "0.600", "0.840", "5.0 %", "2.00", "80.0 %", "1"]
+    assert row[1:] == ["cl_patchcore", "0.800", "0.800", "0.700", "0.600", "0.840", "5.0 %", "2.00", "—", "80.0 %", "1"]
 
 
 def test_a_threshold_set_on_images_that_were_trained_on_is_not_shown(tmp_path):
     part = page(tmp_path, cell(method="cl_patchcore")).split("<summary>One threshold")[1]
-    assert row_of(part, "patchcore")[1:] == ["cl_patchcore", "0.800", "0.800", *["—"] * 5, "80.0 %", "1"]
+    assert row_of(part, "patchcore")[1:] == ["cl_patchcore", "0.800", "0.800", *["—"] * 6, "80.0 %", "1"]
 
 
 def seven(method, scores, **given):

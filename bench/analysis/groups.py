@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from bench.analysis import drift_left
 from bench.analysis import gap_to_joint as distance
 from bench.analysis.identity import block_key, configuration, runs_for_debugging
 from bench.analysis.labels import labels, last_line
@@ -90,10 +91,10 @@ def _rows(cells: list[Cell]) -> list[Row]:
     for cell in cells:
         groups[configuration(cell["spec"]), _status(cell)].append(cell)
     names = labels([group[0] for group in groups.values()])
-    joint = distance.references(cells)
+    beside = distance.references(cells), drift_left.references(cells)
     unfinished = Counter(key for (key, status), group in groups.items() if status for _ in group)
     rows = [
-        Row(label, tuple(group), status, 0 if status else unfinished[key], joint)
+        Row(label, tuple(group), status, 0 if status else unfinished[key], *beside)
         for label, ((key, status), group) in zip(names, groups.items(), strict=True)
     ]
     return sorted(rows, key=_rank)

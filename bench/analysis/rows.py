@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from bench.analysis import drift_left
 from bench.analysis import gap_to_joint as distance
 from bench.analysis.summary import Stat, figures, interval_of, stat
 from bench.metrics.statistics import Interval
@@ -22,6 +23,7 @@ class Row:
     status: str = ""  # "" for complete cells, which alone have numbers
     unfinished: int = 0  # seeds of the same configuration that failed or did not end
     joint: tuple[Cell, ...] = ()  # joint training on the same detector, to measure the distance to
+    finetuned: tuple[Cell, ...] = ()  # fine-tuning of the same detector, to measure the drift by
 
     @property
     def spec(self) -> Spec:
@@ -37,8 +39,12 @@ class Row:
 
     @cached_property
     def figures(self) -> list[dict[str, float]]:
-        """Those of `summary` and of `gap_to_joint` for each cell; empty where there are no complete cells."""
-        return [] if self.status else [figures(cell) | distance.figures(cell, self.joint) for cell in self.cells]
+        """Those of `summary`, `gap_to_joint` and `drift_left` for each cell; empty where none is complete."""
+        cells = [] if self.status else self.cells
+        return [
+            figures(cell) | distance.figures(cell, self.joint) | drift_left.figures(cell, self.finetuned)
+            for cell in cells
+        ]
 
     def stat(self, name: str) -> Stat:
         """Of one of the figures over the seeds; missing for unfinished cells."""

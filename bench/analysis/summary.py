@@ -122,7 +122,7 @@ def _deployed(cell: Cell) -> dict[str, float]:
         "threshold_precision": _last(threshold.get("precision")),
         "threshold_recall": _last(threshold.get("recall")),
         "false_alarm": _last(threshold.get("false_alarm")),
-        "threshold_drift": _drift(cell),
+        "threshold_drift": fmean(threshold_shifts(cell) or [math.nan]),
         "routing_accuracy": _last(cell["routing_accuracy"]),
     }
 
@@ -182,15 +182,11 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def _drift(cell: Cell) -> float:
-    """Mean over old classes of how far their threshold, set anew at the end, lies from the one set when they were new.
+def threshold_shifts(cell: Cell) -> list[float]:
+    """How far the threshold of each old class, set anew at the end, lies from the one set when the class was new.
 
-    In standard deviations of the normal scores then; undefined at one step and without hold-out.
+    In standard deviations of the normal scores then; none at one step and without hold-out.
     """
     shift = np.array(cell["matrices"].get(CLASS_SHIFT) or [[]], float)[-1]
-    old = [
-        value
-        for value, learned in zip(shift, learned_at(cell), strict=False)
-        if learned < len(cell["spec"]["steps"]) - 1
-    ]
-    return float(np.mean(old)) if old else math.nan
+    last = len(cell["spec"]["steps"]) - 1
+    return [float(value) for value, learned in zip(shift, learned_at(cell), strict=False) if learned < last]

@@ -31,6 +31,11 @@ LEGEND = (
         "plasticity",
         "image AUROC of each class just after it was learned, mean; low forgetting is worth little without it",
     ),
+    (
+        "drift left",
+        "at one threshold: how far the scores of held-out normal images of old classes moved, over how far "
+        f"`{LOWER}` lets them; near 1 the method does nothing, near 0 it freezes the detector",
+    ),
     ("carried MB", "what the method keeps from step to step beyond the detector's own weights"),
     (
         "train s",

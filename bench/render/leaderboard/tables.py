@@ -165,6 +165,7 @@ ONE_LINE: tuple[Column, ...] = (
     ("recall", _score("threshold_recall")),
     ("false alarms", _percent("false_alarm")),
     ("threshold drift, sd", _amount("threshold_drift")),
+    ("drift left", _amount("drift_left")),
     ("routing accuracy", _percent("routing_accuracy")),
     _SEEDS,
 )

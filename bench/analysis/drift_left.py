@@ -1,0 +1,36 @@
+"""The share of fine-tuning's drift that a method leaves: near 1 its mechanism is inert, near 0 it freezes the detector.
+
+Drift is how far the scores of normal images held out of training have moved since their class was new: the distance of
+their threshold from the first one, in standard deviations of the scores then, mean over old classes. It comes from what
+a cell records anyway, and is told where images were held out and fine-tuning ran on the same data, detector and seed.
+"""
+
+import math
+from collections.abc import Iterable
+from statistics import fmean
+
+from bench.analysis.identity import surroundings
+from bench.analysis.summary import threshold_shifts
+from bench.schema.cell import Cell
+
+FINETUNE = "finetune"
+ID = "drift_left"
+
+
+def references(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """The finished fine-tuned cells among `cells`."""
+    return tuple(cell for cell in cells if cell["spec"]["method"] == FINETUNE and cell["status"] == "ok")
+
+
+def figures(cell: Cell, finetuned: Iterable[Cell]) -> dict[str, float]:
+    """{"drift_left": drift of `cell` over that of the one of `finetuned` beside it}; NaN where there is none."""
+    own, seed = surroundings(cell["spec"]), cell["spec"]["seed"]
+    same = (one for one in finetuned if one["spec"]["seed"] == seed and surroundings(one["spec"]) == own)
+    beside = next(same, None)
+    whole = _drift(beside) if beside else math.nan
+    return {ID: _drift(cell) / whole if whole else math.nan}
+
+
+def _drift(cell: Cell) -> float:
+    shifts = threshold_shifts(cell)
+    return fmean(map(abs, shifts)) if shifts else math.nan
