@@ -230,11 +230,11 @@ def test_a_cell_that_ended_before_it_could_say_so_is_not_run_again(job, traces, 
     assert not list((job.root / ".lock").glob("*.lock"))
 
 
-def test_a_cell_that_is_to_be_run_again_is(job, traces):
+def test_a_cell_that_is_to_be_run_again_is(job):
     node.work(job, print)
     path = results.path_of(job.root, job.cell.spec)
     first = results.read(path)
-    again = node.jobs([job.cell], cli.parser().parse_args(command(traces, "0", "--redo", "all")))[0]
+    again = node.jobs([job.cell], Execution(results=job.root, redo="all"))[0]
     assert node.work(again, print)[0]["done"] == "ok"
     record = results.read(path)
     assert record["notes"]["began"][0] > first["notes"]["began"][1] and record["matrices"] == first["matrices"]

@@ -101,7 +101,7 @@ def test_every_page_says_over_which(tmp_path):
     assert all(told in file.read_text() for file in [*tmp_path.glob("site/systems/**/*.html")])
     text = show.show(str(path), root)
     assert "aupro (over 2 of 3 classes: those with masks)" in text and "image_auroc\n" in text
-    after_last = next(line for line in text.partition("aupro (over")[2].splitlines() if "after step 2" in line)
+    after_last = next(line for line in text.partition("aupro (over")[2].splitlines() if "after step 3" in line)
     assert after_last.split()[-4:] == ["—", "0.900", "0.900", "0.900"]
 
 
