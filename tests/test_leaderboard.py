@@ -122,6 +122,19 @@ def test_rows_are_sorted_by_final_image_auroc(tmp_path):
     assert places == sorted(places)
 
 
+def test_the_first_screen_has_all_but_private_images_and_says_what_is_older(tmp_path):
+    root = tmp_path / "results"
+    streams = [("factory7/1x7", 1), ("synthetic/1x6", 1), ("synthetic/1x6", 2), ("custom/mine", 1)]
+    for seed, (scenario, version) in enumerate(streams):
+        results.write(root, cell(0.9, scenario=scenario, scenario_version=version, seed=seed))
+    front = leaderboard.render(root)[tmp_path / "leaderboard.md"]
+    first, _, listed = front.partition("## Every table")
+    found = [line.partition("]")[0] for line in first.splitlines() if line.startswith("| [")]
+    assert found == ["| [custom/mine@1", "| [synthetic/1x6@2", "| [synthetic/1x6@1"] and "[factory7/1x7@1" in listed
+    assert "Images of factory7 are not published" in first
+    assert first.count("is an older version") == 1 and "synthetic/1x6@1 is an older version" in first
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -32,7 +32,8 @@ class Witness:
 
     Not noted are attempts that libraries make of their own accord and that lead nowhere: files that are not there,
     listing a folder above one that is open and reading compiled sources (Python's imports do both), what /proc and /sys
-    tell of the machine, Unix sockets (of the name service), and changing one's own scratch files.
+    tell of the machine, Unix sockets (of the name service), a semaphore (of tqdm), and changing one's own scratch
+    files.
     """
 
     def __init__(self, end: socket.socket):
@@ -149,7 +150,7 @@ class Witness:
         if not path.startswith("/") or any(_within(path, place) for place in self.writable):
             return True
         if what != "read":
-            return path.startswith("/dev/shm/sem.")  # tqdm asks for a semaphore, and does without
+            return path.startswith("/dev/shm/sem.")
         if any(_within(path, place) or _within(place, path) for place in self.readable) or not os.path.lexists(path):
             return True
         if "/__pycache__/" in path:

@@ -33,18 +33,30 @@ tier 2. A difference is shown from {FEWEST_RUNS} runs and {FEWEST_CLASSES} class
 procedure over all pairs of a table; rows with fewer runs have no tier. Out of the race: methods that read ahead
 (`{UPPER}`), are told the task (`single`) or keep every image (`cumulative`), failed seeds, scores from elsewhere.
 Read across, not down: lines differ in data or weights; `{LOWER}` and `{UPPER}` run on the same detector. Joint training
-is a reference, not an upper bound. Data sets that others cannot have (`factory7`) are listed below.
-Rows of synthetic/1x6@1 are older: all images were trained on, none held out for thresholds."""
+is a reference, not an upper bound."""
 
 
-# Whose images others can have, real ones first; tables on any other are listed below, not compared on the first screen.
-DATA_SETS = ("open", "mvtec", "visa", "cross", "synthetic")
+PRIVATE = ("factory7",)  # data sets whose images others cannot have: listed, not compared on the first screen
+
+
+def _data_set(section: Section) -> str:
+    return section.spec["scenario"].partition("/")[0]
 
 
 def _place(section: Section) -> tuple:
-    data_set = section.spec["scenario"].partition("/")[0]
-    order = DATA_SETS.index(data_set) if data_set in DATA_SETS else len(DATA_SETS)
-    return order, section.spec["scenario"], -section.spec["scenario_version"]
+    """Real images that others can have first, then the embedded ones, then the private; newer versions first."""
+    name, spec = _data_set(section), section.spec
+    return name in PRIVATE, name == "synthetic", spec["scenario"], -spec["scenario_version"]
+
+
+def _asides(sections: Sequence[Section]) -> str:
+    """What is to be known of sections that others have replaced, or that nobody can run again."""
+    newest = {section.spec["scenario"]: section.spec["scenario_version"] for section in reversed(sections)}
+    older = [s for s in sections if s.spec["scenario_version"] < newest[s.spec["scenario"]]]
+    private = sorted({_data_set(section) for section in sections} & set(PRIVATE))
+    told = [f"Images of {', '.join(private)} are not published: its tables are listed below only."] if private else []
+    told += [f"{escape(section.title)} is an older version of its stream." for section in older]
+    return " ".join(told)
 
 
 def slug(section: Section) -> str:
@@ -60,8 +72,14 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
     if not sections:
         parts.append("No results yet: run `python -m bench run`.")
     else:
-        shown = [section for section in sections if _place(section)[0] < len(DATA_SETS)] or sections
-        parts += [_overview(shown, links), READING, _pages(sections, published, links), _orders(sections)]
+        shown = [section for section in sections if _data_set(section) not in PRIVATE] or sections
+        parts += [
+            _overview(shown, links),
+            READING,
+            _asides(sections),
+            _pages(sections, published, links),
+            _orders(sections),
+        ]
         parts += [above_joint(sections)]
         rows = [row for section in sections for row in section.rows]
         marks = [OUTSIDE] * any(row.external for row in rows) + [AGED] * any(row.older for row in rows)
