@@ -225,6 +225,10 @@ def test_what_a_cheat_tries_in_silence_is_named_and_fails_the_cell(stream, cache
 
 
 def test_what_libraries_do_of_their_own_accord_is_no_breach(stream, cache, arrays, tmp_path):
+    # What the fork server has looked for stays in its memory: the child then opens what it could not have listed.
+    import importlib.metadata
+
+    importlib.metadata.entry_points()
     code = """
     def before_training_exp(self, strategy, **_):
         import getpass, pathlib, socket, subprocess, tempfile
@@ -239,6 +243,8 @@ def test_what_libraries_do_of_their_own_accord_is_no_breach(stream, cache, array
             except OSError:
                 pass
         getpass.getuser(), os.path.expanduser("~root")
+        import importlib.metadata
+        importlib.metadata.entry_points()
         with subprocess.Popen(["sleep", "60"]) as other:
             other.kill()
         os.kill(os.getpid(), 0)
