@@ -75,17 +75,18 @@ def measured(method: str, detector: str) -> list[str]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE, SIDE, 3), np.uint8)
     labels = "labels" in registry.find_entry("method", method).declared["CAPABILITIES"]
-    learner = Learner(task(method, detector), None)
+    told = {}
+    learner = Learner(task(method, detector), None, tell=lambda _, **what: told.update(what))
     start = time.process_time()
     about, _ = learner.train([(images, np.zeros(IMAGES, int) if labels else None)])
     trained = time.process_time() - start
     start = time.process_time()
-    told = "task_oracle" in registry.find_entry("method", method).declared["CAPABILITIES"]
-    learner.look([images], lambda answer: None, 0 if told else None)
+    oracle = "task_oracle" in registry.find_entry("method", method).declared["CAPABILITIES"]
+    learner.look([images], lambda answer: None, 0 if oracle else None)
     judged = time.process_time() - start
     own = min(about["extra_s"], trained)
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    return row(method, detector, about["parameters"], trained - own, own, judged, peak)
+    return row(method, detector, told["parameters"], trained - own, own, judged, peak)
 
 
 def row(method, detector, parameters, step, own, judged, peak) -> list[str]:
