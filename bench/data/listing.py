@@ -42,7 +42,7 @@ def listing(
         prefix = f"{name}:" if len(readers) > 1 else ""
         categories = [category.removeprefix(prefix) for category in stream.classes if category.startswith(prefix)]
         place = _part(stream, root, name) if prefix else root
-        module = registry.find("scenario", name, plugins).load()
+        module = registry.find_entry("scenario", name, plugins).load()
         options = {name: value for name, value in stream.options.items() if name != "drift"}
         product = product_of(stream.options)
         wanted = [product] if product else categories

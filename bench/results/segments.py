@@ -29,7 +29,7 @@ def file_of(scores: Path, step: int) -> Path:
     return folder_of(scores) / f"step-{step}.npz"
 
 
-def write(scores: Path, step: int, arrays: dict[str, np.ndarray], row: dict[str, np.ndarray]) -> str:
+def write_segment(scores: Path, step: int, arrays: dict[str, np.ndarray], row: dict[str, np.ndarray]) -> str:
     """Store the arrays and the numbers of a step; both are empty where it was not evaluated. Returns the SHA-256.
 
     Raises:
@@ -37,11 +37,11 @@ def write(scores: Path, step: int, arrays: dict[str, np.ndarray], row: dict[str,
     """
     entries = {f"step-{step}/{name}": values for name, values in arrays.items()}
     entries |= {f"step-{step}/{name}/{ROW}": values for name, values in row.items()}
-    stored.write(file_of(scores, step), entries.items(), compress=False)  # compressed once, in `join`
+    stored.write_stored(file_of(scores, step), entries.items(), compress=False)  # compressed once, in `join`
     return stored.checksum(file_of(scores, step))
 
 
-def held(scores: Path, digests: list[str], maps: bool) -> int:
+def steps_held(scores: Path, digests: list[str], maps: bool) -> int:
     """How many steps, from the first on, lie there as they were written, with maps or without."""
     fit = (_fits(file_of(scores, step), digest, maps) for step, digest in enumerate(digests))
     return sum(takewhile(bool, fit))
@@ -82,7 +82,7 @@ def join(scores: Path, run: int, digests: list[str]) -> None:
     Raises:
         BadInput: if a file is no longer as it was written, or if the disk does not take it.
     """
-    stored.write(scores, _entries(scores, run, digests))
+    stored.write_stored(scores, _entries(scores, run, digests))
 
 
 def _entries(scores: Path, run: int, digests: list[str]) -> Iterator[tuple[str, np.ndarray]]:
