@@ -166,7 +166,7 @@ class Forms:
         self.folder.mkdir(parents=True)
         manifest = folder / "mini.yaml"
         manifest.write_text(trees.MANIFEST)
-        self.options = SimpleNamespace(scenario=str(manifest), plugin=[])
+        self.options = SimpleNamespace(scenario=str(manifest), plugin=())
         self.stream = streams.load_stream(str(manifest))
         self.arrays, _ = data.load_arrays(self.stream, None, 64, folder / "cache")
         self.truth = Truth(self.arrays, 2)
