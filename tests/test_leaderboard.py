@@ -588,3 +588,24 @@ def test_rows_of_older_code_are_marked(tmp_path, code):
     text = page(tmp_path, old, new)
     assert row_of(text, "replay°") and row_of(text, "finetune") and "° measured with older code" in text
     assert "older code" not in page(tmp_path / "other", new)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"environment": {"versions": {"torch": "1.13.0"}}}, "torch 1.13.0 and 2.15.0"),
+        ({"environment": {"versions": {"timm": "0.9"}}}, ""),  # the other does not tell its own: nothing is known
+        ({"code": {"detector": "of another day"}}, "the code of detector"),
+        ({"code": {"bench": "0.0.1"}}, "the code of bench"),
+        ({"environment": {"cpu": "Another CPU"}}, ""),
+    ],
+)
+def test_seeds_of_other_versions_are_told(tmp_path, change, told):
+    first, second = cell(0.5, seed=0), cell(0.6, seed=1)
+    for one in (first, second):
+        one["environment"]["versions"] = {"torch": "2.15.0"}
+    for part, other in change.items():
+        second[part] = second[part] | other
+    text = page(tmp_path, first, second)
+    assert ("≠ its seeds were measured with different versions" in text) == bool(told)
+    assert (f"- replay + patchcore: {told}" in text) == bool(told)
