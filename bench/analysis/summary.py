@@ -9,11 +9,11 @@ import numpy as np
 
 from bench.metrics import matrix
 from bench.metrics.statistics import Interval, interval
-from bench.schema.cell import CLASS_SHIFT, FEATURES, Cell, Cost
+from bench.schema.cell import CLASS_SHIFT, FEATURES, TIMES, Cell, Cost
 from bench.schema.metric import METRICS, summarised
 
 MB = 1e6
-TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s")  # lists of a cell's cost
+QUIET = 0.1  # of the machine's processors: where others use more, wall seconds are not the method's own
 
 # Two-sided 95 % quantiles of Student's t at 1, 2, ... degrees of freedom: importing SciPy for them takes 0.5 s.
 T95 = (
@@ -128,15 +128,14 @@ def _deployed(cell: Cell) -> dict[str, float]:
 
 
 def _cost(cell: Cell) -> dict[str, float]:
-    cost = own_times(cell["cost"])
+    cost = own_times(cell)
     gpu = cost.get("gpu") or {}
     train, evaluation = _sum(cost.get("train_s")), _sum(cost.get("eval_s"))
-    processor = math.nan if gpu else _sum(cost.get("train_cpu_s"))
     ms = {batch: _number(cost.get("ms_per_image", {}).get(batch)) for batch in ("1", "32")}
     return {
         "train_s": train,
+        "train_cpu_s": _sum(cost.get("train_cpu_s")),
         "images_seen": _sum(cost.get("train_images")),
-        "training_s": train if math.isnan(processor) else processor,
         "eval_s": evaluation,
         "extra_s": _sum(cost.get("extra_s")),
         "evaluation_share": _ratio(evaluation, train + evaluation),
@@ -157,13 +156,30 @@ def _cost(cell: Cell) -> dict[str, float]:
     }
 
 
-def own_times(cost: Cost) -> Cost:
-    """The cost without seconds and energy where features were found or kept: they are not the method's own."""
-    if not any(images > 0 for name in FEATURES for images in cost.get(name, ())):
+def own_times(cell: Cell) -> Cost:
+    """The cost of a cell without the seconds and energy that are not its method's own.
+
+    None are where features were found or kept. Where others used the machine meanwhile, or where nobody looked whether
+    they did, those of the processor are, and those of the wall are not. What was handed in says its own.
+    """
+    cost, kept, quiet = cell["cost"], kept_features(cell), undisturbed(cell)
+    if quiet and not kept:
         return cost
-    lists = {name: [math.nan] * len(cost[name]) for name in TIMES if name in cost}
+    lists = {name: [math.nan] * len(cost[name]) for name in TIMES if name in cost and (kept or name != "train_cpu_s")}
     gpu = cost.get("gpu") and cost["gpu"] | {"utilisation": None, "energy_j": None}
-    return cost | lists | {"gpu": gpu, "cpu_energy_j": None}
+    latency = {} if quiet else {"ms_per_image": {}}  # it is measured without kept features
+    return cost | lists | latency | {"gpu": gpu, "cpu_energy_j": None}
+
+
+def kept_features(cell: Cell) -> bool:
+    """Whether it took features of a frozen network from a cache, or wrote some there."""
+    return any(images > 0 for name in FEATURES for images in cell["cost"].get(name, ()))
+
+
+def undisturbed(cell: Cell) -> bool:
+    """Whether the machine was the cell's own at every step."""
+    shares = cell["cost"].get("others_share")
+    return "external" in cell["spec"] or (bool(shares) and all(share <= QUIET for share in shares))
 
 
 def _number(value: float | None) -> float:

@@ -37,11 +37,13 @@ LEGEND = (
         f"`{LOWER}` lets them; near 1 the method does nothing, near 0 it freezes the detector",
     ),
     ("carried MB", "what the method keeps from step to step beyond the detector's own weights"),
+    ("train s", "seconds of training by the clock on the wall"),
+    ("train CPU s", "seconds that processors spent on training; other work on the machine hardly changes them"),
     (
-        "train s",
-        "seconds of training: wall on a GPU; on a CPU those that the processor spent, in older cells wall",
+        "ms/image",
+        f"inference at batch 1 after warm-up; this and wall seconds are {MISSING} where others used the machine "
+        "meanwhile, or where nobody looked (`bench run --redo disturbed --jobs 1` measures again)",
     ),
-    ("ms/image", "inference at batch 1 after warm-up"),
     ("peak MB", "GPU memory allocated at the peak; on a CPU, resident memory of the process"),
     (
         "joint minus it",

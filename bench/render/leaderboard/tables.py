@@ -173,7 +173,8 @@ ONE_LINE: tuple[Column, ...] = (
 
 COST: tuple[Column, ...] = (
     *_SYSTEM,
-    ("train s", _amount("training_s")),
+    ("train s", _amount("train_s")),
+    ("train CPU s", _amount("train_cpu_s")),
     ("images seen", _amount("images_seen")),
     ("peak MB", _peak_memory),
     ("evaluation share", _percent("evaluation_share")),

@@ -32,6 +32,7 @@ COMMON = {
     "routing_accuracy": ("routing", "percent", "high", "line"),
     "carried_mb": ("carried MB", "amount", "low", "cost"),
     "train_s": ("train s", "timed", "low", "cost"),
+    "train_cpu_s": ("train CPU s", "timed", "low", "cost"),
     "ms_per_image_1": ("ms/image", "timed", "low", "cost"),
     "peak_rss_mb": ("RSS MB", "timed", "low", "cost"),
 }

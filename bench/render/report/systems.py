@@ -64,7 +64,7 @@ def _run(cell: Cell) -> dict:
 
 def _embedded(cell: Cell) -> dict:
     """The measured lists of one cell, untouched, for the plots."""
-    cost = own_times(cell["cost"])
+    cost = own_times(cell)
     parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
     over = {metric: classes_of(cell, metric) for metric in summarised()}
     about = {
