@@ -71,7 +71,7 @@ def test_every_trait_of_the_vocabulary_is_that_of_a_detector():
 def test_the_hooks_are_those_that_avalanche_calls():
     from avalanche.core import BaseSGDPlugin
 
-    import bench.preload  # noqa: F401 - imports Avalanche, its warnings silenced
+    import bench.backends.preload  # noqa: F401 - imports Avalanche, its warnings silenced
 
     assert set(HOOKS) == {name for name in dir(BaseSGDPlugin) if name.startswith(("before_", "after_"))}
 

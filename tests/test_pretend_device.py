@@ -14,7 +14,8 @@ from pretend_device import memory
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves
 
-from bench import doctor, evaluation, registry, results
+from bench import evaluation, registry, results
+from bench.cli import doctor
 from bench.runner.cell import run_cell
 from bench.runner.plan import plan_cells
 from bench.schema.request import Request

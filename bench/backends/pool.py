@@ -17,7 +17,7 @@ from bench.errors import BadInput
 
 
 def cell_server() -> multiprocessing.context.BaseContext:
-    """Return the context whose processes are forked from a server with `bench.preload` imported."""
+    """Return the context whose processes are forked from a server with `bench.backends.preload` imported."""
     from bench.wall import nursery
 
     return nursery.step_server()

@@ -377,7 +377,7 @@ def add_doctor(commands) -> None:
 
 
 def _do_doctor(options) -> int:
-    from bench import doctor
+    from bench.cli import doctor
 
     found = doctor.examine(options.results, options.cache, options.data)
     for level, sentence in found:

@@ -14,8 +14,9 @@ import numpy as np
 
 from bench.data import pixels
 from bench.data.fingerprint import fingerprint, read_json, repeated, workers, write_json
-from bench.data.listing import Item, listing, refuse
+from bench.data.listing import listing, refuse
 from bench.data.pixels import decode
+from bench.data.sample import Item
 from bench.errors import BadInput
 from bench.schema.disk import locked
 from bench.schema.stream import Stream

@@ -19,9 +19,10 @@ from PIL import Image
 from bench import registry
 from bench.data.arrays import Progress, inverted, looks_inverted, pixels_of_item, with_bits, writable
 from bench.data.fingerprint import fingerprint, repeated, workers
-from bench.data.listing import Item, gaps, item
+from bench.data.listing import gaps, item
 from bench.data.near_duplicates import SIDE, twins
 from bench.data.pixels import mask, turned
+from bench.data.sample import Item
 from bench.errors import BadInput
 from bench.schema import stream as streams
 

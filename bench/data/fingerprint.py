@@ -14,7 +14,7 @@ from bench.errors import BadInput
 from bench.schema.disk import locked
 
 if TYPE_CHECKING:
-    from bench.data.listing import Item
+    from bench.data.sample import Item
 
 CHECKSUM = "sha256"  # of a file of JSON, beside what it holds
 

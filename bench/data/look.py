@@ -14,7 +14,7 @@ from PIL import Image
 
 from bench.data.arrays import pixels_of_item, with_bits
 from bench.data.check import read_folder
-from bench.data.listing import Item
+from bench.data.sample import Item
 
 SIDE = 192  # px of a picture
 EACH = 6  # pictures of each kind, spread over its files

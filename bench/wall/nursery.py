@@ -30,11 +30,11 @@ DIE_WITH_PARENT, ADOPT_ORPHANS = 1, 36  # of prctl
 
 
 def step_server() -> multiprocessing.context.BaseContext:
-    """Return the context whose processes are forked from a server with `bench.preload` imported."""
+    """Return the context whose processes are forked from a server with `bench.backends.preload` imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.preload"])
+    context.set_forkserver_preload(["bench.backends.preload"])
     return context
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import bench.preload  # noqa: F401 - imports all third-party packages, their warnings silenced
+import bench.backends.preload  # noqa: F401 - imports all third-party packages, their warnings silenced
 from bench import backends, cli, results, session
 from bench.cli import running
 

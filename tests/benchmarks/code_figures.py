@@ -45,7 +45,7 @@ def passed() -> tuple[list[str], int]:
     from test_layers import LAYERS
     from trees import MANIFEST
 
-    import bench.preload  # noqa: F401 - what is imported while it runs is no stop on its way
+    import bench.backends.preload  # noqa: F401 - what is imported while it runs is no stop on its way
     from bench.runner.cell import run_cell
     from bench.runner.plan import plan_cells
     from bench.schema.request import Request

@@ -26,7 +26,7 @@ from unittest import mock
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import bench.preload  # noqa: F401, I001 - its children are forked with all imports
+import bench.backends.preload  # noqa: F401, I001 - its children are forked with all imports
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel

@@ -23,7 +23,7 @@ def examine(results: Path, cache: Path, data: Path | None) -> list[Finding]:
     """All findings, in the order in which a run would meet them."""
     found = [*_packages(), *_disk(results, "results"), *_disk(cache, "decoded images"), *_confinement(), *_data(data)]
     try:
-        importlib.import_module("bench.preload")  # all third-party packages, their warnings silenced
+        importlib.import_module("bench.backends.preload")  # all third-party packages, their warnings silenced
     except Exception as error:  # a broken installation raises anything
         return [
             *found,
