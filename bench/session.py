@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from bench import backends, results
 from bench.analysis import durations, ranks
 from bench.analysis.estimate import Estimate, estimate
+from bench.analysis.figures import kept_features, undisturbed
 from bench.analysis.pairing import Pairing, pair
-from bench.analysis.summary import kept_features, undisturbed
 from bench.backends import pool
 from bench.errors import BadInput
 from bench.render import leaderboard as tables

@@ -6,7 +6,7 @@ from collections import namedtuple
 import pytest
 from cells import cell as made
 
-from bench.analysis.summary import figures
+from bench.analysis.figures import figures
 from bench.runner import cost
 
 Times = namedtuple("Times", "user nice system idle iowait irq softirq steal guest guest_nice")

@@ -10,7 +10,7 @@ from cells import cell as made
 from mini import cell, read
 
 from bench import results
-from bench.analysis.summary import figures
+from bench.analysis.figures import figures
 from bench.results import cell_path, stored
 from bench.runner import run_cell
 from bench.runner.feature_cache import FOLDER

@@ -9,7 +9,7 @@ from command import MINI
 from mini import cell, read
 
 from bench import results
-from bench.analysis.summary import figures
+from bench.analysis.figures import figures
 from bench.errors import BadInput
 from bench.exchange import rescore
 from bench.metrics import ranking as metrics

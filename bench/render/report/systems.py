@@ -6,10 +6,11 @@ from pathlib import PurePath
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
+from bench.analysis.figures import figures, own_times
 from bench.analysis.labels import last_line, masks_of
 from bench.analysis.pairing import system_name
 from bench.analysis.rows import tuned_on
-from bench.analysis.summary import Stat, classes_of, figures, learned_at, own_times, stat
+from bench.analysis.summary import Stat, classes_of, learned_at, stat
 from bench.metrics.definitions import ALL, Definition
 from bench.schema.cell import PER_STEP, Cell
 from bench.schema.metric import headings, summarised
