@@ -173,7 +173,7 @@ def test_a_run_that_dies_after_storing_a_step_goes_on_to_the_same_bytes(
     from bench.runner import checkpoint
 
     one = quick(stream, cache)
-    owner, name = (checkpoint, "save") if at == "scores" else (results, "write")
+    owner, name = (checkpoint, "save") if at == "scores" else (results, "write_cell")
     real, calls = getattr(owner, name), []
 
     def die(*arguments):

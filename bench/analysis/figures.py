@@ -87,6 +87,10 @@ def _evaluation_share(_: Cell, cost: Cost) -> float:
     return _ratio(evaluation, _total(cost, "train_s") + evaluation)
 
 
+def _elapsed_s(cell: Cell, _: Cost) -> float:
+    return _total(cell["cost"], "train_s") + _total(cell["cost"], "eval_s")
+
+
 def _train_images_per_s(_: Cell, cost: Cost) -> float:
     return _ratio(_total(cost, "train_images"), _total(cost, "train_s"))
 
@@ -137,7 +141,7 @@ FIGURES = {
             meaning="GPU memory allocated at the peak; on a CPU, resident memory of the process",
         ),
         # What plans and progress count with: kept features and other work on the machine are in it.
-        Figure("elapsed_s", "elapsed s", lambda cell, _: _total(cell["cost"], "train_s") + _total(cell["cost"], "eval_s")),
+        Figure("elapsed_s", "elapsed s", _elapsed_s),
         Figure("eval_s", "evaluation s", _sum("eval_s"), of_machine=True),
         Figure("extra_s", "method's own s", _sum("extra_s"), of_machine=True),
         _cost("evaluation_share", "evaluation share", _evaluation_share, "percent"),
