@@ -68,7 +68,8 @@ def work_on_job(job: Job, send: Callable[[dict], None]) -> tuple[dict, Files]:
     try:
         # The data set may be a copy on this machine: it must be the one that was planned with.
         asked, spec = job.cell.request, job.cell.spec
-        _, found = data.load_arrays(job.cell.stream, asked.data, spec["image_size"], asked.cache, plugins=asked.plugins)
+        size, plugins = spec["image_size"], asked.plugins
+        found = data.load_arrays(job.cell.stream, asked.data, size, asked.cache, plugins=plugins)[1]
         if found != spec["fingerprint"]:
             raise BadInput(
                 f"the images in {asked.data} have the fingerprint {found[:16]}, where this was started they have "

@@ -76,7 +76,7 @@ def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_onl
     held = stored.read_stored(stored.scores_path(path))
     if held.run != stored.run_of(cell["spec"]) or held.steps != len(stream.steps):
         raise BadInput(f"{held.path} is of another run or of fewer steps: run the cell again with --redo all.")
-    known = cell.get("stored", {}).get("sha256")
+    known = cell.get("stored", {}).get("sha256")  # the scores must be those that the cell's numbers came from
     if known and stored.checksum(held.path) != known:
         raise BadInput(
             f"{held.path} is not the file that the cell was written with (other SHA-256): put that file back, or run "
