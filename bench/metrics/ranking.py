@@ -251,17 +251,15 @@ def pooled_pixel_auroc(maps, regions) -> float:
     asked for twice, one at a time, and what is given is sorted in place: never two of them, nor a copy, lie in memory.
     NaN and errors: see `image_metrics`.
     """
-    anomalous, count = [], len(regions)
-    for index in range(count):
-        xp, scores = _flat(maps(index))
-        place = regions[index].pixel
-        anomalous.append(scores[place if xp is np else xp.from_numpy(place).to(scores.device)])
+    count = len(regions)
+    anomalous = [_at(maps(index), regions[index].pixel) for index in range(count)]
+    xp = np if isinstance(anomalous[0], np.ndarray) else sys.modules["torch"]
     anomalous = _sort(xp, xp.concatenate(anomalous))
     positives, total, pairs = len(anomalous), 0, 0
     for index in range(count):
-        ordered = _sort(xp, _flat(maps(index))[1], overwrite=True)
-        total += len(ordered)
-        pairs += 2 * positives * len(ordered) - _ranks(xp, ordered, anomalous)
+        size, ranks = _ranks(maps(index), anomalous)
+        total += size
+        pairs += 2 * positives * size - ranks
     normals = total - positives
     if not positives or not normals:
         return NAN
@@ -269,13 +267,22 @@ def pooled_pixel_auroc(maps, regions) -> float:
     return 1 - pairs / (2 * positives * normals)
 
 
-def _ranks(xp, ordered, scores) -> int:
-    """How many of `ordered` lie below each of `scores` (ascending), plus how many below or level, summed up."""
-    size, found = (BLOCK if xp is np else DEVICE_BLOCK), 0
+def _at(maps, places):
+    """The scores at `places` in the flat maps."""
+    xp, scores = _flat(maps)
+    return scores[places if xp is np else xp.from_numpy(places).to(scores.device)]
+
+
+def _ranks(maps, scores) -> tuple[int, int]:
+    """(how many pixels `maps` have, how many of them lie below each of `scores` (ascending) plus below or level, summed
+    up). Sorts the maps in place."""
+    xp, flat = _flat(maps)
+    ordered, found = _sort(xp, flat, overwrite=True), 0
+    size = BLOCK if xp is np else DEVICE_BLOCK
     lows = xp.searchsorted(ordered, scores[::size] + 0).tolist()
     for index, low in enumerate(lows):
         some = scores[index * size : (index + 1) * size]
         among = ordered[low : int(xp.searchsorted(ordered, some[-1:], side="right")[0])]
         ranks = xp.searchsorted(among, some) + xp.searchsorted(among, some, side="right")
         found += int(ranks.sum()) + 2 * low * len(some)
-    return found
+    return len(ordered), found
