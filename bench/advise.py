@@ -76,7 +76,7 @@ def advise(
         BadInput: for a folder that cannot be used, with what to do.
     """
     started, data = time.monotonic(), _of_classes(Path(data).expanduser(), out)
-    report = checking.check(data, size=PIXELS[size])
+    report = checking.check_data(data, size=PIXELS[size])
     faults = [*report.leaks, *report.wrong, *(text for text in report.missing if not text.endswith("no test images"))]
     if faults:
         raise BadInput(f"{data} is not ready: {faults[0]}. `bench data check {data}` lists all {len(faults)} problems.")
@@ -102,7 +102,7 @@ def advise(
             continue
         untried.remove((method, detector))
         outcome = session.run(asked, execution)
-        paths = [results.path_of(execution.results, cell.spec) for cell in outcome.cells if not cell.skip]
+        paths = [results.cell_path(execution.results, cell.spec) for cell in outcome.cells if not cell.skip]
         found = [row for section in sections(map(results.read, paths)) for row in section.rows if not row.status]
         rows += found
     if not rows:
@@ -114,7 +114,7 @@ def advise(
 
 def _of_classes(data: Path, out: Path) -> Path:
     """The folder, or one with a link to it as its only class where it is a flat folder of pictures."""
-    folder = registry.find("scenario", "folder").load()
+    folder = registry.find_entry("scenario", "folder").load()
     if not data.is_dir() or not folder.is_flat(data) or folder.classes(data):
         return data
     _link(out / "pictures" / data.resolve().name, data.resolve())
@@ -137,7 +137,7 @@ def _with_tests(data: Path, folder: Path, report) -> Path:
     lacking = {row["class"] for row in report.table if not row["test good"] and not row["test anomalous"]}
     if not lacking:
         return data
-    _, names, found, _ = checking.read(data, report.reader, {})
+    _, names, found, _ = checking.read_folder(data, report.reader, {})
     for name in names:
         if name not in lacking:
             _link(folder / name, (data / name).resolve())

@@ -60,7 +60,7 @@ def plan(request: Request, execution: Execution = Execution()) -> Planned:  # no
     Raises:
         BadInput: for the first thing that could not be run.
     """
-    backends.find(request, execution)
+    backends.find_backend(request, execution)
     with results.lock(execution.results), pool.without_main():
         return _planned(request, execution)
 
@@ -73,19 +73,19 @@ def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noq
     Raises:
         BadInput: for the first thing that could not be run, before anything is trained.
     """
-    backend = backends.find(request, execution)
+    backend = backends.find_backend(request, execution)
     with results.lock(execution.results), pool.without_main():
         planned = _planned(request, execution)
         for cell in planned.cells:
             if cell.skip:
-                results.write(execution.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
+                results.write_cell(execution.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         try:
             failed = _run(backend, planned.todo, execution)
         except BadInput:
             with suppress(BadInput):
-                tables.write(execution.results)  # what has run is shown, whatever stopped the rest
+                tables.write_leaderboard(execution.results)  # what has run is shown, whatever stopped the rest
             raise
-        written = tables.write(execution.results)
+        written = tables.write_leaderboard(execution.results)
     return Outcome(planned.cells, planned.fates, failed, written)
 
 
@@ -97,7 +97,7 @@ def estimates(planned: Planned, execution: Execution = Execution()) -> tuple[str
     machine = ""
     if execution.backend == "local" and planned.cells:
         with pool.without_main():
-            machine = pool.call(pool.server(), _machine, planned.cells[0].request.device)
+            machine = pool.call(pool.cell_server(), _machine, planned.cells[0].request.device)
     earlier = [(path, cell) for path, cell in results.scan(execution.results) if not isinstance(cell, BadInput)]
     return machine, {cell.name: estimate(cell, earlier, machine) for cell in planned.todo}
 
@@ -111,7 +111,7 @@ def script(request: Request, execution: Execution) -> str:
     if execution.backend != "slurm":
         raise BadInput(f"--dry-run belongs to --backend slurm; this run has --backend {execution.backend}.")
     todo = plan(request, execution).todo
-    return backends.find(request, execution).script(len(todo), execution) if todo else ""
+    return backends.find_backend(request, execution).script(len(todo), execution) if todo else ""
 
 
 def load_results(root: str | Path = "results") -> "DataFrame":
@@ -125,8 +125,8 @@ def load_results(root: str | Path = "results") -> "DataFrame":
     """
     from pandas import DataFrame
 
-    grouped, _ = tables.read(_folder(root))
-    return DataFrame([line for section in grouped for line in tables.lines(section)])
+    grouped, _ = tables.read_sections(_folder(root))
+    return DataFrame([line for section in grouped for line in tables.section_lines(section)])
 
 
 def compare(
@@ -157,7 +157,7 @@ def leaderboard(root: str | Path = "results", markdown: Path | None = None) -> t
     Raises:
         BadInput: if there is no such folder, or it cannot be written.
     """
-    return tables.write(_folder(root), markdown)
+    return tables.write_leaderboard(_folder(root), markdown)
 
 
 def report(root: str | Path = "results", out: str | Path = "out/report") -> Path:
@@ -166,9 +166,9 @@ def report(root: str | Path = "results", out: str | Path = "out/report") -> Path
     Raises:
         BadInput: where there is nothing to report or nowhere to write.
     """
-    from bench.render.report import write
+    from bench.render.report import write_report
 
-    return write(_folder(root), Path(out))
+    return write_report(_folder(root), Path(out))
 
 
 def _folder(root: str | Path) -> Path:
@@ -182,16 +182,16 @@ def _cells(root: str | Path) -> list[Record]:
 
 
 def _planned(request: Request, execution: Execution) -> Planned:
-    cells = pool.call(pool.server(), _cells_of, request, execution)
+    cells = pool.call(pool.cell_server(), _cells_of, request, execution)
     return Planned(cells, [_fate(cell, execution) for cell in cells])
 
 
 def _cells_of(request: Request, execution: Execution) -> list[Cell]:
-    from bench.runner.plan import plan
-    from bench.training.device import found
+    from bench.runner.plan import plan_cells
+    from bench.training.device import resolve_device
 
-    device = backends.device(request, execution) or found(request.device)
-    return plan(replace(request, device=device))
+    device = backends.device(request, execution) or resolve_device(request.device)
+    return plan_cells(replace(request, device=device))
 
 
 def _machine(device: str) -> str:
@@ -215,7 +215,7 @@ def _older_code(record: Record, cell: Cell) -> bool:
 
 def _standing(cell: Cell, root: Path) -> str:
     """How a cell stands that will not be run."""
-    path = results.path_of(root, cell.spec)
+    path = results.cell_path(root, cell.spec)
     if not path.is_file():
         return "not run before"
     record = results.read(path)
@@ -227,7 +227,7 @@ def _standing(cell: Cell, root: Path) -> str:
 
 
 def _wanted(cell: Cell, execution: Execution) -> bool:
-    path, redo = results.path_of(execution.results, cell.spec), execution.redo
+    path, redo = results.cell_path(execution.results, cell.spec), execution.redo
     if redo == "all" or not path.exists():
         return redo not in ("failed", "changed") or path.exists()
     try:
@@ -245,7 +245,7 @@ def _wanted(cell: Cell, execution: Execution) -> bool:
             raise BadInput(kept_from(path, other))  # the user's data: what was asked for is neither there nor run
         return False  # the project's own defaults have moved on since
     unkept = cell.request.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
-    stands = old.get("stored", {}).get("maps", False) and stored.path_of(path).is_file()
+    stands = old.get("stored", {}).get("maps", False) and stored.scores_path(path).is_file()
     unsaved = cell.request.save_maps and not stands
     return redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
 
@@ -255,7 +255,7 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
     if not todo:
         return []
     for cell in todo:
-        path = results.path_of(execution.results, cell.spec)
+        path = results.cell_path(execution.results, cell.spec)
         if execution.redo == "all":
             path.with_suffix(".ckpt").unlink(missing_ok=True)
         if execution.redo in ("all", "changed") and Record.differences(path, cell.spec):
@@ -265,7 +265,7 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
     with Watch({todo[i].name: seconds[i] for i in order}, execution.results) as watch:
         backend.run([todo[i] for i in order], execution, watch)
     for cell, reason in watch.ended.get("died", ()):
-        results.write(execution.results, _died(cell, execution.results, reason))
+        results.write_cell(execution.results, _died(cell, execution.results, reason))
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
@@ -274,7 +274,7 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
 def _died(cell: Cell, root: Path, reason: str) -> Record | dict:
     """The record of a cell whose process has gone: the steps that it told of, and why there are no more."""
     with suppress(BadInput):
-        old = results.read(results.path_of(root, cell.spec))
+        old = results.read(results.cell_path(root, cell.spec))
         if old["key"] == cell.key and old["status"] == "partial":
             return old | {"status": "failed", "reason": reason}
     return results.blank(cell.spec, cell.capabilities, "failed", reason)

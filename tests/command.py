@@ -25,10 +25,10 @@ class Wire:
 
 
 def run_here(context, cells, root, *, jobs, threads, loggers, on_event, environment=None):
-    from bench.runner import work
+    from bench.runner import work_on_cell
 
     for cell in cells:
-        work(cell, root, Wire(cell, on_event), threads, loggers)
+        work_on_cell(cell, root, Wire(cell, on_event), threads, loggers)
 
 
 def tables(folder: Path) -> str:
@@ -42,9 +42,9 @@ def bench(tmp_path, monkeypatch, capsys):
     """Call the command line in this process, in a folder of its own; returns (exit code, output)."""
     heavy.ready()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pool, "server", lambda: None)
+    monkeypatch.setattr(pool, "cell_server", lambda: None)
     monkeypatch.setattr(pool, "call", lambda context, function, *arguments: function(*arguments))
-    monkeypatch.setattr(pool, "run", run_here)
+    monkeypatch.setattr(pool, "run_in_processes", run_here)
     (tmp_path / "results").mkdir()
     (tmp_path / "mini.yaml").write_text(MANIFEST)
 

@@ -37,4 +37,4 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def arrays(stream, cache):
-    return data.load(stream, None, stream.image_size, cache)[0]
+    return data.load_arrays(stream, None, stream.image_size, cache)[0]

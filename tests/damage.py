@@ -31,7 +31,7 @@ from bench.results.archive import Archive
 from bench.runner import checkpoint
 from bench.runner.disk_cache import Shelf
 from bench.schema import stream as streams
-from bench.schema.cell_json import plain, sealed, text
+from bench.schema.cell_json import json_text, plain, sealed
 
 # one change of a file's bytes: (kind, place as a share of the file, what)
 CHANGE = st.tuples(
@@ -107,8 +107,8 @@ class Cells:
 
     def __init__(self, folder: Path):
         self.root = folder / "results"
-        results.write(self.root, cell(0.8, seed=1))
-        self.path = results.write(self.root, cell(0.9, holdout=0.2))
+        results.write_cell(self.root, cell(0.8, seed=1))
+        self.path = results.write_cell(self.root, cell(0.9, holdout=0.2))
         self.content = self.path.read_bytes()
         self.whole = plain(results.read(self.path))
         self.spec = plain(cell(0.9, holdout=0.2))
@@ -134,7 +134,7 @@ class Cells:
 
 def _sealed(content: object) -> bytes:
     try:
-        return sealed(text(content)).encode()
+        return sealed(json_text(content)).encode()
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError):  # no longer of the shape of a cell
         return json.dumps(content).encode()
 
@@ -167,8 +167,8 @@ class Forms:
         manifest = folder / "mini.yaml"
         manifest.write_text(trees.MANIFEST)
         self.options = SimpleNamespace(scenario=str(manifest), plugin=[])
-        self.stream = streams.load(str(manifest))
-        self.arrays, _ = data.load(self.stream, None, 64, folder / "cache")
+        self.stream = streams.load_stream(str(manifest))
+        self.arrays, _ = data.load_arrays(self.stream, None, 64, folder / "cache")
         self.truth = Truth(self.arrays, 2)
         self.content = yaml.safe_dump(self.FORM).encode()
         self.scores = {
@@ -188,10 +188,10 @@ class Forms:
         if kind == "edits":
             path.write_text(yaml.safe_dump(edited(self.FORM, changes)))
         try:
-            form = forms.read(self.folder, self.options)
+            form = forms.read_form(self.folder, self.options)
             results.blank(form.spec("0" * 64), form.capabilities, "ok", "")
             with Archive(scores, layout.limit(self.stream, self.truth, self.arrays)) as archive:
-                layout.check(archive, self.stream, self.truth, self.arrays)
+                layout.check_layout(archive, self.stream, self.truth, self.arrays)
                 values = {name: archive.read(name) for name in archive.entries if name != "run"}
             layout.check_values(scores, values)
         except BadInput as error:
@@ -226,7 +226,7 @@ class Streams:
         else:
             self.path.write_text(yaml.safe_dump(edited(self.WHOLE, changes)))
         try:
-            stream = streams.load(str(self.path))
+            stream = streams.load_stream(str(self.path))
             listing(stream, self.root)
             listing(streams.reorder(stream, "random:1"), self.root)
         except BadInput as error:
@@ -247,7 +247,7 @@ class Checkpoints:
         checkpoint.save(self.path, "key", 1, self.carried, {"train_s": [1.5, 2.5]})
         self.arrays = {"bolt/scores": np.linspace(0, 1, 9, dtype=np.float32)}
         self.row = {"matrices.image_auroc": np.array([0.5, 0.75]), "pooled.image_auroc": np.array(0.5)}
-        segments.write(self.scores, 7, 0, self.arrays, self.row)
+        segments.write_segment(self.scores, 7, 0, self.arrays, self.row)
         self.step = segments.file_of(self.scores, 0)
         self.content = {"checkpoint": self.path.read_bytes(), "step": self.step.read_bytes()}
 
@@ -257,11 +257,11 @@ class Checkpoints:
         file.write_bytes(damaged(self.content[kind], changes))
         try:
             if kind == "checkpoint":
-                saved = checkpoint.load(self.path, "key")
+                saved = checkpoint.load_checkpoint(self.path, "key")
                 assert saved is None or (saved["step"], saved["carried"]) == (1, self.carried)
                 assert saved is None or saved["log"] == {"train_s": [1.5, 2.5]}
                 return "taken" if saved else "refused"
-            if not segments.held(self.scores, 7, maps=False):
+            if not segments.steps_held(self.scores, 7, maps=False):
                 return "refused"
             ((_, row),) = segments.rows(self.scores, 1)
             assert row.keys() == self.row.keys() and all(np.array_equal(row[name], self.row[name]) for name in row)
@@ -296,7 +296,7 @@ class Caches:
         self.content = {name: file.read_bytes() for name, file in self.files.items()}
 
     def _load(self):
-        return data.load(self.stream, self.root, 16, self.cache)
+        return data.load_arrays(self.stream, self.root, 16, self.cache)
 
     def holds(self, example) -> str:
         kind, changes = example

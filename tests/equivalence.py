@@ -72,7 +72,7 @@ def assert_same_training(name: str, reference: Reference, *, rtol: float = 1e-5,
 def train(name: str, *, pixels: int = 64, backbone: str = "resnet18", **config) -> Training:
     """Train a detector on 8 images of one class for two epochs of batches of 4, unless `config` says otherwise."""
     seed_everything(0)
-    module = registry.find("detector", name).load()
+    module = registry.find_entry("detector", name).load()
     settings = {"epochs": 2, "batch_size": 4} | config
     known = {field.name for field in dataclasses.fields(module.Config)}
     chosen = dataclasses.replace(

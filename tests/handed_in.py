@@ -14,7 +14,7 @@ CLASSES, COUNT, SIDE = ("gear", "wood"), 8, 64
 
 def form(folder: Path, **changed) -> dict:
     """The form of a submission to mini.yaml in `folder`'s parent; a key set to None is left out."""
-    stream = streams.load(str(folder.parent / "mini.yaml"))
+    stream = streams.load_stream(str(folder.parent / "mini.yaml"))
     content = {
         "method": "mine",
         "detector": "colours",
@@ -24,7 +24,7 @@ def form(folder: Path, **changed) -> dict:
         "scenario": "custom/mini@1",
         "order": "published",
         "seed": 0,
-        "fingerprint": data.load(stream, None, SIDE, folder.parent / ".cache")[1],
+        "fingerprint": data.load_arrays(stream, None, SIDE, folder.parent / ".cache")[1],
         "cost": {"train_s": [1.5, 2.5], "device": "Some GPU", "ms_per_image": {"1": 4.0}},
     }
     return {key: value for key, value in (content | changed).items() if value is not None}

@@ -19,7 +19,7 @@ def ready() -> int:
 
     Returns its process id.
     """
-    import bench.preload  # noqa: F401
+    import bench.backends.preload  # noqa: F401
 
     fork_nursery()
 

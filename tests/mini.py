@@ -14,12 +14,14 @@ __all__ += ["setup_for", "train"]
 
 def build(method: str, detector: str, *, seed: int = 0):
     """A strategy ready to train."""
-    return trial.build(registry.find("method", method), registry.find("detector", detector), seed=seed)
+    return trial.build_trial(
+        registry.find_entry("method", method), registry.find_entry("detector", detector), seed=seed
+    )
 
 
 def train(strategy, stream, arrays, *, method: str = "finetune", **steps):
     """Train steps `first` to `last`; returns the experiences."""
-    return trial.train(strategy, arrays, method=registry.find("method", method), stream=stream, **steps)
+    return trial.train(strategy, arrays, method=registry.find_entry("method", method), stream=stream, **steps)
 
 
 @torch.no_grad()
@@ -33,7 +35,10 @@ def cell(stream, cache, method: str, detector: str, *, seed: int = 0, overrides=
     """A cell that the runner takes, keyed like a planned one."""
     about = {"overrides": overrides or {}, "cache": cache, "plugins": plugins, "device": "cpu"}
     request = Request((method,), (detector,), (stream.name,), **about)
-    methods, detectors = registry.find("method", method, plugins), registry.find("detector", detector, plugins)
+    methods, detectors = (
+        registry.find_entry("method", method, plugins),
+        registry.find_entry("detector", detector, plugins),
+    )
     setup = setup_for(detectors)
     spec = {
         "scenario": stream.name,
@@ -59,4 +64,4 @@ def cell(stream, cache, method: str, detector: str, *, seed: int = 0, overrides=
 
 
 def read(root, cell: Cell) -> dict:
-    return results.read(results.path_of(root, cell.spec))
+    return results.read(results.cell_path(root, cell.spec))

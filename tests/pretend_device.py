@@ -19,7 +19,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from bench.wall.nursery import server
+from bench.wall.nursery import step_server
 
 NAME, HERE = "elsewhere", torch.device("cpu")
 BUILDERS = (torch.tensor, torch.as_tensor)
@@ -305,7 +305,7 @@ def call(function, *arguments):
         AssertionError: with the traceback of what it raised there.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = server().Process(target=_answer, args=(theirs, function, arguments))
+    process = step_server().Process(target=_answer, args=(theirs, function, arguments))
     process.start()
     theirs.close()
     try:

@@ -71,10 +71,10 @@ def test_a_flat_folder_is_one_class_some_of_whose_pictures_are_tested_on(tmp_pat
     for index in range(12):
         picture(tmp_path / "caps" / f"{index:02}.png", index)
     data = advise._of_classes(tmp_path / "caps", tmp_path / "out")
-    ready = advise._with_tests(data, tmp_path / "out" / "data", check.check(data))
-    table = check.check(ready).table
+    ready = advise._with_tests(data, tmp_path / "out" / "data", check.check_data(data))
+    table = check.check_data(ready).table
     assert [(row["class"], row["train"], row["test good"]) for row in table] == [("caps", 9, 3)]
-    assert advise._with_tests(data, tmp_path / "out" / "data", check.check(data)) == ready, "again, as it was"
+    assert advise._with_tests(data, tmp_path / "out" / "data", check.check_data(data)) == ready, "again, as it was"
 
 
 def test_a_system_that_would_end_too_late_is_not_begun(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from torch import nn
 from trees import tree, visa_tree
 
 from bench.api import BadInput, Setup
-from bench.runner import run
+from bench.runner import run_cell
 from bench.schema import stream as streams
 from methods.detectors import amn_diffusion
 from methods.detectors.amn_diffusion.corruption import _patch, corrupted, paste_patches
@@ -271,7 +271,8 @@ def test_what_does_not_fit_is_named(prior, options, size, sentence):
 def data(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("data")
     classes = {
-        name: sorted(streams.load(f"{name}/{size}").classes) for name, size in (("mvtec", "3x5"), ("visa", "8-4"))
+        name: sorted(streams.load_stream(f"{name}/{size}").classes)
+        for name, size in (("mvtec", "3x5"), ("visa", "8-4"))
     }
     return {
         "mvtec": tree(root / "mvtec", tuple(classes["mvtec"])),
@@ -281,14 +282,14 @@ def data(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_papers_scenarios_run_from_their_manifests(name, data, prior, tmp_path):
-    scenario = dataclasses.replace(streams.load(name), image_size=SIZE)
+    scenario = dataclasses.replace(streams.load_stream(name), image_size=SIZE)
     options = {
         "amn_diffusion": {"model": str(prior), "epochs": 1, "steps": 2}
         | {k: list(v) if isinstance(v, tuple) else v for k, v in SMALL.items()}
     }
     made = cell(scenario, tmp_path / "cache", "one_for_more", "amn_diffusion", overrides=options)
     made = dataclasses.replace(made, request=dataclasses.replace(made.request, data=data[scenario.reader]))
-    run(made, tmp_path)
+    run_cell(made, tmp_path)
     record = read(tmp_path, made)
     assert record["status"] == "ok", record["reason"]
     assert record["cost"]["carried_bytes"][0] > 0

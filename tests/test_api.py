@@ -18,8 +18,8 @@ from bench import results
 def folder(tmp_path):
     for method, final in (("replay", 0.9), ("finetune", 0.6)):
         for seed in range(2):
-            results.write(tmp_path / "results", cell(final + 0.01 * seed, method=method, seed=seed))
-    results.write(tmp_path / "results", cell(method="ewc", status="failed", reason="ValueError: odd"))
+            results.write_cell(tmp_path / "results", cell(final + 0.01 * seed, method=method, seed=seed))
+    results.write_cell(tmp_path / "results", cell(method="ewc", status="failed", reason="ValueError: odd"))
     return tmp_path / "results"
 
 

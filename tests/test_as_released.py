@@ -10,13 +10,16 @@ from toy import IMAGES, Linear, strategy, train
 
 from bench import registry
 from bench.api import BadInput, Plugin, later
-from bench.schema.config import pair, recorded, resolve
+from bench.schema.config import configured_pair, recorded, resolve
 from methods import ddad as ddad_method
 from methods import finetune, scale
 from methods.detectors import ddad, inpaint
 
 TOLD = [
-    entry for kind in ("method", "detector") for entry in registry.found(kind).values() if entry.declared["AS_RELEASED"]
+    entry
+    for kind in ("method", "detector")
+    for entry in registry.found_entries(kind).values()
+    if entry.declared["AS_RELEASED"]
 ]
 
 
@@ -38,17 +41,25 @@ def test_the_four_systems_have_it():
 
 def test_a_method_as_released_takes_its_detector_along_and_what_is_given_besides_wins():
     parts = ("scale", scale), ("inpaint", inpaint)
-    usual, released = pair(*parts, "paper", {}), pair(*parts, "paper", {"scale": {"as_released": True}})
+    usual, released = (
+        configured_pair(*parts, "paper", {}),
+        configured_pair(*parts, "paper", {"scale": {"as_released": True}}),
+    )
     assert [config.imagenet_range for config in usual] == [False, False]
     assert [config.imagenet_range for config in released] == [True, True]
     own = {"scale": {"as_released": True}, "inpaint": {"smoothing": "2d"}}
-    assert pair(*parts, "paper", own)[1] == replace(released[1], smoothing="2d")
-    assert pair(*parts, "paper", {"scale": {"as_released": True}, "inpaint": {"as_released": False}})[1] == usual[1]
-    assert pair(*parts, "paper", {"inpaint": {"as_released": True}}) == (usual[0], released[1])
+    assert configured_pair(*parts, "paper", own)[1] == replace(released[1], smoothing="2d")
+    assert (
+        configured_pair(*parts, "paper", {"scale": {"as_released": True}, "inpaint": {"as_released": False}})[1]
+        == usual[1]
+    )
+    assert configured_pair(*parts, "paper", {"inpaint": {"as_released": True}}) == (usual[0], released[1])
 
 
 def test_a_method_and_a_detector_of_one_name_have_one_switch():
-    _, detector = pair(("ddad", ddad_method), ("ddad", ddad), "paper", {"ddad": {"as_released": True, "w": 2.0}})
+    _, detector = configured_pair(
+        ("ddad", ddad_method), ("ddad", ddad), "paper", {"ddad": {"as_released": True, "w": 2.0}}
+    )
     assert (detector.crop, detector.w) == (0.875, 2.0)
 
 

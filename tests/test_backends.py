@@ -39,7 +39,7 @@ def planned(traces, seeds: str, *more: str):
     """The cells of a command, what it asks for and how."""
     options = cli.parser().parse_args(command(traces, seeds, *more))
     request, execution = running.asked(options)
-    results.check(execution.results)
+    results.check_disk(execution.results)
     return session._cells_of(request, execution), request, execution
 
 
@@ -121,11 +121,11 @@ def test_a_stopped_run_cancels_what_runs_and_keeps_what_is_done(bench, traces, c
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        backends.find(request, execution).run(cells, execution, stop)
+        backends.find_backend(request, execution).run(cells, execution, stop)
     assert begun  # each step is a process of its own
     until(lambda: not any(psutil.pid_exists(process) for process in begun))
     until(lambda: not traces.held())  # its scratch folder has gone
-    found = results.read(results.path_of(execution.results, cells[0].spec))
+    found = results.read(results.cell_path(execution.results, cells[0].spec))
     tested = np.isfinite(np.array(found["matrices"]["image_auroc"], float)).any(axis=1)
     assert found["status"] == "partial" and tested.tolist() == [True, False]
 
@@ -140,7 +140,7 @@ def test_jobs_of_slurm_run_cells(bench, traces):
     pytest.importorskip("submitit")
     cells, request, execution = planned(traces, "0,7", "--backend", "slurm", "--time", "5")
     heard = []
-    backends.find(request, execution).run(
+    backends.find_backend(request, execution).run(
         cells, execution, lambda cell, event: heard.append((cell.spec["seed"], event)), cluster="local"
     )
     events = [[event for seed, event in heard if seed == number] for number in (0, 7)]
@@ -201,11 +201,11 @@ def job(bench, traces):
 
 
 def test_where_the_results_are_out_of_sight_the_files_are_sent(job, traces):
-    path = results.path_of(job.root, job.cell.spec)
+    path = results.cell_path(job.root, job.cell.spec)
     mark = job.root / ".lock" / "mark"
     mark.rename(mark.with_name("elsewhere"))
     heard = []
-    ended, files = node.work(job, heard.append)
+    ended, files = node.work_on_job(job, heard.append)
     assert ended["done"] == "ok" and [event["step"] for event in heard if "step" in event and "start" not in event] == [
         1,
         2,
@@ -221,21 +221,21 @@ def test_where_the_results_are_out_of_sight_the_files_are_sent(job, traces):
 
 
 def test_a_cell_that_ended_before_it_could_say_so_is_not_run_again(job, traces, monkeypatch):
-    assert node.work(job, print)[0]["done"] == "ok"
-    path = results.path_of(job.root, job.cell.spec)
+    assert node.work_on_job(job, print)[0]["done"] == "ok"
+    path = results.cell_path(job.root, job.cell.spec)
     written = path.read_bytes()
-    ended, files = node.work(job, print)
+    ended, files = node.work_on_job(job, print)
     assert ended["done"] == "ok" and ended["seconds"] >= 0 and not files
     assert path.read_bytes() == written
     assert not list((job.root / ".lock").glob("*.lock"))
 
 
 def test_a_cell_that_is_to_be_run_again_is(job):
-    node.work(job, print)
-    path = results.path_of(job.root, job.cell.spec)
+    node.work_on_job(job, print)
+    path = results.cell_path(job.root, job.cell.spec)
     first = results.read(path)
     again = node.jobs([job.cell], Execution(results=job.root, redo="all"))[0]
-    assert node.work(again, print)[0]["done"] == "ok"
+    assert node.work_on_job(again, print)[0]["done"] == "ok"
     record = results.read(path)
     assert record["notes"]["began"][0] > first["notes"]["began"][1] and record["matrices"] == first["matrices"]
 
@@ -243,14 +243,14 @@ def test_a_cell_that_is_to_be_run_again_is(job):
 def test_other_images_on_a_machine_are_refused(job):
     other = replace(job.cell, spec=replace(job.cell.spec, fingerprint="0" * 64))
     job = replace(job, cell=other)
-    ended, files = node.work(job, print)
+    ended, files = node.work_on_job(job, print)
     assert ended["done"] == "bad input" and "fingerprint" in ended["reason"] and not files
 
 
 def test_a_process_that_dies_is_a_result(job, monkeypatch):
     died = {"done": "died", "reason": "exit code -9"}
-    monkeypatch.setattr(pool, "run", lambda *_, on_event, **__: on_event(job.cell, died))
-    assert node.work(job, print) == (died, {})
+    monkeypatch.setattr(pool, "run_in_processes", lambda *_, on_event, **__: on_event(job.cell, died))
+    assert node.work_on_job(job, print) == (died, {})
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_options_that_do_not_go_together_are_refused(bench, traces, wrong, says)
 def test_a_package_that_is_missing_is_told(monkeypatch):
     monkeypatch.setitem(backends.PACKAGES, "ray", "no_such_package")
     with pytest.raises(BadInput, match=r"no_such_package.*pip install"):
-        backends.find(Request(methods=("all",)), Execution(backend="ray"))
+        backends.find_backend(Request(methods=("all",)), Execution(backend="ray"))
 
 
 def test_gpus_asked_for_are_used_without_one_here():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from trees import mask, picture, stream, tree, visa_tree, write_split
 
-from bench.data import load
+from bench.data import load_arrays
 from bench.errors import BadInput
 
 SCRATCH = "bolt/test/scratch/000.png"
@@ -19,7 +19,7 @@ HIDDEN = "bolt/ground_truth/scratch/000_mask.png"
 def said(root, cache, *classes, reader="folder"):
     """The one sentence of a failed load."""
     with pytest.raises(BadInput) as raised:
-        load(stream(*(classes or ("bolt", "nut")), reader=reader), root, 16, cache)
+        load_arrays(stream(*(classes or ("bolt", "nut")), reader=reader), root, 16, cache)
     text = str(raised.value)
     assert text.endswith(".")
     assert "\n" not in text
@@ -139,7 +139,7 @@ def test_what_is_no_image_is_passed_over(root, cache):
     (good / "._000.png").write_bytes(b"macOS")
     (good / "more").mkdir()
     picture(root / "bolt" / "train" / "bad" / "000.png")
-    arrays, _ = load(stream("bolt", "nut"), root, 16, cache)
+    arrays, _ = load_arrays(stream("bolt", "nut"), root, 16, cache)
     assert arrays.train.sum() == 6
 
 

@@ -34,7 +34,7 @@ def test_redo_chooses_what_runs_again(bench, tmp_path):
     assert "1 of 1" in bench(*MINI, "--plan", "--redo", "all")[1]
     assert "0 of 1" in bench(*MINI, "--plan", "--redo", "failed")[1]
     record = results.read(path)
-    results.write(tmp_path / "results", record | {"status": "failed", "reason": "Error: x"})
+    results.write_cell(tmp_path / "results", record | {"status": "failed", "reason": "Error: x"})
     assert "0 of 1" in bench(*MINI, "--plan")[1], "a failure is a result: it is repeated on request only"
     assert "1 of 1" in bench(*MINI, "--plan", "--redo", "failed")[1]
 
@@ -130,7 +130,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2_before_any_training(case, ben
     (tmp_path / "empty.py").write_text('"""Nothing."""\n')
     (tmp_path / "finetune.py").write_text((ROOT / "methods" / "finetune.py").read_text())
     save_file({"x": torch.zeros(1)}, tmp_path / "odd.safetensors")
-    monkeypatch.setattr("bench.runner.run", lambda *_, **__: pytest.fail("training was started"))
+    monkeypatch.setattr("bench.runner.run_cell", lambda *_, **__: pytest.fail("training was started"))
     arguments, wanted = BAD[case]
     code, out = bench(*BASE, *arguments)
     assert code == 2, out
@@ -172,7 +172,7 @@ def test_two_runs_on_one_results_folder(bench, tmp_path):
 def test_what_stops_a_run_leaves_its_table_and_a_dead_cell_its_steps(bench, tmp_path, monkeypatch):
     from bench.backends import pool
 
-    here = pool.run
+    here = pool.run_in_processes
 
     def dies(context, cells, root, *, on_event, **how):
         def stop(cell, event):
@@ -184,7 +184,7 @@ def test_what_stops_a_run_leaves_its_table_and_a_dead_cell_its_steps(bench, tmp_
             here(context, cells, root, on_event=stop, **how)
         on_event(cells[0], {"done": ended, "reason": "the process ended with exit code -9"})
 
-    monkeypatch.setattr(pool, "run", dies)
+    monkeypatch.setattr(pool, "run_in_processes", dies)
     ended = "died"
     code, out = bench(*MINI)
     record = results.read(next(tmp_path.glob("results/custom/**/seed-0.json")))

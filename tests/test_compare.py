@@ -17,7 +17,7 @@ from bench.metrics.statistics import (
     crossed_mean,
     holm,
     interval,
-    rank,
+    rank_scores,
     signed_rank,
     student_p,
     student_quantile,
@@ -57,7 +57,7 @@ def normal(shape, seed=0, mean=0.7, spread=0.1):
 
 
 def test_ranks_and_critical_difference_of_demsars_example():
-    found = rank(DEMSAR)
+    found = rank_scores(DEMSAR)
     assert found.ranks == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
     assert found.critical == pytest.approx(1.25, abs=5e-3) and found.blocks == 14
     statistic, p = stats.friedmanchisquare(*DEMSAR.T)
@@ -67,12 +67,12 @@ def test_ranks_and_critical_difference_of_demsars_example():
 
 @pytest.mark.parametrize(("treatments", "q"), [(3, 2.343), (4, 2.569), (5, 2.728), (7, 2.949), (10, 3.164)])
 def test_critical_values_are_demsars(treatments, q):
-    found = rank(normal((12, treatments)))
+    found = rank_scores(normal((12, treatments)))
     assert found.critical == pytest.approx(q * np.sqrt(treatments * (treatments + 1) / (6 * 12)), abs=1e-3)
 
 
 def test_treatments_that_all_tie_do_not_differ():
-    found = rank(np.full((4, 3), 0.5))
+    found = rank_scores(np.full((4, 3), 0.5))
     assert found.p == 1 and found.cliques == [(0, 1, 2)]
 
 
@@ -84,7 +84,7 @@ def test_cliques_are_the_largest_runs_and_none_lies_within_another():
 @pytest.mark.parametrize("shape", [(1, 3), (5, 2)])
 def test_too_small_a_table_is_refused(shape):
     with pytest.raises(ValueError, match="at least 2 blocks"):
-        rank(np.ones(shape))
+        rank_scores(np.ones(shape))
 
 
 def test_signed_rank_is_scipys_without_ties():
@@ -181,7 +181,7 @@ def test_delongs_error_is_that_of_the_published_covariance():
 def test_differences_of_rounding_are_no_differences():
     assert signed_rank([5e-17, -3e-17, 0.1]).pairs == 1
     noise = 0.8 + np.array([[0, 1, 2]] * 6) * 1e-16
-    assert rank(noise).p == 1
+    assert rank_scores(noise).p == 1
 
 
 def test_orders_weigh_alike_however_many_seeds_they_have():
@@ -262,7 +262,7 @@ def command(capsys, *arguments):
 def test_the_command_prints_difference_interval_test_and_verdict(tmp_path, capsys):
     scores, made = two_systems()
     for one in made:
-        results.write(tmp_path, one)
+        results.write_cell(tmp_path, one)
     code, text = command(capsys, "good+patchcore", "poor+patchcore", "--results", tmp_path)
     mean, low, high = crossed_mean(scores[0] - scores[1]).interval()
     assert code == 0 and f"A - B = {mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}" in text
@@ -276,7 +276,7 @@ def test_few_pairs_one_run_and_other_weights_are_warned_of():
     (found,) = pairing.pair(
         "good+patchcore", "poor+patchcore", [cell(0.9, method="good"), cell(0.8, method="poor", **none)]
     )
-    told = " ".join(paired.warnings(found))
+    told = " ".join(paired.paired_warnings(found))
     assert "one run" in told
     assert "A starts from procedural test_resnet, B from none" in told
     assert paired.verdict(found.crossed(), 1, 3).startswith("A difference cannot be shown with 1 run and 3 classes")
@@ -308,7 +308,7 @@ def test_methods_are_ranked_over_scenarios_and_detectors():
     assert sorted(found.scores[:, 0]) == pytest.approx(sorted(scores[:, 0]))
     statistic, p = stats.friedmanchisquare(*scores.T)
     assert (found.ranking.statistic, found.ranking.p) == pytest.approx((statistic, p))
-    told = " ".join(ranking.warnings(found))
+    told = " ".join(ranking.ranks_warnings(found))
     assert "4 blocks: below 10" in told and "4 blocks come from 2 data sets" in told and "not run in every" in told
 
 
@@ -327,7 +327,7 @@ def test_joint_is_ranked_where_it_is_named():
 def test_systems_are_ranked_over_scenarios(tmp_path, capsys):
     _, made = contestants()
     for one in made:
-        results.write(tmp_path, one)
+        results.write_cell(tmp_path, one)
     code, text = command(capsys, "--cd", "m0+padim", "m1+padim", "m2+patchcore", "--results", tmp_path)
     lines = [line.split() for line in text.splitlines()]
     assert code == 0 and lines[2][:2] == ["m0+padim", "1.00"] and lines[4][0] == "m2+patchcore"
@@ -346,6 +346,6 @@ def test_systems_are_ranked_over_scenarios(tmp_path, capsys):
 )
 def test_what_cannot_be_ranked_says_why(tmp_path, capsys, arguments, text):
     for one in contestants()[1]:
-        results.write(tmp_path, one)
+        results.write_cell(tmp_path, one)
     code, output = command(capsys, *arguments, "--results", tmp_path)
     assert code == 2 and text in output

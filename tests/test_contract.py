@@ -10,7 +10,7 @@ from bench.contract.trial import Trial
 from bench.schema.config import resolve
 
 CHEAP = {"finetune", "replay", "autoencoder", "padim"}  # tried in the fast part of the suite too
-ENTRIES = [entry for kind in registry.FOLDERS for entry in registry.found(kind).values()]
+ENTRIES = [entry for kind in registry.FOLDERS for entry in registry.found_entries(kind).values()]
 TRIALS = {}
 
 
@@ -35,9 +35,9 @@ def test_the_contract_is_kept(entry, rule, request, tmp_path_factory):
     assert not broken(rule, TRIALS[key])
 
 
-@pytest.mark.parametrize("name", registry.found("detector"))
+@pytest.mark.parametrize("name", registry.found_entries("detector"))
 def test_every_option_of_the_project_says_its_unit_or_reason(name):
-    entry = registry.find("detector", name)
+    entry = registry.find_entry("detector", name)
     source = entry.file.read_text()
     assert resolve(name, entry.load(), "paper", {}) == entry.load().Config()
     body = source[source.index("class Config") :].split("\n\n    @classmethod")[0]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from trees import picture, stream, touch_byte, tree
 
-from bench.data import Sample, load
+from bench.data import Sample, load_arrays
 from bench.data.fingerprint import read_json
 from bench.errors import BadInput
 from bench.schema.stream import reorder
@@ -21,10 +21,10 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from trees import stream
-from bench.data import load
+from bench.data import load_arrays
 def progress(done, total):
     {progress}
-load(stream("bolt", "nut"), Path({root!r}), 16, Path({cache!r}), progress)
+load_arrays(stream("bolt", "nut"), Path({root!r}), 16, Path({cache!r}), progress)
 """
 
 
@@ -45,7 +45,7 @@ def cache(tmp_path):
 
 
 def test_arrays(root, cache):
-    arrays, identity = load(stream("nut", "bolt"), root, 16, cache)
+    arrays, identity = load_arrays(stream("nut", "bolt"), root, 16, cache)
     assert arrays.images.shape == (14, 16, 16, 3)
     assert arrays.images.dtype == np.uint8
     assert arrays.masks.shape == (14, 16, 16)
@@ -63,47 +63,47 @@ def test_arrays(root, cache):
 
 
 def test_categories_follow_the_stream_and_pixels_the_class(root, cache):
-    one, _ = load(stream("bolt", "nut"), root, 16, cache)
-    two, _ = load(reorder(stream("bolt", "nut"), "reversed"), root, 16, cache)
+    one, _ = load_arrays(stream("bolt", "nut"), root, 16, cache)
+    two, _ = load_arrays(reorder(stream("bolt", "nut"), "reversed"), root, 16, cache)
     assert np.array_equal(one.images[one.categories == 0], two.images[two.categories == 1])
     assert not np.array_equal(one.images[one.categories == 0], two.images[two.categories == 0])
 
 
 def test_a_second_load_decodes_and_hashes_nothing(root, cache, monkeypatch):
-    first, identity = load(stream("bolt", "nut"), root, 16, cache)
-    monkeypatch.setattr("bench.data.arrays.pixels_of", None)
+    first, identity = load_arrays(stream("bolt", "nut"), root, 16, cache)
+    monkeypatch.setattr("bench.data.arrays.pixels_of_item", None)
     monkeypatch.setattr("bench.data.fingerprint._digest", None)
-    again, same = load(reorder(stream("bolt", "nut"), "reversed"), root, 16, cache)
+    again, same = load_arrays(reorder(stream("bolt", "nut"), "reversed"), root, 16, cache)
     assert same == identity
     assert np.array_equal(first.images, again.images)
     with pytest.raises(TypeError):  # the counter-check: another size does decode
-        load(stream("bolt", "nut"), root, 8, cache)
+        load_arrays(stream("bolt", "nut"), root, 8, cache)
 
 
 def test_fingerprint_ignores_place_and_order_and_sees_one_byte(root, cache, tmp_path):
-    _, identity = load(stream("bolt", "nut"), root, 16, cache)
+    _, identity = load_arrays(stream("bolt", "nut"), root, 16, cache)
     moved = tmp_path / "elsewhere"
     shutil.move(root, moved)
-    assert load(stream("nut", "bolt"), moved, 16, cache)[1] == identity
-    assert load(stream("bolt"), moved, 16, cache)[1] != identity
+    assert load_arrays(stream("nut", "bolt"), moved, 16, cache)[1] == identity
+    assert load_arrays(stream("bolt"), moved, 16, cache)[1] != identity
     for name in ("train/good/001.png", "ground_truth/scratch/000_mask.png"):
         path = moved / "bolt" / name
         before = path.read_bytes()
         Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(90).save(path, compress_level=9)
-        changed = load(stream("bolt", "nut"), moved, 16, cache)[1]
+        changed = load_arrays(stream("bolt", "nut"), moved, 16, cache)[1]
         assert changed != identity
         path.write_bytes(before)
-        assert load(stream("bolt", "nut"), moved, 16, cache)[1] == identity
+        assert load_arrays(stream("bolt", "nut"), moved, 16, cache)[1] == identity
 
 
 def test_fingerprint_sees_one_byte_of_the_same_size(root, cache):
     extra = root / "bolt" / "train" / "good" / "tail.png"
     picture(extra)
     extra.write_bytes(extra.read_bytes() + b"\0")  # bytes after the end of the image decode to the same pixels
-    one, identity = load(stream("bolt", "nut"), root, 16, cache)
+    one, identity = load_arrays(stream("bolt", "nut"), root, 16, cache)
     size = extra.stat().st_size
     touch_byte(extra)
-    other, changed = load(stream("bolt", "nut"), root, 16, cache)
+    other, changed = load_arrays(stream("bolt", "nut"), root, 16, cache)
     assert extra.stat().st_size == size
     assert changed != identity
     assert np.array_equal(one.images, other.images)
@@ -122,18 +122,18 @@ def test_a_killed_load_leaves_nothing_that_looks_finished(root, cache):
     assert killed.returncode == -signal.SIGKILL
     assert [path.name for path in cache.glob("*.tmp")]
     done = []
-    arrays, _ = load(stream("bolt", "nut"), root, 16, cache, lambda *each: done.append(each))
+    arrays, _ = load_arrays(stream("bolt", "nut"), root, 16, cache, lambda *each: done.append(each))
     assert done == [(index, 14) for index in range(1, 15)]
     assert arrays.images.any(axis=(1, 2, 3)).all()
     assert not list(cache.glob("*.tmp"))
 
 
 def test_a_damaged_hash_file_costs_time_only(root, cache):
-    _, identity = load(stream("bolt"), root, 16, cache)
+    _, identity = load_arrays(stream("bolt"), root, 16, cache)
     store = next(cache.glob("hashes-*.json"))
     assert len(read_json(store)) == 9
     store.write_text('{"half')
-    assert load(stream("bolt"), root, 16, cache)[1] == identity
+    assert load_arrays(stream("bolt"), root, 16, cache)[1] == identity
 
 
 def test_a_defect_lost_in_the_resize_is_a_note(root, cache):
@@ -141,13 +141,13 @@ def test_a_defect_lost_in_the_resize_is_a_note(root, cache):
     dot = np.zeros((24, 24), np.uint8)
     dot[0, 0] = 255
     Image.fromarray(dot).save(path)
-    arrays, _ = load(stream("bolt"), root, 4, cache)
+    arrays, _ = load_arrays(stream("bolt"), root, 4, cache)
     assert arrays.notes == (
         "bolt: MVTec AD",
         "1 defects are too small to leave a pixel of their mask at 4 px, first: bolt/test/scratch/000.png",
     )
     assert arrays.odd == arrays.notes[1:]  # what a record tells
-    assert load(stream("bolt"), root, 4, cache)[0].notes == arrays.notes
+    assert load_arrays(stream("bolt"), root, 4, cache)[0].notes == arrays.notes
 
 
 def test_the_reader_may_render(cache, monkeypatch):
@@ -168,23 +168,23 @@ def test_the_reader_may_render(cache, monkeypatch):
             return np.full((size, size, 3), 7, np.uint8), np.full((size, size), bool(sample.label))
 
     entry = type("Entry", (), {"load": lambda self: Rendered})()
-    monkeypatch.setattr("bench.registry.find", lambda *_: entry)
-    arrays, identity = load(stream("a", "b", hard=1), None, 8, cache)
+    monkeypatch.setattr("bench.registry.find_entry", lambda *_: entry)
+    arrays, identity = load_arrays(stream("a", "b", hard=1), None, 8, cache)
     assert (arrays.images == 7).all()
     assert arrays.masks.sum() == 2 * 64
     assert len(made) == 6
-    assert load(stream("a", "b", hard=1), None, 8, cache)[1] == identity
-    assert load(stream("a", "b", hard=2), None, 8, cache)[1] != identity
+    assert load_arrays(stream("a", "b", hard=1), None, 8, cache)[1] == identity
+    assert load_arrays(stream("a", "b", hard=2), None, 8, cache)[1] != identity
     Rendered.VERSION = 2
-    assert load(stream("a", "b", hard=1), None, 8, cache)[1] != identity
+    assert load_arrays(stream("a", "b", hard=1), None, 8, cache)[1] != identity
 
 
 def test_the_cache_folder_must_be_writable_and_large_enough(root, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"cannot be written.*choose another one"):
-        load(stream("bolt"), root, 16, tmp_path / "file" / "cache")
+        load_arrays(stream("bolt"), root, 16, tmp_path / "file" / "cache")
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(BadInput, match=r"has 0\.0 GB free"):
-        load(stream("bolt"), root, 16, tmp_path / "cache")
+        load_arrays(stream("bolt"), root, 16, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*/complete.json"))

@@ -14,10 +14,10 @@ from scipy.ndimage import gaussian_filter
 from trees import mask, tree, visa_tree
 
 from bench.data import download as downloads
-from bench.data import load
-from bench.data.check import check
+from bench.data import load_arrays
+from bench.data.check import check_data
 from bench.errors import BadInput
-from bench.schema.stream import load as stream_named
+from bench.schema.stream import load_stream as stream_named
 from scenarios import mvtec
 
 
@@ -29,7 +29,7 @@ def cache(tmp_path):
 def test_a_folder_of_ones_own(tmp_path, cache):
     root = tree(tmp_path / "data")
     (root / "nut" / "train" / "good" / "notes.txt").write_text("")
-    report = str(check(root, cache=cache))
+    report = str(check_data(root, cache=cache))
     assert report.startswith(f"{root}: folder, 2 classes, 14 images\n")
     assert ["bolt", "3", "2", "2", "2", "scratch"] in [line.split() for line in report.splitlines()]
     assert "missing: none" in report
@@ -39,14 +39,14 @@ def test_a_folder_of_ones_own(tmp_path, cache):
 
 def test_mvtec_with_other_counts_warns_and_lists_its_streams(tmp_path, cache):
     root = tree(tmp_path / "data", tuple(mvtec.OFFICIAL), train=1)
-    report = str(check(root, cache=cache))
+    report = str(check_data(root, cache=cache))
     assert f"{root}: mvtec, 15 classes" in report
     assert "warnings: 30\n  bottle has 1 train images, officially 209\n" in report
     assert "  and 10 more: --json lists them" in report
-    _, identity = load(stream_named("mvtec/10-5"), root, 16, cache)
+    _, identity = load_arrays(stream_named("mvtec/10-5"), root, 16, cache)
     assert f"mvtec/10-5@1  fingerprint {identity[:16]}" in report
     assert f"fingerprint of all of it: {identity}" in report
-    _, ten = load(stream_named("mvtec/clad-10"), root, 16, cache)
+    _, ten = load_arrays(stream_named("mvtec/clad-10"), root, 16, cache)
     assert f"mvtec/clad-10@1  fingerprint {ten[:16]}" in report
     assert "visa/" not in report
 
@@ -55,7 +55,7 @@ def test_a_test_image_that_is_a_training_image_is_told(tmp_path, cache):
     root = tree(tmp_path / "data")
     shutil.copyfile(root / "nut/train/good/001.png", root / "nut/test/good/001.png")
     said = "the test image nut/test/good/001.png is the training image nut/train/good/001.png"
-    assert f"leaks from training to test: 1\n  {said}\n" in str(check(root, cache=cache))
+    assert f"leaks from training to test: 1\n  {said}\n" in str(check_data(root, cache=cache))
 
 
 def photograph(path, seed, light=1.0, **saving):
@@ -72,21 +72,21 @@ def test_a_test_image_that_was_saved_anew_and_brightened_is_told_and_its_sibling
     for index in range(20):
         photograph(root / f"plate/train/good/{index:03}.png", index)
         photograph(root / f"plate/test/good/{index:03}.png", 100 + index)
-    assert "nearly is" not in str(check(root, cache=cache))
+    assert "nearly is" not in str(check_data(root, cache=cache))
     photograph(root / "plate/test/good/copy.jpg", 7, light=1.08, quality=80)
-    report = str(check(root, cache=cache))
+    report = str(check_data(root, cache=cache))
     said = "the test image plate/test/good/copy.jpg nearly is the training image plate/train/good/007.png"
     assert f"nearly training images: 1\n  {said}\n" in report
 
 
 def test_part_of_mvtec_says_what_is_absent(tmp_path, cache):
-    report = str(check(tree(tmp_path / "data", ("bottle", "cable")), cache=cache))
+    report = str(check_data(tree(tmp_path / "data", ("bottle", "cable")), cache=cache))
     assert "capsule is not here" in report
     assert "streams that run on it: none" in report
 
 
 def test_visa(tmp_path, cache):
-    report = str(check(visa_tree(tmp_path / "data"), cache=cache))
+    report = str(check_data(visa_tree(tmp_path / "data"), cache=cache))
     assert "visa, 2 classes, 10 images" in report
     assert "candle has 2 test images, officially 200" in report
 
@@ -98,7 +98,7 @@ def test_problems_are_listed_not_raised(tmp_path, cache):
     (root / "nut" / "ground_truth" / "scratch" / "001_mask.png").unlink()
     for path in (root / "bolt" / "test" / "good").iterdir():
         path.unlink()
-    report = str(check(root, cache=cache))
+    report = str(check_data(root, cache=cache))
     for words in ("without normal test images", "001.png is cut short", "is empty", "has no mask"):
         assert words in report
     assert ["nut", "3", "2", "2", "0", "scratch"] in [line.split() for line in report.splitlines()]
@@ -108,11 +108,11 @@ def test_nothing_to_report_on(tmp_path, cache):
     root = tree(tmp_path / "up" / "data")
     for place in (tmp_path / "up", root / "bolt"):
         with pytest.raises(BadInput, match=f"wrong level of the data set: give --data {root}"):
-            check(place, cache=cache)
+            check_data(place, cache=cache)
     with pytest.raises(BadInput, match="There is no folder"):
-        check(tmp_path / "absent", cache=cache)
+        check_data(tmp_path / "absent", cache=cache)
     with pytest.raises(BadInput, match="use mvtec, visa, folder"):
-        check(root, cache=cache, reader="synthetic")
+        check_data(root, cache=cache, reader="synthetic")
 
 
 class Server(http.server.BaseHTTPRequestHandler):

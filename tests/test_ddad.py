@@ -11,8 +11,8 @@ from torch import nn
 
 from bench.api import BadInput, Setup, smooth
 from bench.render import show
-from bench.results import path_of
-from bench.runner import run
+from bench.results import cell_path
+from bench.runner import run_cell
 from bench.schema import config
 from methods import ddad as method
 from methods.detectors import ddad, ddad_s
@@ -367,13 +367,13 @@ QUICK = {"epochs": 1, "adapt_epochs": 1}
 
 def test_the_cell_records_the_raw_error_and_show_tells_its_forgetting(stream, cache, tmp_path):
     made = cell(stream, cache, "ddad", "ddad", overrides={"ddad": QUICK})
-    run(made, tmp_path)
+    run_cell(made, tmp_path)
     record = read(tmp_path, made)
     assert record["status"] == "ok", record["reason"]
     R = record["matrices"]["raw_error"]
     assert all(0 < value < 1 for t, row in enumerate(R) for value in row[: t + 1])
     rise = sum(R[2][c] - min(R[t][c] for t in range(c, 2)) for c in (0, 1)) / 2
-    page = show.text(path_of(tmp_path, made.spec), record)
+    page = show.cell_text(cell_path(tmp_path, made.spec), record)
     assert (
         f"raw_error (normal test images, unguided; lower is better); forgetting, final - lowest earlier: {rise:.4f}"
         in page
@@ -382,7 +382,7 @@ def test_the_cell_records_the_raw_error_and_show_tells_its_forgetting(stream, ca
 
 def test_the_ratio_of_a_batch_is_refused(stream, cache, tmp_path):
     made = cell(stream, cache, "finetune", "ddad", overrides={"ddad": QUICK | {"norm": "batch", "v": 7.0}})
-    run(made, tmp_path)
+    run_cell(made, tmp_path)
     record = read(tmp_path, made)
     assert record["status"] == "failed"
     assert "CanaryError" in record["reason"]
@@ -390,6 +390,6 @@ def test_the_ratio_of_a_batch_is_refused(stream, cache, tmp_path):
 
 def test_method_and_detector_of_one_name_share_their_options():
     parts = ("ddad", method), ("ddad", ddad)
-    assert config.pair(*parts, "paper", {"ddad": {"w": 2.0}}) == (method.Config(), ddad.Config(w=2.0))
+    assert config.configured_pair(*parts, "paper", {"ddad": {"w": 2.0}}) == (method.Config(), ddad.Config(w=2.0))
     with pytest.raises(BadInput, match="no option of ddad 'ww'"):
-        config.pair(*parts, "paper", {"ddad": {"ww": 2.0}})
+        config.configured_pair(*parts, "paper", {"ddad": {"ww": 2.0}})

@@ -57,21 +57,21 @@ def test_what_is_right_is_read_as_it_stands():
 
 @pytest.mark.parametrize("kind", ["method", "detector", "scenario"])
 def test_the_files_of_the_project_declare_what_is_read(kind):
-    for entry in registry.found(kind).values():
+    for entry in registry.found_entries(kind).values():
         assert entry.declared
 
 
 def test_every_trait_of_the_vocabulary_is_that_of_a_detector():
-    traits = {trait for entry in registry.found("detector").values() for trait in entry.declared["TRAITS"]}
+    traits = {trait for entry in registry.found_entries("detector").values() for trait in entry.declared["TRAITS"]}
     assert traits == set(TRAITS)
-    asked = {entry.declared["REQUIRES"] for entry in registry.found("method").values()} - {None}
+    asked = {entry.declared["REQUIRES"] for entry in registry.found_entries("method").values()} - {None}
     assert asked | {"bfloat16", "image_level"} == traits, "a trait that nothing asks for says nothing"
 
 
 def test_the_hooks_are_those_that_avalanche_calls():
     from avalanche.core import BaseSGDPlugin
 
-    import bench.preload  # noqa: F401 - imports Avalanche, its warnings silenced
+    import bench.backends.preload  # noqa: F401 - imports Avalanche, its warnings silenced
 
     assert set(HOOKS) == {name for name in dir(BaseSGDPlugin) if name.startswith(("before_", "after_"))}
 
@@ -105,7 +105,7 @@ def test_a_detector_that_asks_for_a_backbone_declares_one():
 def method(tmp_path, text: str) -> registry.entry.Entry:
     file = tmp_path / "mine.py"
     file.write_text(text)
-    return registry.find("method", "mine", [file])
+    return registry.find_entry("method", "mine", [file])
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_worked_value_is_what_the_function_gives(name):
 
 
 def test_show_prints_every_definition_and_what_is_missing(tmp_path):
-    path = results.write(tmp_path, cell(0.5, 0.9))
+    path = results.write_cell(tmp_path, cell(0.5, 0.9))
     lines = {line.split()[0]: line for line in show(str(path), tmp_path).splitlines() if line.strip()}
     for name, definition in definitions.ALL.items():
         assert definition.formula in lines[name] and definition.source in lines[name]
@@ -58,12 +58,12 @@ def test_show_prints_every_definition_and_what_is_missing(tmp_path):
 
 
 def test_show_takes_the_joint_run_beside_a_run(tmp_path):
-    results.write(tmp_path, cell(0.75, method="joint"))
+    results.write_cell(tmp_path, cell(0.75, method="joint"))
     (tmp_path / "toy/1x3/joint+patchcore,memory=9").mkdir()
     (tmp_path / "toy/1x3/joint+patchcore,memory=9/seed-0.json").write_text("{")  # cannot be read: no reference
-    results.write(tmp_path, cell(0.9, method="joint", detector="patchcore_large"))
+    results.write_cell(tmp_path, cell(0.9, method="joint", detector="patchcore_large"))
     made = cell(metrics={"image_auroc": 0.5, "aupro": 0.55, "pixel_ap": 0.65})
-    lines = show(str(results.write(tmp_path, made)), tmp_path).splitlines()
+    lines = show(str(results.write_cell(tmp_path, made)), tmp_path).splitlines()
     beside = [line.split()[:3] for line in lines if line.startswith("joint_minus_replay")]
     assert beside[0] == ["joint_minus_replay", "0.250", "0.200"]  # 0.75 - 0.50 and 0.75 - 0.55
     assert ["joint_minus_replay_pixel_ap", "0.1"] in [line[:2] for line in beside]

@@ -32,14 +32,14 @@ def test_a_command_of_the_docs_parses_and_names_what_there_is(page, command, tmp
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     options = cli.parser().parse_args(shlex.split(command, comments=True))
-    methods, detectors = (set(registry.found(kind)) | OWN | {"all"} for kind in ("method", "detector"))
+    methods, detectors = (set(registry.found_entries(kind)) | OWN | {"all"} for kind in ("method", "detector"))
     for named, known in ((getattr(options, "methods", ()), methods), (getattr(options, "detectors", ()), detectors)):
         assert set(named or ()) <= known
     if name := getattr(options, "protocol", None):
-        assert name.endswith(".yaml") or protocol.load(name)
+        assert name.endswith(".yaml") or protocol.load_protocol(name)
     given = getattr(options, "scenario", ()) or ()
     for name in [given] if isinstance(given, str) else given:
-        assert name.endswith(".yaml") or stream.load(name)
+        assert name.endswith(".yaml") or stream.load_stream(name)
     named = [*(getattr(options, "systems", ()) or ()), *filter(None, [getattr(options, "cell", None)])]
     for method, detector in re.findall(r"(\w+)\+(\w+)", " ".join(named)):
         assert method in methods and detector in detectors

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from bench import cli, doctor
+from bench import cli
+from bench.cli import doctor
 
 
 def examine(folder, data=None) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ def drifting(*levels: str, **drift) -> Stream:
 
 
 def images(stream: Stream, cache, column: int, *, train: bool = False) -> np.ndarray:
-    arrays = data.load(stream, None, 64, cache)[0]
+    arrays = data.load_arrays(stream, None, 64, cache)[0]
     return np.array(arrays.images[data.rows_of(arrays, [column], train=train)]).astype(int)
 
 
@@ -45,7 +45,7 @@ def test_growing_changes_training_images_only_and_the_fingerprint(cache):
     own, growing = drifting("colour-9"), drifting("colour-9", growing=True)
     assert np.array_equal(images(own, cache, 0), images(growing, cache, 0))
     assert not np.array_equal(images(own, cache, 0, train=True), images(growing, cache, 0, train=True))
-    assert data.load(own, None, 64, cache)[1] != data.load(growing, None, 64, cache)[1]
+    assert data.load_arrays(own, None, 64, cache)[1] != data.load_arrays(growing, None, 64, cache)[1]
 
 
 def test_what_is_no_level_and_no_drift_is_said(cache):

@@ -19,18 +19,22 @@ def moved(method: str, *shifts: float, **spec):
 
 def test_it_is_the_mean_distance_over_fine_tunings():
     finetuned = moved("finetune", 30.0, -10.0)
-    assert drift_left.figures(moved("ewc", -6.0, 4.0), [finetuned]) == {"drift_left": pytest.approx(0.25)}
-    assert drift_left.figures(finetuned, [finetuned]) == {"drift_left": 1.0}
+    assert drift_left.drift_left_figures(moved("ewc", -6.0, 4.0), [finetuned]) == {"drift_left": pytest.approx(0.25)}
+    assert drift_left.drift_left_figures(finetuned, [finetuned]) == {"drift_left": 1.0}
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"detector_config": {"coreset": 0.2}}, {"order": "reversed"}])
 def test_fine_tuning_of_something_else_is_no_measure(other):
-    assert math.isnan(drift_left.figures(moved("ewc", 1.0, 1.0), [moved("finetune", 2.0, 2.0, **other)])["drift_left"])
+    assert math.isnan(
+        drift_left.drift_left_figures(moved("ewc", 1.0, 1.0), [moved("finetune", 2.0, 2.0, **other)])["drift_left"]
+    )
 
 
 def test_without_held_out_images_or_drift_there_is_none():
-    assert math.isnan(drift_left.figures(cell(method="ewc"), [cell(method="finetune")])["drift_left"])
-    assert math.isnan(drift_left.figures(moved("ewc", 1.0, 1.0), [moved("finetune", 0.0, 0.0)])["drift_left"])
+    assert math.isnan(drift_left.drift_left_figures(cell(method="ewc"), [cell(method="finetune")])["drift_left"])
+    assert math.isnan(
+        drift_left.drift_left_figures(moved("ewc", 1.0, 1.0), [moved("finetune", 0.0, 0.0)])["drift_left"]
+    )
 
 
 def test_a_page_shows_it(tmp_path):
@@ -38,7 +42,7 @@ def test_a_page_shows_it(tmp_path):
     (section,) = sections(made)
     assert {row.spec["method"]: row.stat("drift_left").mean for row in section.rows} == {"finetune": 1.0, "ewc": 0.375}
     for one in made:
-        results.write(tmp_path, one)
+        results.write_cell(tmp_path, one)
     from bench.render import leaderboard
 
     text = "\n".join(text for path, text in leaderboard.render(tmp_path).items() if path.suffix == ".md")

@@ -10,7 +10,7 @@ from mini import cell, read
 from bench import results
 from bench.metrics import matrix
 from bench.results import segments
-from bench.runner import run
+from bench.runner import run_cell
 from bench.runner.throttle import Pace
 
 
@@ -22,14 +22,14 @@ def rarely(stream, cache, every: int, **more):
 @pytest.fixture(scope="module")
 def full(stream, cache, tmp_path_factory):
     root = tmp_path_factory.mktemp("full")
-    run(rarely(stream, cache, 1), root)
+    run_cell(rarely(stream, cache, 1), root)
     return read(root, rarely(stream, cache, 1))
 
 
 @pytest.mark.parametrize(("every", "whole"), [(0, [2]), (2, [1, 2])], ids=["final", "every second"])
 def test_rows_hold_the_class_just_learned_or_are_those_of_a_full_run(every, whole, full, stream, cache, tmp_path):
     one = rarely(stream, cache, every)
-    run(one, tmp_path)
+    run_cell(one, tmp_path)
     record = read(tmp_path, one)
     assert record["status"] == "ok", record["reason"]
     tested = np.eye(3, dtype=bool)
@@ -53,7 +53,7 @@ def test_rows_hold_the_class_just_learned_or_are_those_of_a_full_run(every, whol
 @pytest.mark.parametrize("every", [1, 0])
 def test_classes_yet_to_come_are_tested_where_asked_and_change_nothing_else(every, full, stream, cache, tmp_path):
     one = rarely(stream, cache, every, eval_ahead=True)
-    run(one, tmp_path)
+    run_cell(one, tmp_path)
     record = read(tmp_path, one)
     assert record["status"] == "ok", record["reason"]
     R, usual = (np.array(of["matrices"]["image_auroc"]) for of in (record, full))
@@ -74,8 +74,8 @@ def test_a_killed_run_goes_on_though_no_step_was_evaluated(full, stream, cache, 
 
     one, events = rarely(stream, cache, 0), []
     with pytest.raises(KeyboardInterrupt):
-        run(one, tmp_path, die)
-    run(one, tmp_path, events.append)
+        run_cell(one, tmp_path, die)
+    run_cell(one, tmp_path, events.append)
     assert events[0]["start"] == 2
     assert read(tmp_path, one)["matrices"]["image_auroc"][-1] == full["matrices"]["image_auroc"][-1]
 
@@ -126,6 +126,9 @@ def test_a_slow_write_waits_until_it_is_a_small_share_of_the_time():
 def test_a_gap_among_the_steps_ends_what_is_held(tmp_path):
     path = tmp_path / "seed-0.scores.npz"
     for step in (0, 1, 3):
-        segments.write(path, 7, step, {}, {"pooled.x": np.array(step)})
-    assert segments.held(path, 7, False) == segments.held(path, 7, True) == 2 and segments.held(path, 8, False) == 0
+        segments.write_segment(path, 7, step, {}, {"pooled.x": np.array(step)})
+    assert (
+        segments.steps_held(path, 7, False) == segments.steps_held(path, 7, True) == 2
+        and segments.steps_held(path, 8, False) == 0
+    )
     assert [(t, row["pooled.x"].item()) for t, row in segments.rows(path, 2)] == [(0, 0), (1, 1)]

@@ -11,8 +11,8 @@ from mini import cell, read
 
 from bench import results
 from bench.analysis.summary import figures
-from bench.results import path_of, stored
-from bench.runner import run
+from bench.results import cell_path, stored
+from bench.runner import run_cell
 from bench.runner.feature_cache import FOLDER
 
 PLENTY = 1.0  # GB
@@ -42,8 +42,11 @@ def runs(stream, cache, arrays, tmp_path_factory):
         one = cell(stream, cache, method, detector, seed=seed)
         answers = []
         for place, asked in (("without", one), ("with", with_cache(one, folder))):
-            run(asked, root / place)
-            answers += [read(root / place, one), stored.read(stored.path_of(path_of(root / place, one.spec)))]
+            run_cell(asked, root / place)
+            answers += [
+                read(root / place, one),
+                stored.read_stored(stored.scores_path(cell_path(root / place, one.spec))),
+            ]
         found.append((one, *answers))
     return found, folder
 
@@ -65,7 +68,7 @@ def test_a_cell_tells_how_many_features_it_found_and_computed(runs):
 
 def test_a_second_method_computes_nothing(runs, stream, cache, tmp_path):
     again = with_cache(cell(stream, cache, "cumulative", "padim"), runs[1])
-    run(again, tmp_path)
+    run_cell(again, tmp_path)
     cost = read(tmp_path, again)["cost"]
     assert cost["feature_misses"] == [0, 0, 0] and cost["feature_hits"][0] > 0
 
@@ -97,9 +100,9 @@ def test_the_command_keeps_features_and_shows_them_instead_of_times(bench, tmp_p
 
 def test_a_run_that_goes_on_with_a_cache_counts_from_there(stream, cache, arrays, tmp_path):
     one = cell(stream, cache, "finetune", "padim")
-    run(one, tmp_path / "results", at_most=1)
-    run(with_cache(one, tmp_path / "kept"), tmp_path / "results", at_most=1)
-    run(one, tmp_path / "results")
+    run_cell(one, tmp_path / "results", at_most=1)
+    run_cell(with_cache(one, tmp_path / "kept"), tmp_path / "results", at_most=1)
+    run_cell(one, tmp_path / "results")
     cost = read(tmp_path / "results", one)["cost"]
     assert np.isnan(cost["feature_misses"][0]) and cost["feature_misses"][1] > 0 == cost["feature_misses"][2]
 

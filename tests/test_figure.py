@@ -27,7 +27,9 @@ def test_detectors_that_restore_images_are_drawn_with_them(detector, bench, monk
     from bench.render import figure
 
     drawn = {}
-    monkeypatch.setattr(figure.sheet, "write", lambda path, title, rows, columns: drawn.update({path.name: columns}))
+    monkeypatch.setattr(
+        figure.sheet, "write_sheet", lambda path, title, rows, columns: drawn.update({path.name: columns})
+    )
     run = ("run", "--methods", "finetune", "--detectors", detector, "--scenario", "mini.yaml", "--keep")
     assert bench(*run, "--set", f"{detector}.epochs=1")[0] == 0
     code, out = bench("figure", f"custom/mini/finetune+{detector}*/seed-0", "--scenario", "mini.yaml")
@@ -51,7 +53,7 @@ def test_the_pictures_are_those_of_the_run(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation.Evaluation, "enter", remember)
     bench(*KEPT)
     drawn = []
-    monkeypatch.setattr(figure.sheet, "write", lambda path, title, rows, columns: drawn.append(rows) or path)
+    monkeypatch.setattr(figure.sheet, "write_sheet", lambda path, title, rows, columns: drawn.append(rows) or path)
     bench(*FIGURE, "--class", "gear", "--step", "1", "--images", "0,3,5")
     shown = [row.rpartition("\n")[2] for row in drawn[0]]
     assert shown == [f"{seen[0][0][place]:.3g}" for place in (0, 3, 5)]
@@ -62,7 +64,7 @@ def test_a_method_that_is_told_the_class_shows_the_detector_of_that_class(bench,
 
     bench(*KEPT, "--methods", "single")
     drawn = {}
-    monkeypatch.setattr(figure.sheet, "write", lambda path, title, rows, columns: drawn.update({path.name: rows}))
+    monkeypatch.setattr(figure.sheet, "write_sheet", lambda path, title, rows, columns: drawn.update({path.name: rows}))
     cell = CELL.replace("finetune", "single")
     bench("figure", cell, "--scenario", "mini.yaml", "--class", "gear", "--step", "1")
     bench("figure", cell, "--scenario", "mini.yaml", "--class", "gear", "--step", "2")
@@ -76,7 +78,9 @@ def test_what_the_memory_holds_is_drawn_step_after_step(bench, tmp_path, monkeyp
     from bench.render import figure
 
     drawn = {}
-    monkeypatch.setattr(figure.sheet, "write", lambda path, title, rows, columns: drawn.update({path.name: columns}))
+    monkeypatch.setattr(
+        figure.sheet, "write_sheet", lambda path, title, rows, columns: drawn.update({path.name: columns})
+    )
     code, out = bench(*FIGURE[:1], CELL.replace("finetune", "halves"), *FIGURE[2:], "--plugin", "halves.py")
     assert code == 0, out
     assert list(drawn["gear.memory.png"]) == ["original", "half,\nstep 1", "half,\nstep 2"]

@@ -50,8 +50,8 @@ def test_a_run_with_maps_has_its_test_images(bench, finished, tmp_path):
     assert code == 0, out
     path, dom = page(tmp_path)
     assert [head.text for head in dom.select(".gallery h3")] == ["gear", "wood"]
-    held, cell = stored.read(stored.path_of(finished)), results.read(finished)
-    arrays, _ = data.load(streams.load("mini.yaml"), None, 64, tmp_path / ".cache")
+    held, cell = stored.read_stored(stored.scores_path(finished)), results.read(finished)
+    arrays, _ = data.load_arrays(streams.load_stream("mini.yaml"), None, 64, tmp_path / ".cache")
     for figure in dom.select("figure"):
         name, place = figure.img["alt"].split(",")[0], int(figure.img["alt"].split("image ")[1].split(",")[0])
         column = cell["spec"]["classes"].index(name)

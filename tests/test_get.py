@@ -20,8 +20,8 @@ from trees import picture, stream
 
 from bench.cli import main
 from bench.data import get as module
-from bench.data import load
-from bench.data.get import MASKS, get, lines, names, recipe
+from bench.data import load_arrays
+from bench.data.get import MASKS, get, got_lines, recipe, recipe_names
 from bench.errors import BadInput
 
 FOLDER = "images"
@@ -109,7 +109,7 @@ def test_the_shipped_recipes_hold_together():
             assert (file.mask_path is None) == (each.masks == "none" or file.target.parts[2] == "good")
         training = {file.path for file in each.files if file.target.parts[1] == "train"}
         assert training.isdisjoint(file.path for file in each.files if file.target.parts[1] == "test")
-    assert "open/ball_screw" in names()
+    assert "open/ball_screw" in recipe_names()
 
 
 def test_the_places_of_the_ball_screw_are_trained_on_or_tested_never_both():
@@ -130,10 +130,10 @@ def test_from_a_folder_twice_the_same(tmp_path, repository, shelf):
     seen = []
     got = get("mine", tmp_path / "a", repository.parent, accept_licence=True, progress=lambda *each: seen.append(each))
     assert (got.images, seen[-1]) == (7, (7, 7))
-    assert lines(got) == [f"{tmp_path / 'a'}: 7 images, every one as its authors published it"]
+    assert got_lines(got) == [f"{tmp_path / 'a'}: 7 images, every one as its authors published it"]
     fetched(tmp_path / "b", repository)
     assert tree_of(tmp_path / "a") == tree_of(tmp_path / "b")
-    arrays, _ = load(stream("bolt"), tmp_path / "a", 24, tmp_path / "cache")
+    arrays, _ = load_arrays(stream("bolt"), tmp_path / "a", 24, tmp_path / "cache")
     assert (arrays.train.sum(), arrays.labels.sum()) == (3, 2)
     assert arrays.masks[arrays.labels == 1].sum(axis=(1, 2)).tolist() == [45, 45]  # 9 x 5, borders included
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "bolt").rglob("*.*")}

@@ -10,12 +10,12 @@ from bench import data, results
 from bench.data import held_out_rows, rows_of
 from bench.errors import BadInput
 from bench.results import stored
-from bench.runner import run
+from bench.runner import run_cell
 from bench.schema import stream as streams
 
 
 def load(stream, cache, share):
-    return data.load(stream, None, stream.image_size, cache, holdout=share)[0]
+    return data.load_arrays(stream, None, stream.image_size, cache, holdout=share)[0]
 
 
 def test_a_share_of_each_class_is_held_out_and_everything_else_stays(stream, cache, arrays):
@@ -47,11 +47,11 @@ def test_at_least_one_is_held_out_and_one_is_trained_on(stream, cache, arrays):
 def test_no_method_trains_on_them_and_their_scores_are_stored(stream, cache, tmp_path):
     made = cell(stream, cache, "joint", "autoencoder", overrides={"autoencoder": {"epochs": 1}})
     one = replace(made, spec=made.spec | {"holdout": 0.25})
-    run(one, tmp_path)
+    run_cell(one, tmp_path)
     record = read(tmp_path, one)
     assert record["status"] == "ok", record["reason"]
     assert record["cost"]["train_images"][0] == 27  # nine of twelve images of each class
-    held = stored.read(stored.path_of(results.path_of(tmp_path, one.spec)))
+    held = stored.read_stored(stored.scores_path(results.cell_path(tmp_path, one.spec)))
     assert {key: len(scores) for key, scores in held.calibration.items()} == {
         (t, name): 3 for t in range(3) for name in stream.classes[: t + 1]
     }
@@ -85,5 +85,5 @@ def test_a_folder_of_ones_own_is_held_out_by_default_and_a_papers_stream_is_not(
     text = "version: 1\nreader: {}\nimage_size: 64\nsource: mine\nsteps: [[a], [b]]\n"
     for reader, share in (("folder", 0.2), ("mvtec", 0)):
         (tmp_path / "own.yaml").write_text(text.format(reader))
-        assert streams.load(str(tmp_path / "own.yaml")).holdout == share
-    assert streams.load("mvtec/1x15").holdout == streams.load("visa/1x12").holdout == 0
+        assert streams.load_stream(str(tmp_path / "own.yaml")).holdout == share
+    assert streams.load_stream("mvtec/1x15").holdout == streams.load_stream("visa/1x12").holdout == 0

@@ -51,18 +51,18 @@ def test_an_option_says_whose_it_is():
 )
 def test_two_keys_of_one_name_have_two_files(tmp_path, change):
     own = {"scenario": "custom/line", "variant": "weights=features"}
-    paths = {results.write(tmp_path, cell(**(own | given))) for given in ({}, change)}
+    paths = {results.write_cell(tmp_path, cell(**(own | given))) for given in ({}, change)}
     assert len(paths) == 2
 
 
 def test_a_finished_cell_never_gives_way_to_other_data(tmp_path):
-    path = results.write(tmp_path, cell(0.5))
+    path = results.write_cell(tmp_path, cell(0.5))
     before = path.read_bytes()
     with pytest.raises(BadInput, match=r"differs in fingerprint.*--redo changed"):
-        results.write(tmp_path, cell(0.9, fingerprint="other"))
+        results.write_cell(tmp_path, cell(0.9, fingerprint="other"))
     assert path.read_bytes() == before
-    results.write(tmp_path, cell(0.9))
-    results.write(tmp_path, cell(0.9, metric_version=2))  # the same run, measured by a newer rule
+    results.write_cell(tmp_path, cell(0.9))
+    results.write_cell(tmp_path, cell(0.9, metric_version=2))  # the same run, measured by a newer rule
 
 
 def fate(tmp_path, planned, redo="missing", code=None):
@@ -78,7 +78,7 @@ def fate(tmp_path, planned, redo="missing", code=None):
 )
 def test_a_default_that_moved_on_stops_nobody(tmp_path, change):
     """A finished cell of the old default stays and is told; it is replaced where that is asked for."""
-    results.write(tmp_path, cell())
+    results.write_cell(tmp_path, cell())
     now = cell(**change)
     assert fate(tmp_path, now) == f"finished, with another {' and '.join(sorted(change))} (--redo changed)"
     assert fate(tmp_path, now, redo="changed") == "run"
@@ -86,7 +86,7 @@ def test_a_default_that_moved_on_stops_nobody(tmp_path, change):
 
 def test_a_cell_of_older_code_is_listed_and_runs_where_that_is_asked_for(tmp_path):
     """So an edited plugin of the project does not give its old numbers in silence."""
-    results.write(tmp_path, cell())
+    results.write_cell(tmp_path, cell())
     edited = cell()["code"] | {"method": "edited"}
     assert fate(tmp_path, cell(), code=edited) == "finished, with older code (--redo changed)"
     assert fate(tmp_path, cell(), code=edited, redo="changed") == "run"
@@ -94,13 +94,13 @@ def test_a_cell_of_older_code_is_listed_and_runs_where_that_is_asked_for(tmp_pat
 
 
 def test_other_data_are_not_passed_over(tmp_path):
-    results.write(tmp_path, cell())
+    results.write_cell(tmp_path, cell())
     with pytest.raises(BadInput, match="differs in fingerprint"):
         fate(tmp_path, cell(fingerprint="other"))
 
 
 def test_a_copy_is_named_and_does_not_count(tmp_path):
-    path = results.write(tmp_path, cell())
+    path = results.write_cell(tmp_path, cell())
     shutil.copytree(path.parent, tmp_path / "backup")
     shutil.copy(path, path.with_name("seed-0 (copy).json"))
     found = dict(results.scan(tmp_path))
@@ -111,7 +111,7 @@ def test_a_copy_is_named_and_does_not_count(tmp_path):
 
 @pytest.mark.parametrize("value", [1.7, -0.1, "0.9", True])
 def test_numbers_that_cannot_be_are_refused(tmp_path, value):
-    path = results.write(tmp_path, cell())
+    path = results.write_cell(tmp_path, cell())
     content = json.loads(path.read_text())
     content["matrices"]["image_auroc"][-1][0] = value
     path.write_text(json.dumps(content))
@@ -136,8 +136,8 @@ def test_a_digest_follows_what_a_plugin_imports(tmp_path):
 
 def test_papers_are_matched_with_what_exists():
     for method, detector in PRINTED_AS:
-        registry.find("method", method)
-        registry.find("detector", detector)
+        registry.find_entry("method", method)
+        registry.find_entry("detector", detector)
 
 
 @pytest.mark.slow

@@ -28,15 +28,14 @@ LIGHT = {
     "published",
 }
 LIGHT |= {"registry", "render", "results", "schema", "session"}
-MOST_AMBIGUOUS = 0.08  # share of the public names of the bench that two files may have
+MOST_AMBIGUOUS = 0.01  # share of the public names of the bench that two files may have
 # From the outside in: a module may import at its top only from its own layer or further in.
 LAYERS = [
     {"__main__"},
     {"cli"},
     {"advise"},
-    {"preload", "session"},
+    {"session"},
     {"contract"},
-    {"doctor"},
     {"exchange"},
     {"render"},
     {"backends"},

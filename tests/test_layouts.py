@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 from trees import mask, picture, stream, tree, visa_tree, write_split
 
 from bench.cli import main
-from bench.data import Sample, decode, load
-from bench.data.check import check
+from bench.data import Sample, decode, load_arrays
+from bench.data.check import check_data
 from bench.data.look import look
 from bench.data.pixels import mask as mask_of
 from bench.errors import BadInput
@@ -39,7 +39,7 @@ def block(path: Path, rows: slice, columns: slice, value: int = 255) -> Path:
 
 def found_masks(root, cache, *names, **options):
     """(anomalous images, share of defective pixels of each, notes) at the images' own size."""
-    arrays, _ = load(stream(*(names or ("bolt",)), **options), root, 24, cache)
+    arrays, _ = load_arrays(stream(*(names or ("bolt",)), **options), root, 24, cache)
     return arrays.labels.sum(), arrays.masks[arrays.labels == 1].mean(axis=(1, 2)), " ".join(arrays.notes)
 
 
@@ -57,7 +57,7 @@ def test_a_folder_of_masks_per_image_as_in_loco_and_autovi(root, cache, name):
     count, share, notes = found_masks(root, cache)
     assert (count, share.tolist()) == (2, [0.5, 0.5])
     assert "bolt: MVTec LOCO AD or AutoVI, a folder of masks per image, united" in notes
-    assert [line for line in check(root, cache=cache).passed_over if "validation is not read" in line]
+    assert [line for line in check_data(root, cache=cache).passed_over if "validation is not read" in line]
 
 
 @pytest.mark.parametrize("lights", [("regular",), ("regular", "overexposed")])
@@ -73,7 +73,7 @@ def test_mvtec_ad_2(tmp_path, cache, lights):
     count, share, notes = found_masks(root, cache, "can")
     assert (count, share.tolist()) == (len(lights), [0.25] * len(lights))
     assert "can: MVTec AD 2, its public test images" in notes
-    report = check(root, cache=cache)
+    report = check_data(root, cache=cache)
     assert not report.has_problems
     assert [line for line in report.passed_over if "test_private is not read" in line]
 
@@ -93,7 +93,7 @@ def test_mvtec_3d(tmp_path, cache, kinds):
     count, share, notes = found_masks(root, cache, "bagel")
     assert (count, share.tolist()) == (len(kinds), [0.25] * len(kinds))
     assert "bagel: MVTec 3D-AD, its colour images" in notes
-    assert [line for line in check(root, cache=cache).passed_over if "xyz is not read" in line]
+    assert [line for line in check_data(root, cache=cache).passed_over if "xyz is not read" in line]
 
 
 def real_iad(root: Path, sizes=("realiad_256",), tables="realiad_jsons/realiad_jsons", name="mint") -> Path:
@@ -125,20 +125,20 @@ def real_iad(root: Path, sizes=("realiad_256",), tables="realiad_jsons/realiad_j
 )
 def test_real_iad(tmp_path, cache, sizes, tables, given):
     root = real_iad(tmp_path / "Real-IAD", sizes, tables) / given
-    arrays, _ = load(stream("mint"), root, 24, cache)
+    arrays, _ = load_arrays(stream("mint"), root, 24, cache)
     assert (arrays.train.sum(), arrays.labels.sum()) == (3, 2)
     assert arrays.masks[arrays.labels == 1].mean() == 0.25
     assert sizes[-1] in arrays.notes[0]
-    assert not check(root, cache=cache).has_problems
+    assert not check_data(root, cache=cache).has_problems
 
 
 def test_a_damaged_table_of_real_iad(tmp_path, cache):
     root = real_iad(tmp_path / "Real-IAD")
     (root / "realiad_256/mint/NG/AK/S0004/mint_4.png").unlink()
-    assert "and it is listed in" in check(root, cache=cache).missing[0]
+    assert "and it is listed in" in check_data(root, cache=cache).missing[0]
     (root / "realiad_jsons/realiad_jsons/mint.json").write_text('{"meta": {"normal_class": "OK"}, "train": ')
     with pytest.raises(BadInput, match=r"mint\.json cannot be read"):
-        load(stream("mint"), root, 24, cache)
+        load_arrays(stream("mint"), root, 24, cache)
 
 
 @pytest.mark.parametrize("place", ["1cls", ".", "visa_pytorch/1cls"])
@@ -147,10 +147,10 @@ def test_visa_as_others_convert_it(tmp_path, cache, place):
     shutil.move(tmp_path / "visa" / place / "candle/test/scratch", tmp_path / "visa" / place / "candle/test/bad")
     truth = tmp_path / "visa" / place / "candle/ground_truth"
     shutil.move(truth / "scratch", truth / "bad")
-    arrays, _ = load(stream("candle", "pcb1", reader="visa"), tmp_path / "visa", 24, cache)
+    arrays, _ = load_arrays(stream("candle", "pcb1", reader="visa"), tmp_path / "visa", 24, cache)
     assert (arrays.train.sum(), arrays.labels.sum()) == (6, 4)
     assert "VisA as converted to MVTec's folders" in arrays.notes[0]
-    assert check(tmp_path / "visa", cache=cache).reader == "visa"
+    assert check_data(tmp_path / "visa", cache=cache).reader == "visa"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_the_table_of_visa_in_other_spellings(tmp_path, cache, change):
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         original = table.read_bytes()
         table.write_text(change(original.decode()), encoding=encoding, newline="")
-        arrays, _ = load(stream("candle", reader="visa"), root, 24, cache)
+        arrays, _ = load_arrays(stream("candle", reader="visa"), root, 24, cache)
         assert (arrays.train.sum(), arrays.labels.sum()) == (3, 1)
         table.write_bytes(original)
 
@@ -180,7 +180,7 @@ def test_rows_of_visa_that_are_listed_again(tmp_path, cache, again):
     root = visa_tree(tmp_path / "visa", ("candle",))
     head, *rows = visa.table(root).read_text().splitlines()
     visa.table(root).write_text("\n".join([head, *rows, *(rows * again)]) + "\n")
-    report = check(root, cache=cache)
+    report = check_data(root, cache=cache)
     assert report.images == 5
     assert report.wrong == [f"{5 * again} rows are listed twice in {visa.table(root)}: each image is taken once"]
 
@@ -191,7 +191,7 @@ def test_pictures_directly_in_the_training_folder(root, cache, train):
         shutil.move(path, root / "bolt/train" / path.name)
     (root / "bolt/train/good").rmdir()
     (root / "bolt/train").rename(root / "bolt" / train)
-    arrays, _ = load(stream("bolt"), root, 24, cache)
+    arrays, _ = load_arrays(stream("bolt"), root, 24, cache)
     assert arrays.train.sum() == 3
     assert "the pictures directly in its training folder taken for normal ones" in arrays.notes[0]
 
@@ -200,8 +200,8 @@ def test_flat_folders(tmp_path, cache):
     for index in range(4):
         picture(tmp_path / "flat" / f"{index}.jpg", index)
     with pytest.raises(BadInput, match=r"is a flat folder of pictures: put them into .*NAME/train/good"):
-        check(tmp_path / "flat", cache=cache)
-    report = check(tmp_path, cache=cache)
+        check_data(tmp_path / "flat", cache=cache)
+    report = check_data(tmp_path, cache=cache)
     assert report.taken == ["flat: a flat folder of 4 pictures, taken for normal training images"]
     assert report.missing == ["Class 'flat' has no test images"]
 
@@ -243,33 +243,33 @@ def test_a_mask_of_a_near_name_is_named(root, cache):
         found_masks(root, cache)
     (root / "bolt/scratch").mkdir()
     (hidden / "00_mask.png").rename(root / "bolt/scratch/000.png")
-    assert f"is it {root / 'bolt/scratch/000.png'}?" in check(root, cache=cache).missing[0]
+    assert f"is it {root / 'bolt/scratch/000.png'}?" in check_data(root, cache=cache).missing[0]
 
 
 # ---- no masks, no anomalous, no normal test images
 
 
 def test_no_masks_at_all_or_not_wanted(root, cache):
-    arrays, masked = load(stream("bolt", masks="none"), root, 24, cache)
+    arrays, masked = load_arrays(stream("bolt", masks="none"), root, 24, cache)
     assert arrays.unmasked.sum() == 2
     assert not arrays.masks.any()
     shutil.rmtree(root / "bolt/ground_truth")
-    arrays, identity = load(stream("bolt"), root, 24, cache)
+    arrays, identity = load_arrays(stream("bolt"), root, 24, cache)
     assert identity == masked
     assert arrays.unmasked.sum() == 2
     assert "bolt: MVTec AD, without masks: image metrics only" in arrays.notes
-    assert not check(root, cache=cache).has_problems
+    assert not check_data(root, cache=cache).has_problems
     with pytest.raises(BadInput, match="The option masks is 'no': it is one of read, none, inverted"):
-        load(stream("bolt", masks="no"), root, 24, cache)
+        load_arrays(stream("bolt", masks="no"), root, 24, cache)
 
 
 @pytest.mark.parametrize(("gone", "says"), [("scratch", "false alarms only"), ("good", "without normal test images")])
 def test_a_class_with_one_kind_of_test_images(root, cache, gone, says):
     shutil.rmtree(root / "bolt/test" / gone)
-    arrays, _ = load(stream("bolt"), root, 24, cache)
+    arrays, _ = load_arrays(stream("bolt"), root, 24, cache)
     assert (~arrays.train).sum() == 2
     assert says in arrays.notes[0]
-    assert not check(root, cache=cache).has_problems
+    assert not check_data(root, cache=cache).has_problems
 
 
 # ---- pixels
@@ -315,17 +315,17 @@ def invert(root):
 @pytest.mark.parametrize("classes", [("bolt",), ("bolt", "nut")])
 def test_inverted_masks_are_named_and_can_be_read(tmp_path, cache, classes):
     root = tree(tmp_path / "data", classes)
-    right = load(stream(*classes), root, 24, cache)
+    right = load_arrays(stream(*classes), root, 24, cache)
     invert(root)
-    report = check(root, cache=cache)
+    report = check_data(root, cache=cache)
     assert len(report.wrong) == len(classes)
     assert "bolt: 2 masks cover their whole image but for an island" in report.wrong[0]
-    wrong, _ = load(stream(*classes), root, 24, cache)
+    wrong, _ = load_arrays(stream(*classes), root, 24, cache)
     assert any("masks: inverted" in note for note in wrong.notes)
-    mended, identity = load(stream(*classes, masks="inverted"), root, 24, cache)
+    mended, identity = load_arrays(stream(*classes, masks="inverted"), root, 24, cache)
     assert (mended.masks == right[0].masks).all()
-    assert identity != load(stream(*classes), root, 24, cache)[1]
-    assert not check(root, cache=cache, options={"masks": "inverted"}).has_problems
+    assert identity != load_arrays(stream(*classes), root, 24, cache)[1]
+    assert not check_data(root, cache=cache, options={"masks": "inverted"}).has_problems
 
 
 @pytest.mark.parametrize("other", [("000.jpg", None), (None, "000_mask.bmp"), (None, "000.png")])
@@ -335,23 +335,23 @@ def test_clashes_of_one_stem_are_named(root, cache, other):
         picture(root / "bolt/test/scratch" / image, 9)
     else:
         mask(root / "bolt/ground_truth/scratch" / hidden, value=200)
-    report = check(root, cache=cache)
+    report = check_data(root, cache=cache)
     assert len(report.wrong) == 1
     assert ("share the mask" if image else "has two masks") in report.wrong[0]
     with pytest.raises(BadInput, match="000"):
-        load(stream("bolt"), root, 24, cache)
+        load_arrays(stream("bolt"), root, 24, cache)
 
 
 @pytest.mark.parametrize(("bits", "colour"), [(12, False), (10, False), (12, True), (14, True), (16, False)])
 def test_the_true_depth_of_16_bit_files(root, cache, bits, colour):
     import cv2
 
-    eight, _ = load(stream("bolt"), root, 24, cache)
+    eight, _ = load_arrays(stream("bolt"), root, 24, cache)
     for path in [*root.rglob("train/*/*.png"), *root.rglob("test/*/*.png")]:
         grey = np.asarray(Image.open(path))
         deep = (grey.astype(np.int64) * (2**bits - 1) // 255).astype(np.uint16)
         cv2.imwrite(str(path), deep[..., ::-1] if colour else deep[..., 0])
-    arrays, _ = load(stream("bolt"), root, 24, cache)
+    arrays, _ = load_arrays(stream("bolt"), root, 24, cache)
     wanted = eight.images if colour else eight.images[..., :1]
     assert np.abs(arrays.images.astype(int) - wanted).max() <= 1
     assert any(f"hold {bits} bits" in note for note in arrays.notes) == (bits < 16)
@@ -384,12 +384,12 @@ def test_exif_is_told(tmp_path, cache):
     for path in list(root.rglob("train/good/*.png")):
         Image.open(path).save(path.with_suffix(".jpg"), exif=exif, quality=95)
         path.unlink()
-    assert "bolt: 3 images are turned upright by their EXIF orientation" in check(root, cache=cache).trivial
+    assert "bolt: 3 images are turned upright by their EXIF orientation" in check_data(root, cache=cache).trivial
 
 
 def test_a_line_scan_of_196_megapixels(root, cache):
     Image.new("1", (2000, 98000), 1).save(root / "bolt/train/good/big.png")
-    arrays, _ = load(stream("bolt"), root, 24, cache)
+    arrays, _ = load_arrays(stream("bolt"), root, 24, cache)
     assert arrays.train.sum() == 4
     assert (arrays.images == 255).all(axis=(1, 2, 3)).any()
 
@@ -413,7 +413,7 @@ def test_file_names_that_are_no_utf8(root, cache, raw, capsys):
         os.rename(os.fsencode(root / "bolt/train/good/000.png"), folder_ + b"/" + raw)
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
-    assert load(stream("bolt"), root, 24, cache)[0].train.sum() == 3
+    assert load_arrays(stream("bolt"), root, 24, cache)[0].train.sum() == 3
     (root / "bolt/train/good" / os.fsdecode(raw)).write_bytes(b"")
     assert main(["data", "check", str(root), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["wrong"]
@@ -428,7 +428,7 @@ def test_every_oddity_is_listed(root, cache):
         picture(root / "bolt" / place)
     (root / "bolt/readme.txt").write_text("")
     (root / "bolt/test/scratch/gone.png").symlink_to(root / "nowhere.png")
-    lines = check(root, cache=cache).passed_over
+    lines = check_data(root, cache=cache).passed_over
     for name in (
         "099_mask.png",
         "dent",
@@ -449,7 +449,7 @@ def test_links(root, tmp_path, cache):
     view.mkdir()
     (view / "bolt").symlink_to(root / "bolt")
     (view / "loop").symlink_to(view)
-    assert check(view, cache=cache).images == 7
+    assert check_data(view, cache=cache).images == 7
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ def test_leaks_come_first_and_are_never_cut(tmp_path, cache):
     root = visa_tree(tmp_path / "visa", ("candle", "pcb1"))
     rows = [line.split(",") for line in visa.table(root).read_text().splitlines()[1:]]
     write_split(root, [*rows, *([name, "test", *rest] for name, split, *rest in rows if split == "train")])
-    report = check(root, cache=cache)
+    report = check_data(root, cache=cache)
     assert len(report.leaks) == 6
     text = str(report)
     assert text.index("leaks from training to test: 6") < text.index("wrong pixels") < text.index("warnings: ")
@@ -491,7 +491,7 @@ def test_what_a_resize_removes_is_counted(tmp_path, cache, size, lost):
         grey = np.zeros((96, 96), np.uint8)
         grey[10:12, 10:13], grey[50:52, 50:53] = 255, 255
         Image.fromarray(grey).save(path)
-    report = check(root, cache=cache, size=size)
+    report = check_data(root, cache=cache, size=size)
     assert bool(report.too_small) == bool(lost)
     if lost:
         assert "bolt: 4 of 4 defects and the whole mask of 2 images vanish" in report.too_small[0]
@@ -504,9 +504,9 @@ def test_a_check_ends_with_a_stream_that_runs(root, tmp_path, cache, capsys):
     written = tmp_path / "mine.yaml"
     assert main(["data", "check", str(root), "--stream", str(written)]) == 0
     assert f"--scenario {written} --data {root}" in capsys.readouterr().out
-    from bench.schema.stream import load as stream_named
+    from bench.schema.stream import load_stream as stream_named
 
-    assert load(stream_named(str(written)), root, 24, cache)[0].train.sum() == 3
+    assert load_arrays(stream_named(str(written)), root, 24, cache)[0].train.sum() == 3
 
 
 @pytest.mark.parametrize("masks", ["read", "none"])

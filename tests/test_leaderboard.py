@@ -20,9 +20,9 @@ from bench.analysis.labels import last_line
 from bench.analysis.orders import across_orders
 from bench.analysis.summary import figures, stat, t95
 from bench.metrics.statistics import interval
-from bench.published import load
+from bench.published import load_published
 from bench.render import leaderboard
-from bench.render.leaderboard.compare import compare
+from bench.render.leaderboard.compare import compare_with_published
 from bench.render.show import show
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
@@ -38,7 +38,7 @@ PAPER = {
 
 def page(tmp_path, *cells):
     for made in cells:
-        results.write(tmp_path / "results", made)
+        results.write_cell(tmp_path / "results", made)
     return texts(tmp_path / "results")
 
 
@@ -126,7 +126,7 @@ def test_the_first_screen_has_all_but_private_images_and_says_what_is_older(tmp_
     root = tmp_path / "results"
     streams = [("factory7/1x7", 1), ("synthetic/1x6", 1), ("synthetic/1x6", 2), ("custom/mine", 1)]
     for seed, (scenario, version) in enumerate(streams):
-        results.write(root, cell(0.9, scenario=scenario, scenario_version=version, seed=seed))
+        results.write_cell(root, cell(0.9, scenario=scenario, scenario_version=version, seed=seed))
     front = leaderboard.render(root)[tmp_path / "leaderboard.md"]
     first, _, listed = front.partition("## Every table")
     found = [line.partition("]")[0] for line in first.splitlines() if line.startswith("| [")]
@@ -224,7 +224,7 @@ def test_skipped_pairs_have_their_reason(tmp_path):
 
 
 def test_a_corrupt_file_is_reported_and_the_rest_shown(tmp_path):
-    path = results.write(tmp_path / "results", cell(seed=1))
+    path = results.write_cell(tmp_path / "results", cell(seed=1))
     path.write_text("{")
     text = page(tmp_path, cell())
     assert "- toy/1x3/replay+patchcore/seed-1.json is not a cell file" in text and str(tmp_path) not in text
@@ -336,8 +336,8 @@ def test_a_long_label_is_shortened_and_told_in_a_fold(tmp_path):
 )
 def test_a_malformed_cell_is_named_and_left_out(tmp_path, damage):
     good, bad = cell(0.9), cell(0.8, method="bad")
-    results.write(tmp_path / "results", good)
-    path = results.write(tmp_path / "results", bad)
+    results.write_cell(tmp_path / "results", good)
+    path = results.write_cell(tmp_path / "results", bad)
     made = json.loads(path.read_text())
     damage(made)
     path.write_text(json.dumps(made))
@@ -444,13 +444,15 @@ def test_verdicts(tmp_path):
 def test_what_cannot_be_compared_with_papers_says_why(change, why):
     made = cell(0.602, method="finetune", **(PAPER | change))
     (section,) = sections([made])
-    pairs = [pair for pair in compare(section, load()) if pair.published.metric == "image_auroc"]
+    pairs = [
+        pair for pair in compare_with_published(section, load_published()) if pair.published.metric == "image_auroc"
+    ]
     assert [pair.verdict for pair in pairs] == [f"not comparable: {why}"]
 
 
 def test_a_gap_that_seeds_may_explain_is_told():
     made = [cell(value, method="finetune", seed=seed, **PAPER) for seed, value in enumerate((0.60, 0.70, 0.80))]
-    pairs = compare(sections(made)[0], load())
+    pairs = compare_with_published(sections(made)[0], load_published())
     (found,) = [pair for pair in pairs if pair.published.metric == "image_auroc"]
     half = stat([0.6, 0.7, 0.8]).half
     assert found.verdict == f"off by +0.098, inside the ± {half:.3f} of 3 seeds, at 224 px there"
@@ -458,7 +460,7 @@ def test_a_gap_that_seeds_may_explain_is_told():
 
 def test_the_overview_counts_the_verdicts(tmp_path):
     made = [cell(0.975, method="joint", **PAPER), cell(0.7, method="finetune", **PAPER)]
-    verdicts = [pair.verdict for pair in compare(sections(made)[0], load())]
+    verdicts = [pair.verdict for pair in compare_with_published(sections(made)[0], load_published())]
     within = sum(verdict.startswith("within") for verdict in verdicts)
     assert 0 < within < len(verdicts)
     told = row_of(page(tmp_path, *made), "[mvtec/1x15@1](results/tables/mvtec-1x15-1.md)", 1)[-1]
@@ -474,18 +476,20 @@ def test_other_data_has_no_published_numbers(tmp_path):
 def test_joint_numbers_are_for_all_classes():
     few = PAPER | {"scenario": "mvtec/clad-10", "classes": list("abc"), "steps": [["a"], ["b"], ["c"]]}
     (section,) = sections([cell(method="joint", **few)])
-    assert {pair.verdict for pair in compare(section, load())} == {"not comparable: 3 classes instead of 15"}
+    assert {pair.verdict for pair in compare_with_published(section, load_published())} == {
+        "not comparable: 3 classes instead of 15"
+    }
 
 
 def test_the_same_cells_give_the_same_bytes(tmp_path):
     made = [cell(0.4 + 0.05 * i, 0.9, method=f"m{i % 4}", seed=i, detector=f"d{i % 3}") for i in range(12)]
     first, second = tmp_path / "a" / "results", tmp_path / "b" / "results"
     for one in made:
-        results.write(first, one)
+        results.write_cell(first, one)
     for one in reversed(made):
-        results.write(second, one)
-    leaderboard.write(first)
-    markdown, table = leaderboard.write(second)
+        results.write_cell(second, one)
+    leaderboard.write_leaderboard(first)
+    markdown, table = leaderboard.write_leaderboard(second)
     assert markdown == tmp_path.resolve() / "b" / "leaderboard.md" and table == second / "leaderboard.csv"
     assert markdown.read_bytes() == (tmp_path / "a" / "leaderboard.md").read_bytes()
     assert table.read_bytes() == (first / "leaderboard.csv").read_bytes()
@@ -495,8 +499,8 @@ def test_the_same_cells_give_the_same_bytes(tmp_path):
 def test_two_results_folders_side_by_side_have_two_pages(tmp_path):
     (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore replay -->\nmine\n<!-- /table -->\n")
     for name, final in (("results", 0.9), ("trial", 0.6)):
-        results.write(tmp_path / name, cell(final))
-        leaderboard.write(tmp_path / name)
+        results.write_cell(tmp_path / name, cell(final))
+        leaderboard.write_leaderboard(tmp_path / name)
     first, second = tmp_path / "leaderboard.md", tmp_path / "leaderboard-trial.md"
     assert "0.900" in first.read_text() and "0.600" in second.read_text()
     assert "0.900" in (tmp_path / "README.md").read_text()
@@ -507,9 +511,9 @@ def test_the_readme_has_its_rows_and_its_picture(tmp_path):
     asked += "<!-- matrices toy/1x3 replay+patchcore,ewc+patchcore,none+patchcore docs/R.svg -->\n"
     (tmp_path / "README.md").write_text(asked)
     for seed, final in ((0, 0.6), (1, 0.8)):
-        results.write(tmp_path / "results", cell(final, 0.9, seed=seed))
-    results.write(tmp_path / "results", cell(0.5, method="ewc"))
-    leaderboard.write(tmp_path / "results")
+        results.write_cell(tmp_path / "results", cell(final, 0.9, seed=seed))
+    results.write_cell(tmp_path / "results", cell(0.5, method="ewc"))
+    leaderboard.write_leaderboard(tmp_path / "results")
     rows = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("| ")]
     assert [row.split()[1] for row in rows] == ["method", "replay"]
     assert (tmp_path / "README.md").read_text().count("<!-- /table -->") == 1
@@ -517,9 +521,9 @@ def test_the_readme_has_its_rows_and_its_picture(tmp_path):
     texts = [part.text for part in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert "replay on patchcore: ends at 0.70" in texts and "ewc on patchcore: ends at 0.50" in texts
     assert texts.count(".90") == 2 and texts.count(".70") == 4, "the mean over seeds; untested classes are empty"
-    assert leaderboard.check(tmp_path / "results") == ""
+    assert leaderboard.check_leaderboard(tmp_path / "results") == ""
     (tmp_path / "docs" / "R.svg").write_text("other")
-    assert "R.svg is not what" in leaderboard.check(tmp_path / "results")
+    assert "R.svg is not what" in leaderboard.check_leaderboard(tmp_path / "results")
 
 
 def test_a_failure_names_the_line_of_the_plugin():
@@ -540,16 +544,16 @@ def test_what_was_odd_about_the_images_stands_on_the_page_and_in_the_row(tmp_pat
 
 def test_check_tells_a_stale_page(tmp_path):
     root = tmp_path / "results"
-    results.write(root, cell())
-    assert "leaderboard.md is not what" in leaderboard.check(root)
-    markdown, table = leaderboard.write(root)
-    assert leaderboard.check(root) == ""
+    results.write_cell(root, cell())
+    assert "leaderboard.md is not what" in leaderboard.check_leaderboard(root)
+    markdown, table = leaderboard.write_leaderboard(root)
+    assert leaderboard.check_leaderboard(root) == ""
     assert markdown.read_text().startswith("<!-- Generated by `python -m bench leaderboard`")
     table.write_text(table.read_text().replace("0.9,", "0.95,"))
-    assert "leaderboard.csv is not what" in leaderboard.check(root)
-    leaderboard.write(root)
-    results.write(root, cell(seed=1))
-    assert "python -m bench leaderboard" in leaderboard.check(root)
+    assert "leaderboard.csv is not what" in leaderboard.check_leaderboard(root)
+    leaderboard.write_leaderboard(root)
+    results.write_cell(root, cell(seed=1))
+    assert "python -m bench leaderboard" in leaderboard.check_leaderboard(root)
 
 
 def test_no_results_yet(tmp_path):
@@ -559,7 +563,7 @@ def test_no_results_yet(tmp_path):
 def test_it_is_light(tmp_path):
     """Neither PyTorch nor SciPy nor pandas, nor the seconds of CPU that one of them would take to import."""
     for i in range(60):
-        results.write(tmp_path / "results", cell(0.8, seed=i % 3, method=f"m{i // 3}", **PAPER))
+        results.write_cell(tmp_path / "results", cell(0.8, seed=i % 3, method=f"m{i // 3}", **PAPER))
     code = """if True:
         import json, sys, time
         from pathlib import Path

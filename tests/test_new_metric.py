@@ -46,7 +46,7 @@ def measured(stream, arrays, method: str, quality: float) -> dict:
 def test_one_entry_is_seen_everywhere(entry, bench, stream, arrays, tmp_path):  # noqa: F811
     root = tmp_path / "results"
     for method, quality in (("replay", 0.8), ("finetune", 0.2)):
-        path = results.write(root, measured(stream, arrays, method, quality))
+        path = results.write_cell(root, measured(stream, arrays, method, quality))
     found = results.read(path)["matrices"]["pixel_ap_small"]
     assert np.isfinite(found[-1]).all() and np.isnan(found[0][1:]).all(), "the cell"
 

@@ -9,8 +9,8 @@ from cells import cell
 
 from bench import cli, results
 from bench.errors import BadInput
-from bench.render.paper import write
-from bench.render.paper.latex import escape
+from bench.render.paper import write_paper
+from bench.render.paper.latex import escape_latex
 from bench.render.paper.references import PAPER
 
 LATEX = shutil.which("pdflatex") and shutil.which("bibtex")
@@ -21,10 +21,10 @@ def kit(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kit")
     for seed in range(3):
         for method, final in (("cl_patchcore", 0.9), ("finetune", 0.5), ("replay", 0.7)):
-            results.write(folder / "results", cell(final + 0.01 * seed, 0.95, method=method, seed=seed))
-    results.write(folder / "results", cell(0.8, method="joint", capabilities=["reads_ahead"], variant="a_b=5%"))
-    results.write(folder / "results", cell(method="ewc", status="failed", reason="Oops"))
-    write(folder / "results", folder / "paper")
+            results.write_cell(folder / "results", cell(final + 0.01 * seed, 0.95, method=method, seed=seed))
+    results.write_cell(folder / "results", cell(0.8, method="joint", capabilities=["reads_ahead"], variant="a_b=5%"))
+    results.write_cell(folder / "results", cell(method="ewc", status="failed", reason="Oops"))
+    write_paper(folder / "results", folder / "paper")
     return folder
 
 
@@ -70,8 +70,8 @@ def test_the_paragraph_tells_seeds_versions_and_data(kit):
 
 
 def test_figures_come_as_pdf_and_svg_with_the_same_bytes_each_time(kit, tmp_path):
-    write(kit / "results", tmp_path / "again", methods=["finetune", "replay"])
-    write(kit / "results", tmp_path / "more", methods=["finetune", "replay"])
+    write_paper(kit / "results", tmp_path / "again", methods=["finetune", "replay"])
+    write_paper(kit / "results", tmp_path / "more", methods=["finetune", "replay"])
     for name in ("R", "steps", "carried", "stability"):
         for suffix in ("pdf", "svg"):
             first, second = (tmp_path / part / f"toy-1x3-1-{name}.{suffix}" for part in ("again", "more"))
@@ -80,13 +80,13 @@ def test_figures_come_as_pdf_and_svg_with_the_same_bytes_each_time(kit, tmp_path
 
 def test_what_is_not_there_is_told(kit, tmp_path, capsys):
     with pytest.raises(BadInput, match=r"no finished row of the method 'ewc'.*there are finetune, replay"):
-        write(kit / "results", tmp_path / "x", methods=["ewc", "finetune", "replay"])
+        write_paper(kit / "results", tmp_path / "x", methods=["ewc", "finetune", "replay"])
     assert cli.main(["paper", "--results", str(kit / "results"), "--scenario", "no", "--to", str(tmp_path / "x")]) == 2
     assert "no finished row" in capsys.readouterr().err
 
 
 def test_text_is_escaped():
-    assert escape("a_b & 5 % {x} ±§") == r"a\_b \& 5 \% \{x\} $\pm$$^{\S}$"
+    assert escape_latex("a_b & 5 % {x} ±§") == r"a\_b \& 5 \% \{x\} $\pm$$^{\S}$"
 
 
 @pytest.mark.skipif(not LATEX, reason="no LaTeX")

@@ -32,6 +32,6 @@ def test_a_test_that_is_named_exists(name):
 
 
 def test_a_column_that_is_named_exists(tmp_path):
-    results.write(tmp_path, cell())
+    results.write_cell(tmp_path, cell())
     head = next(csv.reader(io.StringIO(leaderboard.render(tmp_path)[tmp_path / "leaderboard.csv"])))
     assert set(COLUMNS) <= set(head), set(COLUMNS) - set(head)

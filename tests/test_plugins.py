@@ -93,13 +93,13 @@ def test_what_settings_were_tuned_on_is_recorded_and_shown_where_they_are_used(t
     assert "tuned on" not in bench_here("show", "*/finetune+*")[1]
     lines = csv.DictReader((tmp_path / "results" / "leaderboard.csv").open())
     assert {line["method"]: line["tuned_on"] for line in lines} == {"thumbnails": told, "finetune": ""}
-    entry = registry.find("method", "thumbnails", [tmp_path / "thumbnails.py"])
+    entry = registry.find_entry("method", "thumbnails", [tmp_path / "thumbnails.py"])
     assert entry.tuned_on({"factor": 0}, "paper") == ["thumbnails: the test set of lines"]
 
 
 @pytest.mark.parametrize("kind", ["method", "detector"])
 def test_what_is_declared_as_tuned_is_an_option(kind):
-    for entry in registry.found(kind).values():
+    for entry in registry.found_entries(kind).values():
         declared = entry.declared["TUNED_ON"]
         assert set(declared) - {""} <= {field.name for field in fields(entry.load().Config)}, entry.name
         assert all(isinstance(text, str) and text for text in declared.values())
@@ -121,11 +121,11 @@ def test_an_entry_point_of_an_installed_package(tmp_path, example):
 def test_two_files_of_one_name_are_refused(tmp_path, example):
     (tmp_path / "replay.py").write_text(example)
     with pytest.raises(registry.BadInput, match="two methods are called 'replay'"):
-        registry.found("method", [tmp_path / "replay.py"])
+        registry.found_entries("method", [tmp_path / "replay.py"])
 
 
 def test_a_file_that_cannot_be_imported_is_named(tmp_path, example):
     (tmp_path / "odd.py").write_text(example + "\nimport nowhere\n")
-    entry = registry.find("method", "odd", [tmp_path / "odd.py"])
+    entry = registry.find_entry("method", "odd", [tmp_path / "odd.py"])
     with pytest.raises(registry.BadInput, match=r"odd\.py.*No module named 'nowhere'"):
         entry.load()

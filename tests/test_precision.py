@@ -17,7 +17,7 @@ from bench.schema.stream import Stream
 from bench.training import precision
 from bench.training.experiences import as_float
 
-ABLE = [name for name, entry in registry.found("detector").items() if "bfloat16" in entry.declared["TRAITS"]]
+ABLE = [name for name, entry in registry.found_entries("detector").items() if "bfloat16" in entry.declared["TRAITS"]]
 TOLERANCE = 0.002
 
 
@@ -75,7 +75,7 @@ def single(tmp_path_factory):
     """One class, plain to see, with so many test images that a few swaps of two do not move the AUROC."""
     options = {"train": 24, "good": 150, "anomalous": 150, "difficulty": 0.0}
     stream = Stream("synthetic/one", 1, "synthetic", (("gear",),), 64, options, "tests")
-    return stream, data.load(stream, None, 64, tmp_path_factory.mktemp("cache"))[0]
+    return stream, data.load_arrays(stream, None, 64, tmp_path_factory.mktemp("cache"))[0]
 
 
 def learned(name: str, monkeypatch):

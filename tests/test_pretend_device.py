@@ -14,9 +14,10 @@ from pretend_device import memory
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves
 
-from bench import doctor, evaluation, registry, results
-from bench.runner.cell import run
-from bench.runner.plan import plan
+from bench import evaluation, registry, results
+from bench.cli import doctor
+from bench.runner.cell import run_cell
+from bench.runner.plan import plan_cells
 from bench.schema.request import Request
 from bench.training.auto_batch import AutoBatch
 from bench.wall.child import Learner
@@ -40,8 +41,8 @@ LESS = {  # than `quick` leaves to do
     "replaycad": {"sampling_steps": 2, "replays": 2, "steps": 2},
     "amn_diffusion": {"steps": 1},
 }
-METHODS = registry.found("method")
-DETECTORS = registry.found("detector")
+METHODS = registry.found_entries("method")
+DETECTORS = registry.found_entries("detector")
 ONE_BY_ONE = set()  # gradient-trained detectors whose batch is one image
 FAST = {"finetune", "replay", "padim", "stfpm"}  # tried in the fast part of the suite too
 
@@ -65,15 +66,15 @@ def planned(folder: Path, method: str, detector: str = "", device: str = "elsewh
         (method,), (detector,), (str(folder / "mini.yaml"),), overrides=overrides, size="tiny", device=device,
         cache=folder / "cache", **asked,
     )  # fmt: skip
-    return plan(request)[0]
+    return plan_cells(request)[0]
 
 
 def ran(folder: Path, cell) -> dict:
     """The record of a cell that was killed after its first step and went on from there."""
     with mock.patch.multiple(evaluation, LATENCY_S=0, LATENCY_BATCHES=(1, 4)):
-        run(cell, folder, at_most=1)
-        run(cell, folder)
-    return results.read(results.path_of(folder, cell.spec))
+        run_cell(cell, folder, at_most=1)
+        run_cell(cell, folder)
+    return results.read(results.cell_path(folder, cell.spec))
 
 
 def assert_ran_there(record: dict) -> None:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.api import PROCEDURAL_PRIOR
-from bench.runner.plan import plan
+from bench.runner.plan import plan_cells
 from bench.schema.request import Request, prior_digest
 from methods._latent_diffusion import load
 from pretraining import prior
@@ -37,7 +37,7 @@ def test_a_cell_says_which_of_them_it_had(monkeypatch, tmp_path):
 
     def keys(methods, detector, part="method"):
         request = Request(methods=methods, detectors=(detector,), cache=tmp_path)
-        return {cell.spec["method"]: (cell.key, cell.spec.get(f"{part}_prior")) for cell in plan(request)}
+        return {cell.spec["method"]: (cell.key, cell.spec.get(f"{part}_prior")) for cell in plan_cells(request)}
 
     before = keys(("replaycad", "finetune"), "padim")
     monkeypatch.setattr("bench.runner.plan.prior_digest", lambda: "another")

@@ -60,7 +60,7 @@ def test_time_left_weighs_cells_by_what_they_cost(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.render.progress.time.perf_counter", lambda: next(clock))
     console = Console(file=io.StringIO(), width=80)
     cheap, dear = Planned("cheap"), Planned("dear")
-    results.write(tmp_path, cheap.record)
+    results.write_cell(tmp_path, cheap.record)
     with Watch({"cheap": 10, "dear": 90}, tmp_path, console) as watch:
         watch(cheap, {"start": 0, "steps": 3})
         watch(cheap, {"done": "ok", "seconds": 30.0})

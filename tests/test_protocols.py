@@ -38,17 +38,17 @@ CLASSES = "abcdef"
 def own(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(OWN)
-    return protocols.load(str(path))
+    return protocols.load_protocol(str(path))
 
 
-@pytest.mark.parametrize("name", protocols.names())
+@pytest.mark.parametrize("name", protocols.protocol_names())
 def test_a_protocol_names_what_there_is(name):
-    found = protocols.load(name)
-    assert {registry.find("method", method).name for method in found.methods} == found.methods.keys()
-    assert {registry.find("detector", detector).name for detector in found.detectors} == found.detectors.keys()
+    found = protocols.load_protocol(name)
+    assert {registry.find_entry("method", method).name for method in found.methods} == found.methods.keys()
+    assert {registry.find_entry("detector", detector).name for detector in found.detectors} == found.detectors.keys()
     for scenario in found.scenarios:
         for order in found.orders:
-            stream.reorder(stream.load(scenario), order)
+            stream.reorder(stream.load_stream(scenario), order)
     assert bool(found.paper) == bool(found.differs), "a paper's protocol says what is otherwise here"
     assert bool(found.weights) == bool(found.weights_sha256)
 
@@ -92,12 +92,12 @@ def test_what_a_protocol_fixes_is_refused(own, given, told):
 def test_a_protocol_that_does_not_hold_together_is_told(tmp_path, text, told):
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(BadInput, match=told):
-        protocols.load(str(tmp_path / "own.yaml"))
+        protocols.load_protocol(str(tmp_path / "own.yaml"))
 
 
 def test_an_unknown_protocol_is_told_with_the_nearest():
     with pytest.raises(BadInput, match="Did you mean 'replaycad'"):
-        protocols.load("replaycat")
+        protocols.load_protocol("replaycat")
 
 
 def test_options_of_a_papers_protocol_are_no_reason_not_to_compare():
@@ -108,8 +108,8 @@ def test_options_of_a_papers_protocol_are_no_reason_not_to_compare():
     assert set_as_in_a_paper(spec)
     assert not set_as_in_a_paper(spec | {"variant": f"{spec['variant']},holdout=0.2"})
     assert not set_as_in_a_paper(spec | {"scenario": "mvtec/1x15"})
-    assert any("0.970" in line and "aupro" not in line for line in printed(protocols.load("cl_patchcore")))
-    assert printed(protocols.load("scale")) == ["no number that could be read"]
+    assert any("0.970" in line and "aupro" not in line for line in printed(protocols.load_protocol("cl_patchcore")))
+    assert printed(protocols.load_protocol("scale")) == ["no number that could be read"]
 
 
 def test_measured_stands_beside_printed_with_its_verdict():
@@ -181,7 +181,7 @@ def test_an_estimate_is_what_cells_like_it_cost_on_such_a_machine(tmp_path):
 def test_an_estimate_from_another_stream_is_scaled_by_images(tmp_path):
     file = tmp_path / "seed-0.json"
     file.write_bytes(b"")
-    there = stream.load("synthetic/1x6")
+    there = stream.load_stream("synthetic/1x6")
     assert counts(there)["gear"] == (48, 48)
     spec = {"classes": list(there.classes), "steps": [list(step) for step in there.steps]}
     old = Record.of(cell(scenario="synthetic/1x6", **spec))
@@ -195,10 +195,10 @@ def test_an_estimate_from_another_stream_is_scaled_by_images(tmp_path):
 
 
 def test_counts_are_known_of_official_data_recipes_and_rendered_streams():
-    assert counts(stream.load("mvtec/1x15"))["bottle"] == (209, 83)
-    assert sum(train for train, _ in counts(stream.load("open/1x7")).values()) == 1503
-    assert counts(stream.load("cross/mvtec-visa-27"))["visa:candle"] == (900, 200)
-    assert counts(stream.load("factory7/1x7")) is None
+    assert counts(stream.load_stream("mvtec/1x15"))["bottle"] == (209, 83)
+    assert sum(train for train, _ in counts(stream.load_stream("open/1x7")).values()) == 1503
+    assert counts(stream.load_stream("cross/mvtec-visa-27"))["visa:candle"] == (900, 200)
+    assert counts(stream.load_stream("factory7/1x7")) is None
 
 
 def test_rows_of_the_same_settings_are_one_command():
@@ -224,7 +224,7 @@ def test_rows_of_the_same_settings_are_one_command():
 
 def test_the_page_lists_every_paper_and_what_differs():
     page = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text()
-    for name in protocols.names():
-        found = protocols.load(name)
+    for name in protocols.protocol_names():
+        found = protocols.load_protocol(name)
         if found.paper:
             assert f"bench reproduce {name} " in page and set(found.differs) <= set(re.split(r"<br>| \|\s", page)), name

@@ -8,12 +8,22 @@ import pytest
 
 from bench.errors import BadInput
 from bench.metrics.definitions import DEFINITIONS, DEFINITIONS_OF_TWO_RUNS
-from bench.published import FOLDER, FORGETTING, PRINTED_AS, Published, contradictions, lint, load, select, table
+from bench.published import (
+    FOLDER,
+    FORGETTING,
+    PRINTED_AS,
+    Published,
+    contradictions,
+    lint,
+    load_published,
+    published_table,
+    select,
+)
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return load()
+    return load_published()
 
 
 def printed(**given):
@@ -62,7 +72,7 @@ def test_every_name_that_we_map_to_is_printed_somewhere(rows):
 
 
 def test_the_known_inconsistencies_are_found_and_pass(rows):
-    text, code = lint.report(rows)
+    text, code = lint.lint_report(rows)
     assert code == 0 and "all known" in text
     assert {finding[:4] for finding in lint.findings(rows)} == lint.KNOWN.keys()
     assert "prints 0.511, its classes average 0.499" in text and "a mean peak of 0.231" in text
@@ -71,12 +81,12 @@ def test_the_known_inconsistencies_are_found_and_pass(rows):
 def test_a_new_inconsistency_fails(rows):
     index = next(i for i, row in enumerate(rows) if row[7:9] == ("CADIC", 0.972) and not row.of_class)
     wrong = [*rows[:index], rows[index]._replace(value=0.979), *rows[index + 1 :]]
-    text, code = lint.report(wrong)
+    text, code = lint.lint_report(wrong)
     assert code == 1 and "NEW: average, mvtec, image_auroc, CADIC: prints 0.979, its classes average 0.972" in text
 
 
 def test_a_known_inconsistency_that_is_gone_fails(rows):
-    text, code = lint.report([row for row in rows if row.method != "DFM"])
+    text, code = lint.lint_report([row for row in rows if row.method != "DFM"])
     assert code == 1 and "DFM: listed as known, but no longer there" in text
 
 
@@ -109,18 +119,18 @@ def test_sources_that_contradict_each_other_are_named(rows):
 
 
 def test_table_filters_and_explains():
-    text = table(method="ucad", metric="image_auroc")
+    text = published_table(method="ucad", metric="image_auroc")
     lines = [line for line in text.splitlines() if line.startswith("UCAD")]
     assert len(lines) == 4 and all("image_auroc" in line for line in lines)
     assert re.search(r"mvtec/1x15 +image_auroc +0.930 +0.010 +bank_size_difference +224 +copied +CADIC", text)
     assert "bank_size_difference: gap between two runs" in text and "0.798 (DINOSaur" in text
-    assert "(bottle)" in table(method="ucad", dataset="mvtec", classes=True)
-    assert "ADer" not in table() and "ADer" in table(dataset="visa")
+    assert "(bottle)" in published_table(method="ucad", dataset="mvtec", classes=True)
+    assert "ADer" not in published_table() and "ADer" in published_table(dataset="visa")
 
 
 def test_an_unknown_method_is_refused_with_those_there_are():
     with pytest.raises(BadInput, match=r"no published number for method 'nosuch'.*ReplayCAD"):
-        table(method="nosuch")
+        published_table(method="nosuch")
 
 
 def test_select_combines_filters(rows):
@@ -137,6 +147,6 @@ def test_a_malformed_row_is_named(tmp_path):
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([head, row])
     with pytest.raises(BadInput, match=r"x\.csv line 2 is not a published number.*'n/a'"):
-        load(tmp_path)
+        load_published(tmp_path)
     with pytest.raises(BadInput, match="no published numbers in"):
-        load(tmp_path / "absent")
+        load_published(tmp_path / "absent")

@@ -23,7 +23,7 @@ from bench.errors import BadInput
 from bench.metrics import definitions
 from bench.metrics.statistics import interval
 from bench.render import leaderboard, report
-from bench.render.leaderboard.tables import score
+from bench.render.leaderboard.tables import score_text
 from bench.render.report.charts import LEFT, RIGHT, WIDTH
 from bench.schema.metric import summarised
 
@@ -58,9 +58,9 @@ def cells():
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     for one in cells():
-        results.write(folder / "results", one)
+        results.write_cell(folder / "results", one)
     (folder / "results" / "toy" / "seed-9.json").write_text("{")
-    report.write(folder / "results", folder / "site")
+    report.write_report(folder / "results", folder / "site")
     return folder / "site"
 
 
@@ -103,7 +103,7 @@ def test_the_leaderboard_has_every_score_of_every_row(site):
             final, classes, lost, fresh = line.select(f'[data-m="{metric}"]')
             for found, name in ((final, "final"), (lost, "forgetting"), (fresh, "plasticity")):
                 expected = stat(figures(member)[f"{name}_{metric}"] for member in members)
-                assert float(found["data-v"]) == expected.mean and found.text == score(expected)
+                assert float(found["data-v"]) == expected.mean and found.text == score_text(expected)
             expected = interval([member["matrices"][metric][-1] for member in members])
             assert classes.text == f"{expected.low:.2f} – {expected.high:.2f}"
 
@@ -139,7 +139,7 @@ def test_a_system_has_every_definition_and_figure(site):
     for name, definition in definitions.ALL.items():
         for column, metric in enumerate(("image_auroc", "aupro")):
             values = [definitions.values(np.array(m["matrices"][metric]), learned_at(m))[name] for m in members]
-            assert rows[name][column].text == score(stat(values))
+            assert rows[name][column].text == score_text(stat(values))
         assert definition.formula in rows[name][2].text and definition.source in rows[name][3].text
     shown = {pair.dt.text: float(pair.dd["data-v"]) for pair in page.select("#figures div")}
     expected = {name: stat(figures(m)[name] for m in members).mean for name in figures(members[0])}
@@ -149,8 +149,8 @@ def test_a_system_has_every_definition_and_figure(site):
 
 def test_a_system_is_measured_against_the_joint_run_beside_it(tmp_path):
     for one in (cell(0.9, method="joint"), cell(metrics={"image_auroc": 0.75, "aupro": 0.7})):
-        results.write(tmp_path / "results", one)
-    report.write(tmp_path / "results", tmp_path / "site")
+        results.write_cell(tmp_path / "results", one)
+    report.write_report(tmp_path / "results", tmp_path / "site")
     rows = {row.th.text: row for row in page_of(tmp_path / "site", "replay+patchcore").select("#definitions tbody tr")}
     assert [found.text for found in rows["joint_minus_replay"].find_all("td")[:2]] == ["0.150", "0.200"]
     assert "needs" not in rows["joint_minus_replay"].text
@@ -160,8 +160,8 @@ def test_a_published_number_stands_beside_what_its_definition_gives_here(tmp_pat
     """CADIC prints ReplayCAD's forgetting as joint minus replay; here that is 0.95 - 0.90."""
     paper = {"scenario": "mvtec/1x15", "size": "paper", "weights": IMAGENET, "detector": "invad"}
     for one in (cell(0.95, method="joint", **paper), cell(0.9, method="replaycad", **paper)):
-        results.write(tmp_path / "results", one)
-    report.write(tmp_path / "results", tmp_path / "site")
+        results.write_cell(tmp_path / "results", one)
+    report.write_report(tmp_path / "results", tmp_path / "site")
     lines = [line.text for line in dom(tmp_path / "site", "published.html").select("tbody tr")]
     told = [line for line in lines if "joint_minus_replay" in line]
     assert told and all("0.050" in line for line in told)
@@ -226,8 +226,8 @@ def test_the_diagram_is_friedmans_and_nemenyis(site):
 def test_published_numbers_stand_beside_measured_ones(tmp_path):
     names = [str(i) for i in range(15)]
     paper = {"scenario": "mvtec/1x15", "classes": names, "steps": [[n] for n in names], "size": "paper"}
-    results.write(tmp_path / "results", cell(0.7, method="finetune", image_size=256, weights=IMAGENET, **paper))
-    report.write(tmp_path / "results", tmp_path / "site")
+    results.write_cell(tmp_path / "results", cell(0.7, method="finetune", image_size=256, weights=IMAGENET, **paper))
+    report.write_report(tmp_path / "results", tmp_path / "site")
     row = dom(tmp_path / "site", "published.html").select_one("tbody tr")
     texts = [part.text for part in row.find_all(["th", "td"])]
     assert texts[:5] == ["finetune + patchcore", "FT PatchCore", "image AUROC", "0.700", "0.602"]
@@ -269,12 +269,12 @@ def test_the_package_brings_its_templates_and_assets():
 
 
 def test_the_command_writes_the_site_and_refuses_an_empty_folder(tmp_path, capsys):
-    results.write(tmp_path / "results", cell(status="failed", reason="Oops"))
+    results.write_cell(tmp_path / "results", cell(status="failed", reason="Oops"))
     assert cli.main(["report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "site")]) == 0
     assert str(tmp_path / "site" / "index.html") in capsys.readouterr().out
     assert "Oops" in dom(tmp_path / "site", "faults.html").text
     with pytest.raises(BadInput, match="no results in"):
-        report.write(tmp_path / "nothing", tmp_path / "site")
+        report.write_report(tmp_path / "nothing", tmp_path / "site")
 
 
 def rendered(url, profile):
@@ -314,7 +314,7 @@ def test_a_browser_filters_and_sorts(site, tmp_path):
 def committed(tmp_path_factory):
     """The site of the committed results."""
     folder = tmp_path_factory.mktemp("committed")
-    report.write(ROOT / "results", folder)
+    report.write_report(ROOT / "results", folder)
     return folder
 
 

@@ -22,12 +22,12 @@ methods: {finetune: {}, replay: {memory: 3}}
 """
 
 
-@pytest.mark.parametrize("name", protocols.names())
+@pytest.mark.parametrize("name", protocols.protocol_names())
 def test_options_of_a_protocol_are_options_of_what_it_names(name):
-    found = protocols.load(name)
+    found = protocols.load_protocol(name)
     for kind, named in (("method", found.methods), ("detector", found.detectors)):
         for owner, options in named.items():
-            made = config.resolve(owner, registry.find(kind, owner).load(), found.size or "paper", options)
+            made = config.resolve(owner, registry.find_entry(kind, owner).load(), found.size or "paper", options)
             assert replace(made) == made
 
 

@@ -23,7 +23,7 @@ from bench.render.show import show
 def test_a_cell_comes_back_with_its_gaps(tmp_path):
     made = cell(routing_metric := 0.875, method="cl_patchcore", seed=7)
     made["threshold"]["value"][1] = math.nan
-    path = results.write(tmp_path, made)
+    path = results.write_cell(tmp_path, made)
     assert path == tmp_path / "toy/1x3/cl_patchcore+patchcore/seed-7.json"
     back = results.read(path)
     np.testing.assert_array_equal(back["matrices"]["aupro"], made["matrices"]["aupro"])  # NaN equals NaN here
@@ -38,14 +38,14 @@ def test_arrays_and_infinities_are_written_as_json(tmp_path):
     made = cell()
     made["matrices"]["aupro"] = np.array(made["matrices"]["aupro"], dtype=np.float32)
     made["threshold"]["value"] = [np.float64(1.5), math.inf, -math.inf]
-    back = results.read(results.write(tmp_path, made))
+    back = results.read(results.write_cell(tmp_path, made))
     assert back["matrices"]["aupro"][2] == pytest.approx([0.9] * 3)
     assert back["threshold"]["value"][0] == 1.5 and all(map(math.isnan, back["threshold"]["value"][1:]))
 
 
 def test_a_text_survives_as_it_is(tmp_path):
     reason = 'Traceback:\n  x = [1,    2]\n  {"a":   1}\nValueError: "é" {[\\'
-    assert results.read(results.write(tmp_path, cell(status="failed", reason=reason)))["reason"] == reason
+    assert results.read(results.write_cell(tmp_path, cell(status="failed", reason=reason)))["reason"] == reason
 
 
 def test_key_ignores_the_order_of_keys_and_nothing_else():
@@ -58,11 +58,11 @@ def test_key_ignores_the_order_of_keys_and_nothing_else():
 
 def test_options_and_orders_have_files_of_their_own(tmp_path):
     specs = [cell(**given)["spec"] for given in ({}, {"order": "random:3"}, {"variant": "per_class=5"})]
-    paths = [results.path_of(tmp_path, spec).relative_to(tmp_path).as_posix() for spec in specs]
+    paths = [results.cell_path(tmp_path, spec).relative_to(tmp_path).as_posix() for spec in specs]
     assert paths[0] == "toy/1x3/replay+patchcore/seed-0.json"
     for path, option in zip(paths[1:], ("order=random-3", "per_class=5"), strict=True):
         assert re.fullmatch(rf"toy/1x3/replay\+patchcore,{option},[0-9a-f]{{8}}/seed-0.json", path)
-    long = [results.path_of(tmp_path, cell(variant="x" * 300 + end)["spec"]) for end in "ab"]
+    long = [results.cell_path(tmp_path, cell(variant="x" * 300 + end)["spec"]) for end in "ab"]
     assert long[0] != long[1] and all(len(path.parent.name) < 255 for path in long)
 
 
@@ -71,7 +71,7 @@ def test_options_and_orders_have_files_of_their_own(tmp_path):
     ("code", "way_out"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "--results"), (errno.EACCES, "--results")]
 )
 def test_a_full_or_read_only_disk_leaves_the_old_file(tmp_path, monkeypatch, call, code, way_out):
-    path = results.write(tmp_path, cell(0.5))
+    path = results.write_cell(tmp_path, cell(0.5))
     before = path.read_bytes()
 
     def refuse(*_, **__):
@@ -82,7 +82,7 @@ def test_a_full_or_read_only_disk_leaves_the_old_file(tmp_path, monkeypatch, cal
     else:
         monkeypatch.setattr(os, call, refuse)
     with pytest.raises(BadInput, match=way_out) as error:
-        results.write(tmp_path, cell(0.9))
+        results.write_cell(tmp_path, cell(0.9))
     monkeypatch.undo()
     assert str(path) in str(error.value) and os.strerror(code) in str(error.value)
     assert path.read_bytes() == before
@@ -90,7 +90,7 @@ def test_a_full_or_read_only_disk_leaves_the_old_file(tmp_path, monkeypatch, cal
 
 
 def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
-    path = results.write(tmp_path, cell(0.5))
+    path = results.write_cell(tmp_path, cell(0.5))
     before = path.read_bytes()
 
     def interrupt(_):
@@ -98,15 +98,15 @@ def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        results.write(tmp_path, cell(0.9))
+        results.write_cell(tmp_path, cell(0.9))
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 
 
 def test_a_folder_that_cannot_be_made_is_refused_up_front(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(BadInput, match=r"results folder .*file/results cannot be written .*--results"):
-        results.check(tmp_path / "file" / "results")
-    results.check(tmp_path / "new" / "results")
+        results.check_disk(tmp_path / "file" / "results")
+    results.check_disk(tmp_path / "new" / "results")
     assert os.listdir(tmp_path / "new" / "results") == []
 
 
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_made_is_refused_up_front(tmp_path):
 def test_a_folder_without_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(BadInput, match="make it writable"):
-        results.check(tmp_path)
+        results.check_disk(tmp_path)
 
 
 def corrupt(text, **changes):
@@ -143,7 +143,7 @@ def corrupt(text, **changes):
     ],
 )
 def test_a_corrupt_file_is_named_with_a_way_out_and_not_lost(tmp_path, damage, says):
-    good, bad = results.write(tmp_path, cell(seed=1)), results.write(tmp_path, cell())
+    good, bad = results.write_cell(tmp_path, cell(seed=1)), results.write_cell(tmp_path, cell())
     damaged = damage(bad.read_text())
     bad.write_text(damaged)
     with pytest.raises(BadInput) as error:
@@ -161,7 +161,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_scan_reads_cells_only(tmp_path):
-    results.write(tmp_path, cell())
+    results.write_cell(tmp_path, cell())
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / "other.json").write_text("{}")
     assert len(list(results.scan(tmp_path))) == 1
@@ -173,7 +173,7 @@ def test_a_second_run_is_turned_away(tmp_path):
         refused = pytest.raises(BadInput, match=rf"in use by another run \(process {os.getpid()}\).*--results")
         with refused, results.lock(tmp_path):
             pytest.fail("two runs hold one folder")
-        results.write(tmp_path, cell())
+        results.write_cell(tmp_path, cell())
         assert len(list(results.scan(tmp_path))) == 1  # readers need no lock
     with results.lock(tmp_path):
         assert (tmp_path / ".lock" / "pid").read_text().strip() == str(os.getpid())
@@ -209,18 +209,18 @@ def test_a_killed_run_frees_the_folder(tmp_path):
 
 
 def test_show_prints_one_cell_in_full(tmp_path):
-    results.write(tmp_path, cell(0.5, 0.9, method="cl_patchcore", capabilities=["labels"]))
+    results.write_cell(tmp_path, cell(0.5, 0.9, method="cl_patchcore", capabilities=["labels"]))
     text = show("toy/1x3/cl_patchcore+patchcore/0", tmp_path)
     for line in ("seed 0: ok", "declares: labels", "after step 2     0.500    0.900          —          0.700"):
         assert line in text
     assert "forgetting_relative_off_by_one" in text and "routing accuracy" in text and "features.safetensors" in text
-    assert text == show(str(results.path_of(tmp_path, cell(method="cl_patchcore")["spec"])))
-    results.write(tmp_path, cell(method="cl_patchcore", seed=1, status="failed", reason="Traceback\nOops: no"))
+    assert text == show(str(results.cell_path(tmp_path, cell(method="cl_patchcore")["spec"])))
+    results.write_cell(tmp_path, cell(method="cl_patchcore", seed=1, status="failed", reason="Traceback\nOops: no"))
     both = show("toy/*/cl_patchcore+*", tmp_path)
     assert "seed 0: ok" in both and "seed 1: failed" in both and "Oops: no" in both
 
 
 def test_show_names_the_nearest_cell(tmp_path):
-    results.write(tmp_path, cell())
+    results.write_cell(tmp_path, cell())
     with pytest.raises(BadInput, match=r"no result 'toy/1x3/repaly\+patchcore/0'.*toy/1x3/replay\+patchcore/seed-0"):
         show("toy/1x3/repaly+patchcore/0", tmp_path)

@@ -13,7 +13,7 @@ from mini import cell, read
 from bench import results
 from bench.backends import pool
 from bench.results import segments, stored
-from bench.runner import checkpoint, environment, run
+from bench.runner import checkpoint, environment, run_cell
 
 PARTS = ("matrices", "pooled", "threshold")
 
@@ -30,23 +30,23 @@ def numbers(record: dict) -> str:
 @pytest.fixture(scope="module")
 def reference(stream, cache, tmp_path_factory):
     root = tmp_path_factory.mktemp("reference")
-    run(quick(stream, cache), root)
+    run_cell(quick(stream, cache), root)
     return read(root, quick(stream, cache))
 
 
 def test_two_runs_of_one_seed_are_bit_identical(stream, cache, tmp_path, reference):
-    run(quick(stream, cache), tmp_path)
+    run_cell(quick(stream, cache), tmp_path)
     assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
 
 
 def test_another_seed_differs(stream, cache, tmp_path, reference):
     other = quick(stream, cache, seed=1)
-    run(other, tmp_path)
+    run_cell(other, tmp_path)
     assert numbers(read(tmp_path, other)) != numbers(reference)
 
 
 def test_twenty_kills_at_random_moments_change_no_bit(stream, cache, tmp_path, reference):
-    context, moment = pool.server(), random.Random(0)
+    context, moment = pool.cell_server(), random.Random(0)
     for kill in range(20):
         events, process, nursery = pool.start(context, quick(stream, cache), tmp_path, 1, (), {})
         time.sleep(moment.uniform(0.0, 0.6) if kill else 5.0 * moment.random())  # the first pays for the imports
@@ -54,10 +54,10 @@ def test_twenty_kills_at_random_moments_change_no_bit(stream, cache, tmp_path, r
         process.join()
         nursery.join()
         events.close()
-        path = results.path_of(tmp_path, quick(stream, cache).spec)
+        path = results.cell_path(tmp_path, quick(stream, cache).spec)
         if path.exists() and read(tmp_path, quick(stream, cache))["status"] == "ok":
             path.unlink()  # it finished before the kill came: start the stream again
-    run(quick(stream, cache), tmp_path)
+    run_cell(quick(stream, cache), tmp_path)
     record = read(tmp_path, quick(stream, cache))
     assert record["status"] == "ok", record["reason"]
     assert numbers(record) == numbers(reference)
@@ -72,8 +72,8 @@ def test_an_interrupted_cell_does_not_train_finished_steps_again(stream, cache, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(quick(stream, cache), tmp_path, stop_after_two)
-    run(quick(stream, cache), tmp_path, events.append)
+        run_cell(quick(stream, cache), tmp_path, stop_after_two)
+    run_cell(quick(stream, cache), tmp_path, events.append)
     # The interrupt came before step 2 was saved, so exactly that step is done again.
     assert [event["start"] for event in events if "start" in event] == [1]
     assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
@@ -125,9 +125,9 @@ def test_a_state_of_arrays_and_deques_is_gone_on_from(stream, cache, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(one, tmp_path, stop_in_the_third)
+        run_cell(one, tmp_path, stop_in_the_third)
     events = []
-    run(one, tmp_path, events.append)
+    run_cell(one, tmp_path, events.append)
     assert events[0]["start"] == 2 and events[-1].get("done") == "ok", events[-1]
 
 
@@ -139,14 +139,14 @@ def test_a_byte_that_flipped_is_told_and_the_cell_starts_again(what, stream, cac
 
     one = quick(stream, cache)
     with pytest.raises(KeyboardInterrupt):
-        run(one, tmp_path, stop_after_two)
-    path = results.path_of(tmp_path, one.spec)
-    file = path.with_suffix(".ckpt") if what == "checkpoint" else segments.file_of(stored.path_of(path), 1)
+        run_cell(one, tmp_path, stop_after_two)
+    path = results.cell_path(tmp_path, one.spec)
+    file = path.with_suffix(".ckpt") if what == "checkpoint" else segments.file_of(stored.scores_path(path), 1)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     events = []
-    run(one, tmp_path, events.append)
+    run_cell(one, tmp_path, events.append)
     told = [event["note"] for event in events if "note" in event]
     assert f"its {'checkpoint is' if what == 'checkpoint' else 'scores of step 2 are'} lost, damaged" in told[0]
     assert numbers(read(tmp_path, one)) == numbers(reference)
@@ -154,10 +154,10 @@ def test_a_byte_that_flipped_is_told_and_the_cell_starts_again(what, stream, cac
 
 def test_a_checkpoint_of_another_configuration_is_not_used(stream, cache, tmp_path):
     one = quick(stream, cache)
-    path = results.path_of(tmp_path, one.spec).with_suffix(".ckpt")
+    path = results.cell_path(tmp_path, one.spec).with_suffix(".ckpt")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"truncated")
-    run(one, tmp_path)  # a broken one is passed over, too
+    run_cell(one, tmp_path)  # a broken one is passed over, too
     assert read(tmp_path, one)["status"] == "ok"
 
 
@@ -173,12 +173,12 @@ def test_a_full_disk_loses_no_step_and_says_so(call, stream, cache, tmp_path, mo
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(results.BadInput, match="free some space"):
-        run(quick(stream, cache), tmp_path)
+        run_cell(quick(stream, cache), tmp_path)
     monkeypatch.undo()
     partial = read(tmp_path, quick(stream, cache))
     assert partial["status"] == "partial"
     assert np.isfinite(partial["matrices"]["image_auroc"][0][0])
-    run(quick(stream, cache), tmp_path)
+    run_cell(quick(stream, cache), tmp_path)
     assert numbers(read(tmp_path, quick(stream, cache))) == numbers(reference)
 
 

@@ -51,7 +51,7 @@ def test_without_a_class_token_the_mean_of_all_places_stands_for_it(pictures):
 
 def test_what_a_backbone_does_not_offer_is_said_without_its_weights():
     def asked(name: str, **options) -> str:
-        module = registry.find("detector", name).load()
+        module = registry.find_entry("detector", name).load()
         return unfit(module, replace(module.Config.tiny(), **options), 64, VIT)
 
     assert asked("patchcore") == "backbone 'test_vit' has no features at stride 4; it offers [16, 16, 16]."
@@ -200,7 +200,7 @@ def test_replay_per_class_keeps_as_many_of_each_class_however_many_there_are():
 
 @pytest.mark.parametrize("method", ["replay", "joint", "cumulative", "single", "cl_patchcore", "finetune", "cadic"])
 def test_methods_run_on_tokens_of_a_transformer(method, stream, arrays):
-    entry = registry.find("detector", "token_bank")
+    entry = registry.find_entry("detector", "token_bank")
     assert setup_for(entry).backbone.name == "test_vit" and config_of(entry).blocks
     strategy = build(method, "token_bank")
     train(strategy, stream, arrays, method=method, last=2)

@@ -7,15 +7,15 @@ from mini import build, cell, quick, read, train
 
 from bench import registry
 from bench.data import rows_of
-from bench.runner import run
+from bench.runner import run_cell
 from methods.detectors.cutpaste_vit import cut_paste
 from methods.dne import sample
 
 
 def test_a_system_without_maps_has_image_metrics_and_no_pixel_metrics(stream, cache, tmp_path):
-    entry = registry.find("detector", "cutpaste_vit")
+    entry = registry.find_entry("detector", "cutpaste_vit")
     planned = cell(stream, cache, "finetune", "cutpaste_vit", overrides={entry.name: quick(entry)})
-    run(planned, tmp_path, lambda event: None)
+    run_cell(planned, tmp_path, lambda event: None)
     record = read(tmp_path, planned)
     assert record["status"] == "ok", record["reason"]
     matrices = record["matrices"]

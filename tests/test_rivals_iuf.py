@@ -35,11 +35,11 @@ def test_compression_sees_small_singular_values_only():
 
 
 def strategy_of(method: str, **options):
-    entry = registry.find("detector", "uniad")
+    entry = registry.find_entry("detector", "uniad")
     seed_everything(seed_for(0, "detector"))
     detector = entry.load().build(config_of(entry), setup_for(entry))
     seed_everything(seed_for(0, "method"))
-    module = registry.find("method", method).load()
+    module = registry.find_entry("method", method).load()
     setup: Setup = replace(setup_for(entry), detector=detector)
     return module.build(replace(module.Config.tiny(), **options), setup)
 

@@ -18,9 +18,9 @@ from trees import tree
 from bench import registry, results
 from bench.api import BadInput, Setup
 from bench.evaluation.replay_fidelity import Quality, frechet, psnr
-from bench.render.show import text
-from bench.runner import run
-from bench.runner.plan import plan
+from bench.render.show import cell_text
+from bench.runner import run_cell
+from bench.runner.plan import plan_cells
 from bench.schema import stream
 from bench.schema.config import parse
 from bench.schema.request import Request
@@ -354,7 +354,7 @@ def test_generative_replay_draws_from_the_detector_and_carries_nothing():
     assert built.methods[0].recall()[-1][0].shape == (10, 3, SIZE, SIZE)
 
 
-CODERS = [e for e in registry.found("detector").values() if "latent" in e.declared["TRAITS"]]
+CODERS = [e for e in registry.found_entries("detector").values() if "latent" in e.declared["TRAITS"]]
 
 
 @pytest.mark.parametrize("entry", CODERS, ids=lambda entry: entry.name)
@@ -542,7 +542,7 @@ def test_ffd_is_zero_for_equals_and_grows_with_blur(stream, arrays):
 
 @pytest.mark.parametrize("name", ["mvtec/scale-10", "mvtec/clad-10"])
 def test_the_papers_streams_run_from_their_manifests(name, tmp_path):
-    classes = stream.load(name).classes
+    classes = stream.load_stream(name).classes
     data = tree(tmp_path / "data", classes)
     wanted = ("scale.epochs=1", "scale.width=2", "scale.memory=20", "inpaint.epochs=1", "inpaint.width=2")
     request = Request(
@@ -555,10 +555,10 @@ def test_the_papers_streams_run_from_their_manifests(name, tmp_path):
         cache=tmp_path / "cache",
         device="cpu",
     )
-    (cell,) = plan(request)
+    (cell,) = plan_cells(request)
     assert (cell.spec["detector"], len(classes)) == ("inpaint", 10)
-    run(cell, tmp_path)
-    path: Path = results.path_of(tmp_path, cell.spec)
+    run_cell(cell, tmp_path)
+    path: Path = results.cell_path(tmp_path, cell.spec)
     found = results.read(path)
     assert found["status"] == "ok", found["reason"]
     R = np.array(found["matrices"]["image_auroc"])
@@ -567,7 +567,7 @@ def test_the_papers_streams_run_from_their_manifests(name, tmp_path):
     assert notes["payload_bytes"] == [min(3, 20 // (t + 1)) * (t + 1) * 3 * 8**2 for t in range(10)]
     assert all(len(values) == 10 for values in notes.values())
     assert np.isnan(notes[f"memory_psnr/{classes[4]}"][:4]).all() and np.isfinite(notes["memory_ffd"]).all()
-    assert "break_even_images" in text(path, found) and "memory_ssim" in text(path, found)
+    assert "break_even_images" in cell_text(path, found) and "memory_ssim" in cell_text(path, found)
 
 
 def test_vae_samples_and_codes_are_the_papers():

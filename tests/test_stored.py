@@ -17,7 +17,7 @@ from bench.metrics import scoring
 from bench.metrics.scoring import Judged, Rows, Truth
 from bench.results import segments, stored
 from bench.results.archive import Archive
-from bench.runner import run
+from bench.runner import run_cell
 
 CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
 SCORE = ("score", CELL, "--scenario", "mini.yaml")
@@ -32,12 +32,12 @@ def quick(stream, cache, *, method="finetune", maps=True):
 def finished(stream, cache, tmp_path_factory):
     """The folder of a cell run with --save-maps."""
     root = tmp_path_factory.mktemp("finished")
-    run(quick(stream, cache), root)
+    run_cell(quick(stream, cache), root)
     return root
 
 
 def scores_of(root, one):
-    return stored.path_of(results.path_of(root, one.spec))
+    return stored.scores_path(results.cell_path(root, one.spec))
 
 
 @pytest.mark.parametrize("maps", [True, False], ids=["with maps", "scores only"])
@@ -63,7 +63,7 @@ def test_a_run_says_how_many_bytes_its_maps_take_and_asking_for_maps_runs_again(
 
 def test_every_row_comes_from_what_is_stored(finished, stream, cache, arrays):
     one = quick(stream, cache)
-    held = stored.read(scores_of(finished, one))
+    held = stored.read_stored(scores_of(finished, one))
     rows = rescore.tabulate(held, stream, Truth(arrays, 3)).record()
     record = read(finished, one)
     assert results.plain(rows) == results.plain({part: record[part] for part in rows})
@@ -76,8 +76,8 @@ def test_the_maximum_of_the_map_is_a_second_image_score(maps, finished, stream, 
     one = quick(stream, cache, maps=maps)
     root = finished if maps else tmp_path
     if not maps:
-        run(one, root)
-    held, truth, record = stored.read(scores_of(root, one)), Truth(arrays, 3), read(root, one)
+        run_cell(one, root)
+    held, truth, record = stored.read_stored(scores_of(root, one)), Truth(arrays, 3), read(root, one)
     R = np.array(record["matrices"]["map_max_image_auroc"])
     assert np.isfinite(R[np.tri(3, dtype=bool)]).all() and np.isnan(R[0, 1:]).all()
     assert R[2, 1] == metrics.image_metrics(held.peaks[2, "wood"], truth.labels[1])["image_auroc"]
@@ -90,7 +90,7 @@ def test_cells_of_before_the_maximum_was_kept_go_on_without_it_or_get_it_from_th
     finished, stream, arrays, cache
 ):
     one = quick(stream, cache)
-    held, truth, old = stored.read(scores_of(finished, one)), Truth(arrays, 3), read(finished, one)
+    held, truth, old = stored.read_stored(scores_of(finished, one)), Truth(arrays, 3), read(finished, one)
     bare = replace(held, peaks={}, scales={})
     assert "map_max_image_auroc" not in rescore.tabulate(bare, stream, truth).record()["matrices"]
     from_maps = rescore.tabulate(replace(held, peaks={}), stream, truth).record()["matrices"]["map_max_image_auroc"]
@@ -99,7 +99,7 @@ def test_cells_of_before_the_maximum_was_kept_go_on_without_it_or_get_it_from_th
 
 
 def test_a_stored_class_can_be_looked_at(finished, stream, cache, arrays):
-    held = stored.read(scores_of(finished, quick(stream, cache)))
+    held = stored.read_stored(scores_of(finished, quick(stream, cache)))
     assert (held.steps, set(held.scores)) == (3, {(t, name) for t in range(3) for name in stream.classes[: t + 1]})
     assert held.scores[2, "wood"].dtype == np.float32 and held.scores[2, "wood"].shape == (12,)
     assert held.maps(2, "wood").shape == (12, 64, 64) and held.maps(0, "wood") is None
@@ -144,7 +144,7 @@ def test_another_mask_rule_is_a_re_score(finished, stream, cache, arrays):
     grown = replace(arrays, masks=np.stack([binary_dilation(mask) for mask in arrays.masks]))
     one = quick(stream, cache)
     old = read(finished, one)
-    new = rescore.rescored(results.path_of(finished, one.spec), old, stream, Truth(grown, 3))
+    new = rescore.rescored(results.cell_path(finished, one.spec), old, stream, Truth(grown, 3))
     assert new["matrices"]["image_auroc"] == results.plain(old["matrices"]["image_auroc"])
     assert new["matrices"]["pixel_ap"][2] != old["matrices"]["pixel_ap"][2]
 
@@ -184,12 +184,12 @@ def test_a_run_that_dies_after_storing_a_step_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(owner, name, die)
     with pytest.raises(KeyboardInterrupt):
-        run(one, tmp_path)
+        run_cell(one, tmp_path)
     monkeypatch.undo()
     path = scores_of(tmp_path, one)
-    assert segments.held(path, stored.run_of(one.spec), True) == 2, "what was stored is ahead of the cell file"
+    assert segments.steps_held(path, stored.run_of(one.spec), True) == 2, "what was stored is ahead of the cell file"
     events = []
-    run(one, tmp_path, events.append)
+    run_cell(one, tmp_path, events.append)
     assert events[0]["start"] == (1 if at == "scores" else 2)
     assert scores_of(tmp_path, one).read_bytes() == scores_of(finished, one).read_bytes()
     assert results.plain(read(tmp_path, one)["matrices"]) == results.plain(read(finished, one)["matrices"])
@@ -202,7 +202,7 @@ def test_a_run_whose_scores_are_lost_starts_again(harm, stream, cache, tmp_path)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(quick(stream, cache, maps=harm != "without maps"), tmp_path, stop_at_three)
+        run_cell(quick(stream, cache, maps=harm != "without maps"), tmp_path, stop_at_three)
     one = quick(stream, cache)
     path = scores_of(tmp_path, one)
     first = segments.file_of(path, 0)
@@ -211,9 +211,9 @@ def test_a_run_whose_scores_are_lost_starts_again(harm, stream, cache, tmp_path)
     elif harm == "broken":
         first.write_bytes(first.read_bytes()[:-100])
     events = []
-    run(one, tmp_path, events.append)
+    run_cell(one, tmp_path, events.append)
     assert next(event["start"] for event in events if "start" in event) == 0
-    assert stored.read(path).steps == 3 and read(tmp_path, one)["status"] == "ok"
+    assert stored.read_stored(path).steps == 3 and read(tmp_path, one)["status"] == "ok"
     assert not segments.folder_of(path).exists()
 
 
@@ -277,8 +277,8 @@ def test_quantising_moves_pixel_metrics_by_less_than_is_printed_whatever_the_sha
 
 def test_a_method_that_routes_has_its_routes_stored(stream, cache, tmp_path, arrays):
     one = cell(stream, cache, "cl_patchcore", "patchcore")
-    run(one, tmp_path)
-    held, record = stored.read(scores_of(tmp_path, one)), read(tmp_path, one)
+    run_cell(one, tmp_path)
+    held, record = stored.read_stored(scores_of(tmp_path, one)), read(tmp_path, one)
     assert record["status"] == "ok", record["reason"]
     assert held.routes[2, "gear"].dtype == np.int32 and set(held.routes) == set(held.scores)
     assert rescore.tabulate(held, stream, Truth(arrays, 3)).record()["routing_accuracy"].tolist() == list(
@@ -289,7 +289,7 @@ def test_a_method_that_routes_has_its_routes_stored(stream, cache, tmp_path, arr
 def test_an_archive_that_lost_a_class_or_was_altered_is_refused(bench, tmp_path):
     bench(*MINI, "--holdout", "0.25")
     path = next(tmp_path.glob("results/custom/**/seed-0.json"))
-    file, before = stored.path_of(path), path.read_bytes()
+    file, before = stored.scores_path(path), path.read_bytes()
     cell = str(path)
     assert results.read(path)["stored"]["sha256"] == stored.checksum(file)
     assert "no number moved" in bench("score", cell, "--scenario", "mini.yaml")[1]
@@ -298,12 +298,12 @@ def test_an_archive_that_lost_a_class_or_was_altered_is_refused(bench, tmp_path)
     lost = {name: values for name, values in arrays.items() if not name.startswith("step-1/gear")}
     altered = arrays | {"step-1/gear/scores": arrays["step-1/gear/scores"] + 1}
     for harmed in (lost, altered):
-        stored.write(file, harmed.items())
+        stored.write_stored(file, harmed.items())
         code, out = bench("score", cell, "--scenario", "mini.yaml")
         assert code == 2 and "is not the file that the cell was written with" in out, out
     old = results.read(path)  # of before checksums were kept
     results.rewrite(path, old | {"stored": {"maps": False, "bytes": 1}})
-    stored.write(file, lost.items())
+    stored.write_stored(file, lost.items())
     code, out = bench("score", cell, "--scenario", "mini.yaml")
     assert code == 2 and "lacks the scores of the class 'gear' after step 1" in out, out
     assert path.read_bytes() != before
@@ -318,7 +318,7 @@ def test_rows_without_maps_or_calibration_are_empty_not_zero(stream, arrays):
 
 def test_a_broken_file_is_told_in_a_sentence(tmp_path):
     with pytest.raises(BadInput, match="there is no file"):
-        stored.read(tmp_path / "seed-0.scores.npz")
+        stored.read_stored(tmp_path / "seed-0.scores.npz")
     (tmp_path / "seed-0.scores.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(BadInput, match="cut short"):
-        stored.read(tmp_path / "seed-0.scores.npz")
+        stored.read_stored(tmp_path / "seed-0.scores.npz")

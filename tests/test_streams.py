@@ -42,8 +42,8 @@ def manifest(folder, **changes):
 
 
 def test_every_shipped_manifest_loads_and_says_where_it_comes_from():
-    for name in streams.names():
-        stream = streams.load(name)
+    for name in streams.stream_names():
+        stream = streams.load_stream(name)
         assert stream.name == name
         assert stream.source
         assert "\n" not in stream.source
@@ -52,7 +52,7 @@ def test_every_shipped_manifest_loads_and_says_where_it_comes_from():
 
 @pytest.mark.parametrize("name", STEP_SIZES)
 def test_step_sizes(name):
-    stream = streams.load(name)
+    stream = streams.load_stream(name)
     assert [len(step) for step in stream.steps] == STEP_SIZES[name]
     assert stream.image_size == (128 if name.startswith("factory7") else 256)
     if name in ALPHABETICAL:
@@ -61,13 +61,13 @@ def test_step_sizes(name):
 
 def test_classes_are_the_official_ones():
     for name in STEP_SIZES:
-        stream = streams.load(name)
+        stream = streams.load_stream(name)
         official = {"mvtec": mvtec.OFFICIAL, "visa": visa.OFFICIAL}.get(stream.reader)
         if official:
             assert set(stream.classes) <= set(official)
             assert len(stream.classes) == 10 or set(stream.classes) == set(official)
     crossed = [f"mvtec:{name}" for name in mvtec.OFFICIAL] + [f"visa:{name}" for name in visa.OFFICIAL]
-    assert list(streams.load("cross/mvtec-visa-27").classes) == crossed
+    assert list(streams.load_stream("cross/mvtec-visa-27").classes) == crossed
 
 
 def test_official_counts_add_up():
@@ -76,19 +76,19 @@ def test_official_counts_add_up():
 
 
 def test_the_two_ten_object_streams_differ_in_order_only():
-    clad, scale = streams.load("mvtec/clad-10"), streams.load("mvtec/scale-10")
+    clad, scale = streams.load_stream("mvtec/clad-10"), streams.load_stream("mvtec/scale-10")
     assert clad.classes[0] == "hazelnut"
     assert set(clad.classes) == set(scale.classes)
     assert clad.classes != scale.classes
 
 
 def test_learned_at_counts_steps():
-    assert streams.load("mvtec/10-1x5").learned_at == (0,) * 10 + (1, 2, 3, 4, 5)
+    assert streams.load_stream("mvtec/10-1x5").learned_at == (0,) * 10 + (1, 2, 3, 4, 5)
 
 
 @pytest.mark.parametrize("order", ["published", "alphabetical", "reversed", "random:0", "random:7"])
 def test_an_order_permutes_classes_and_keeps_step_sizes(order):
-    stream = streams.load("mvtec/dne-3x5-order1")
+    stream = streams.load_stream("mvtec/dne-3x5-order1")
     other = streams.reorder(stream, order)
     assert [len(step) for step in other.steps] == [3] * 5
     assert sorted(other.classes) == sorted(stream.classes)
@@ -97,9 +97,9 @@ def test_an_order_permutes_classes_and_keeps_step_sizes(order):
 
 
 def test_orders_do_what_they_say():
-    stream = streams.load("factory7/4-1x3")
+    stream = streams.load_stream("factory7/4-1x3")
     assert streams.reorder(stream, "reversed").classes == stream.classes[::-1]
-    assert streams.reorder(streams.load("mvtec/clad-10"), "alphabetical").classes[0] == "bottle"
+    assert streams.reorder(streams.load_stream("mvtec/clad-10"), "alphabetical").classes[0] == "bottle"
     # Pinned: a seed names this permutation for good, on every platform.
     assert streams.reorder(stream, "random:1").classes == PINNED
     assert streams.reorder(stream, "random:2").classes != PINNED
@@ -108,35 +108,35 @@ def test_orders_do_what_they_say():
 @pytest.mark.parametrize("order", ["random", "random:x", "random:-1", "Reversed", ""])
 def test_unknown_order(order):
     with pytest.raises(BadInput, match="use published, alphabetical, reversed or random:SEED"):
-        streams.reorder(streams.load("mvtec/10-5"), order)
+        streams.reorder(streams.load_stream("mvtec/10-5"), order)
 
 
 def test_only_a_published_stream_is_reordered():
     with pytest.raises(ValueError, match="already in order"):
-        streams.reorder(streams.reorder(streams.load("mvtec/10-5"), "reversed"), "published")
+        streams.reorder(streams.reorder(streams.load_stream("mvtec/10-5"), "reversed"), "published")
 
 
 def test_versions():
-    assert streams.load("mvtec/10-1x5@1") == streams.load("mvtec/10-1x5")
+    assert streams.load_stream("mvtec/10-1x5@1") == streams.load_stream("mvtec/10-1x5")
     for wrong in ("2", "x", ""):
         with pytest.raises(BadInput, match="ask for mvtec/10-1x5@1"):
-            streams.load(f"mvtec/10-1x5@{wrong}")
+            streams.load_stream(f"mvtec/10-1x5@{wrong}")
 
 
 def test_an_unknown_stream_names_the_nearest_and_all():
     with pytest.raises(BadInput, match=r"'mvtec/10-1x6': did you mean 'mvtec/10-1x5'\?.*visa/8-4"):
-        streams.load("mvtec/10-1x6")
+        streams.load_stream("mvtec/10-1x6")
     with pytest.raises(BadInput, match=r"There is no stream '\.\./\.\./etc'"):
-        streams.load("../../etc")
+        streams.load_stream("../../etc")
 
 
 def test_a_manifest_by_path_and_by_folder(tmp_path):
-    stream = streams.load(manifest(tmp_path, options="{train_limit: 3}"))
+    stream = streams.load_stream(manifest(tmp_path, options="{train_limit: 3}"))
     assert (stream.name, stream.steps, stream.options) == ("custom/my", (("a", "b"), ("c",)), {"train_limit": 3})
     (tmp_path / "mine").mkdir()
     manifest(tmp_path / "mine")
-    assert "mine/my" in streams.names([tmp_path])
-    assert streams.load("mine/my@1", [tmp_path]).classes == ("a", "b", "c")
+    assert "mine/my" in streams.stream_names([tmp_path])
+    assert streams.load_stream("mine/my@1", [tmp_path]).classes == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_manifest_by_path_and_by_folder(tmp_path):
 def test_a_bad_manifest_is_named_with_its_fault(tmp_path, changes, says):
     path = manifest(tmp_path, **changes)
     with pytest.raises(BadInput) as raised:
-        streams.load(path)
+        streams.load_stream(path)
     assert path in str(raised.value)
     assert says in str(raised.value)
     assert str(raised.value).endswith(".")
@@ -170,10 +170,10 @@ def test_a_bad_manifest_is_named_with_its_fault(tmp_path, changes, says):
 
 def test_a_manifest_that_is_no_manifest(tmp_path):
     with pytest.raises(BadInput, match="cannot be read"):
-        streams.load(str(tmp_path / "absent.yaml"))
+        streams.load_stream(str(tmp_path / "absent.yaml"))
     (tmp_path / "text.yaml").write_text("hello")
     with pytest.raises(BadInput, match="holds no keys"):
-        streams.load(str(tmp_path / "text.yaml"))
+        streams.load_stream(str(tmp_path / "text.yaml"))
 
 
 def test_streams_and_readers_pull_in_no_torch():

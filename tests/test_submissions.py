@@ -100,7 +100,7 @@ def _labels(tmp_path):
     from bench import data
     from bench.schema import stream as streams
 
-    found, _ = data.load(streams.load(str(tmp_path / "mini.yaml")), None, SIDE, tmp_path / ".cache")
+    found, _ = data.load_arrays(streams.load_stream(str(tmp_path / "mini.yaml")), None, SIDE, tmp_path / ".cache")
     return found.labels[data.rows_of(found, [1], train=False)]
 
 
@@ -310,7 +310,7 @@ def test_files_that_are_wrong_are_refused(name, bench, given, tmp_path):
 
 def test_a_refused_submission_leaves_the_one_before_as_it_was(bench, given, tmp_path):
     bench(*SUBMIT)
-    files = [place(tmp_path), stored.path_of(place(tmp_path))]
+    files = [place(tmp_path), stored.scores_path(place(tmp_path))]
     before = [path.read_bytes() for path in files]
     write(given, form(given), with_(**{"step-0/gear/scores": None}))
     refused(bench, "lacks step-0/gear/scores")

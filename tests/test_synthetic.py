@@ -82,7 +82,7 @@ def test_any_resolution_shows_the_same_scene(size):
     assert np.abs(whole - expected).max() < 2.5
 
 
-@pytest.mark.parametrize("options", [{"good": 120, "anomalous": 120}, stream.load("synthetic/1x6").options])
+@pytest.mark.parametrize("options", [{"good": 120, "anomalous": 120}, stream.load_stream("synthetic/1x6").options])
 @pytest.mark.parametrize("category", CLASSES)
 def test_brightness_and_contrast_of_an_image_do_not_tell_its_label(category, options):
     found = [sample for sample in synthetic.samples(None, [category], options) if sample.split == "test"]
@@ -103,7 +103,7 @@ def test_harder_defects_are_fainter():
 
 @pytest.mark.parametrize("name", ["synthetic/1x6", "synthetic/3x2", "synthetic/4-1x2"])
 def test_shipped_streams_are_readable_and_hold_every_class(name):
-    one = stream.load(name)
+    one = stream.load_stream(name)
     assert (one.reader, one.image_size) == ("synthetic", 64)
     assert set(one.classes) == set(CLASSES)
     assert len(synthetic.samples(None, one.classes, one.options)) == 6 * (48 + 24 + 24)

@@ -21,7 +21,9 @@ ASK = {  # and why: none of it is the bench's own
     "inpaint": "draws the size of cells on the CPU",
     "supersimplenet": "anomalib's noise is drawn on the CPU",
 }
-LEARNING = [name for name, entry in registry.found("detector").items() if "gradient" in entry.declared["TRAITS"]]
+LEARNING = [
+    name for name, entry in registry.found_entries("detector").items() if "gradient" in entry.declared["TRAITS"]
+]
 
 
 class Within(Plugin):

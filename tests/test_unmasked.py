@@ -93,11 +93,11 @@ def test_intervals_and_comparisons_are_over_them_too():
 
 def test_every_page_says_over_which(tmp_path):
     root = tmp_path / "results"
-    path = results.write(root, cell(unmasked=[FIRST]))
+    path = results.write_cell(root, cell(unmasked=[FIRST]))
     pages = "\n".join(text for file, text in leaderboard.render(root).items() if file.suffix == ".md")
     told = "pixel metrics over 2 of 3 classes: those with masks"
     assert told in pages
-    report.write(root, tmp_path / "site")
+    report.write_report(root, tmp_path / "site")
     assert all(told in file.read_text() for file in [*tmp_path.glob("site/systems/**/*.html")])
     text = show.show(str(path), root)
     assert "aupro (over 2 of 3 classes: those with masks)" in text and "image_auroc\n" in text
@@ -107,4 +107,4 @@ def test_every_page_says_over_which(tmp_path):
 
 def test_a_cell_names_only_its_own_classes(tmp_path):
     with pytest.raises(BadInput, match="no class 'zipper', which it calls unmasked"):
-        results.write(tmp_path, cell() | {"unmasked": ["zipper"]})
+        results.write_cell(tmp_path, cell() | {"unmasked": ["zipper"]})

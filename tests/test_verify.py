@@ -7,7 +7,7 @@ import pytest
 from command import MINI
 
 from bench import results
-from bench.schema.cell_json import plain, sealed, text
+from bench.schema.cell_json import json_text, plain, sealed
 
 CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
 VERIFY = ("verify", "--scenario", "mini.yaml")
@@ -38,7 +38,7 @@ def edit(path, *place, to):
     for key in place[:-1]:
         holder = holder[key]
     holder[place[-1]] = to
-    path.write_text(sealed(text(content)))
+    path.write_text(sealed(json_text(content)))
 
 
 def test_what_a_run_writes_is_verified_and_a_run_again_gives_it(run):

@@ -12,7 +12,7 @@ import torch
 from mini import cell, read
 
 from bench.render import leaderboard, show
-from bench.runner import run
+from bench.runner import run_cell
 from bench.schema.stream import Stream
 from bench.wall import nursery, state
 from bench.wall.confinement import OFF
@@ -160,7 +160,7 @@ def cheating(code: str, stream, cache, tmp_path):
 def test_a_cheat_is_a_failed_row_with_the_rule_it_broke(name, stream, cache, arrays, tmp_path):
     code, caught = REFUSED[name]
     one, rival = cheating(code, stream, cache, tmp_path)
-    run(one, tmp_path / "results")
+    run_cell(one, tmp_path / "results")
     record = read(tmp_path / "results", one)
     assert record["status"] == "failed"
     assert caught in record["reason"], record["reason"]
@@ -209,7 +209,7 @@ def test_what_a_cheat_tries_in_silence_is_named_and_fails_the_cell(stream, cache
         open("mine", "w").close()
 {tries}"""
     one, rival = cheating(code, stream, cache, tmp_path)
-    run(one, tmp_path / "results")
+    run_cell(one, tmp_path / "results")
     record = read(tmp_path / "results", one)
     places = {
         "CACHE": str(next(cache.glob("*/masks.npy")).parent),
@@ -220,7 +220,7 @@ def test_what_a_cheat_tries_in_silence_is_named_and_fails_the_cell(stream, cache
     assert set(record["wall"]["refused"]) == wanted
     assert record["status"] == "failed" and not record["cost"]["train_s"]
     assert record["reason"].startswith("the method was refused") and all(said in record["reason"] for said in wanted)
-    page = show.text(tmp_path, record)
+    page = show.cell_text(tmp_path, record)
     assert all(f"refused: {said}" in page for said in wanted)
 
 
@@ -250,7 +250,7 @@ def test_what_libraries_do_of_their_own_accord_is_no_breach(stream, cache, array
         os.kill(os.getpid(), 0)
 """
     one, _ = cheating(code, stream, cache, tmp_path)
-    run(one, tmp_path / "results")
+    run_cell(one, tmp_path / "results")
     record = read(tmp_path / "results", one)
     assert record["status"] == "ok" and record["wall"]["refused"] == [], record["reason"]
 
@@ -276,7 +276,7 @@ def test_what_is_hidden_from_the_state_is_gone_at_the_next_step(name, stream, ca
         {HIDING[name]}
 """
     one, _ = cheating(code, stream, cache, tmp_path)
-    run(one, tmp_path / "results")
+    run_cell(one, tmp_path / "results")
     record = read(tmp_path / "results", one)
     assert record["status"] == "ok", record["reason"]
     assert record["cost"]["carried_bytes"] == [0, 0, 0]
@@ -290,7 +290,7 @@ def test_a_state_that_cannot_be_carried_is_refused_by_name_after_the_first_step(
         pass
 """
     one, _ = cheating(code, stream, cache, tmp_path)
-    run(one, tmp_path / "results")
+    run_cell(one, tmp_path / "results")
     record = read(tmp_path / "results", one)
     assert record["status"] == "failed" and not record["cost"]["train_s"]
     assert "Cheat.state_dict()['draws'][0] is of type torch._C.Generator" in record["reason"], record["reason"]
@@ -337,7 +337,7 @@ def alike(one, other) -> bool:
 
 @pytest.mark.parametrize("name", KINDS, ids=str)
 def test_a_state_comes_back_as_it_was(name):
-    assert alike(state.decode(state.encode(KINDS[name])), KINDS[name])
+    assert alike(state.decode_state(state.encode(KINDS[name])), KINDS[name])
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_what_cannot_come_back_is_refused_by_the_name_of_its_place(value, said):
 )
 def test_a_state_keeps_its_layout_in_memory(value):
     """Sums over another layout round otherwise: One-for-More's scores once moved by 6e-5 of their spread for it."""
-    again = state.decode(state.encode({"value": value}))["value"]
+    again = state.decode_state(state.encode({"value": value}))["value"]
     layout = (lambda x: x.stride()) if isinstance(value, torch.Tensor) else (lambda x: x.strides)
     assert (again == value).all() and layout(again) == layout(value)
 
@@ -377,7 +377,7 @@ def test_a_state_keeps_its_layout_in_memory(value):
 def test_axes_that_are_no_order_are_no_state():
     content = state.encode({"value": torch.arange(6.0).view(2, 3).T})
     with pytest.raises(ValueError, match="axes in the order"):
-        state.decode(content.replace(b'"order":[1,0]', b'"order":[1,1]'))
+        state.decode_state(content.replace(b'"order":[1,0]', b'"order":[1,1]'))
 
 
 def test_a_state_that_holds_itself_is_refused():
@@ -390,18 +390,18 @@ def test_a_state_that_holds_itself_is_refused():
 @pytest.mark.parametrize("content", [b"x", b"\x02" + bytes(7) + b"{}", state.encode([torch.ones(3)])[:-1]])
 def test_what_is_no_state_is_no_state(content):
     with pytest.raises((ValueError, StopIteration, Exception)):
-        state.decode(content, classes=False)
+        state.decode_state(content, classes=False)
 
 
 def test_a_row_says_what_was_closed_and_that_nothing_was(stream, cache, arrays, tmp_path, monkeypatch):
     one = cell(stream, cache, "finetune", "autoencoder", overrides={"autoencoder": {"epochs": 1}})
-    run(one, tmp_path / "closed")
+    run_cell(one, tmp_path / "closed")
     assert read(tmp_path / "closed", one)["wall"]["confined"]
     monkeypatch.setenv(OFF, "1")
-    run(one, tmp_path / "open")
+    run_cell(one, tmp_path / "open")
     assert read(tmp_path / "open", one)["wall"] == {"confined": False, "closed": [], "refused": []}
     bare = dataclasses.replace(one, request=dataclasses.replace(one.request, no_wall=True))
-    run(bare, tmp_path / "bare")
+    run_cell(bare, tmp_path / "bare")
     record = read(tmp_path / "bare", one)
     assert record["status"] == "ok" and not record["wall"]["confined"], record["reason"]
     assert record["matrices"] == read(tmp_path / "closed", one)["matrices"]
@@ -438,17 +438,17 @@ def test_joint_training_runs_on_a_stream_of_one_step(cache, tmp_path):
     """There is one set of images to look ahead at, as many as a method that may not look ahead is given."""
     one = Stream("synthetic/one", 1, "synthetic", (("gear", "wood"),), 64, {"train": 6, "good": 4, "anomalous": 4}, "")
     joint = cell(one, cache, "joint", "autoencoder")
-    run(joint, tmp_path)
+    run_cell(joint, tmp_path)
     assert read(tmp_path, joint)["status"] == "ok", read(tmp_path, joint)["reason"]
 
 
 def test_the_bench_itself_counts_what_a_state_holds():
     held = {"weight": torch.ones(3, 4), "bank": np.zeros((2, 5), "<f4"), "mine": [torch.ones(2), b"abc"], "word": "ab"}
-    found = state.entries(state.encode(held))
+    found = state.entry_sizes(state.encode(held))
     assert found["weight"] == 48 and found["bank"] >= 40 and found["mine"] >= 8 + 3 and found["word"] >= 2
     told_less = state.encode({"weight": torch.ones(3, 4)}).replace(b'"shape":[3,4]', b'"shape":[0,4]')
     with pytest.raises(ValueError, match="no whole state"):
-        state.entries(told_less)
+        state.entry_sizes(told_less)
 
 
 def test_what_a_method_hides_in_its_detector_is_carried(stream, cache, arrays, tmp_path):
@@ -465,7 +465,7 @@ def build(config: Config, setup: Setup) -> Strategy:
     one, _ = cheating(code, stream, cache, tmp_path)
     honest = cell(stream, cache, "finetune", "autoencoder", overrides={"autoencoder": {"epochs": 1}})
     for each in (one, honest):
-        run(each, tmp_path / "results")
+        run_cell(each, tmp_path / "results")
     (found, bare) = (read(tmp_path / "results", each)["cost"] for each in (one, honest))
     assert found["carried_bytes"] == [4000] * 3 and bare["carried_bytes"] == [0] * 3
     assert found["detector_bytes"] == bare["detector_bytes"] + 4000 and found["parameters"] == bare["parameters"]
@@ -485,7 +485,7 @@ def test_work_of_a_child_that_nobody_waits_for_is_counted(stream, cache, arrays,
         os.wait(), os.read(here, 4)
 """
     one, _ = cheating(code, stream, cache, tmp_path)
-    run(one, tmp_path / "results", at_most=1)
+    run_cell(one, tmp_path / "results", at_most=1)
     assert read(tmp_path / "results", one)["cost"]["train_cpu_s"][0] > 0.5
 
 

@@ -94,7 +94,7 @@ def test_images_are_normalised_as_timm_says_the_weights_were_trained(tmp_path, a
     name = asked.partition(":")[0]
     save_file(network(name).state_dict(), tmp_path / "w.safetensors")
     request = Request(("finetune",), backbone=asked, weights=str(tmp_path / "w.safetensors"))
-    made = plan._backbone(registry.find("detector", "token_bank"), "paper", request)
+    made = plan._backbone(registry.find_entry("detector", "token_bank"), "paper", request)
     assert (made.mean, made.std) == (mean, std)
     told = {"mean": mean[0], "std": std[0]} if mean != IMAGENET_MEAN else {}
     assert plan._construction(made) == told
@@ -102,5 +102,5 @@ def test_images_are_normalised_as_timm_says_the_weights_were_trained(tmp_path, a
 
 def test_the_projects_own_network_keeps_its_own_normalisation():
     request = Request(("finetune",))
-    made = plan._backbone(registry.find("detector", "patchcore"), "tiny", request)
+    made = plan._backbone(registry.find_entry("detector", "patchcore"), "tiny", request)
     assert made.weights.kind == "procedural" and (made.mean, made.std) == (IMAGENET_MEAN, IMAGENET_STD)

@@ -29,7 +29,7 @@ def folder(bench, tmp_path):
 
 def truth(tmp_path):
     """The arrays of the stream in the order of the data set, and a class's test rows."""
-    arrays, _ = data.load(streams.load(str(tmp_path / "mini.yaml")), None, SIDE, tmp_path / ".cache")
+    arrays, _ = data.load_arrays(streams.load_stream(str(tmp_path / "mini.yaml")), None, SIDE, tmp_path / ".cache")
     return arrays, [data.rows_of(arrays, [c], train=False) for c in range(2)]
 
 
@@ -51,7 +51,7 @@ def test_the_example_runs_from_export_to_table(bench, folder, tmp_path):
     assert all(np.isfinite(matrix[-1]).all() for matrix in made["matrices"].values())
     assert np.isnan(made["threshold"]["f1"]).all() and made["routing_accuracy"][0] == 1.0
     assert "| mean_colour¶ " in tables(tmp_path)
-    _same_as_said(stored.read(stored.path_of(path)), tmp_path)
+    _same_as_said(stored.read_stored(stored.scores_path(path)), tmp_path)
 
 
 def _same_as_said(held, tmp_path):
@@ -96,7 +96,7 @@ def test_the_order_is_another_at_every_step_and_for_every_export(bench, folder, 
     from bench.exchange.worker import key as keys
 
     bench(*EXPORT[:-1], "again")
-    one, other = keys.read(folder), keys.read(tmp_path / "again")
+    one, other = keys.read_key(folder), keys.read_key(tmp_path / "again")
     assert one.shuffle != other.shuffle
     columns, places = one.shown(1)
     assert sorted(zip(columns.tolist(), places.tolist(), strict=True)) == [(c, i) for c in (0, 1) for i in range(COUNT)]

@@ -17,12 +17,12 @@ FINETUNE = "finetune"
 ID = "drift_left"
 
 
-def references(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+def finetuned_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """The finished fine-tuned cells among `cells`."""
     return tuple(cell for cell in cells if cell["spec"]["method"] == FINETUNE and cell["status"] == "ok")
 
 
-def figures(cell: Cell, finetuned: Iterable[Cell]) -> dict[str, float]:
+def drift_left_figures(cell: Cell, finetuned: Iterable[Cell]) -> dict[str, float]:
     """{"drift_left": drift of `cell` over that of the one of `finetuned` beside it}; NaN where there is none."""
     own, seed = surroundings(cell["spec"]), cell["spec"]["seed"]
     same = (one for one in finetuned if one["spec"]["seed"] == seed and surroundings(one["spec"]) == own)

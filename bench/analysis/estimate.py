@@ -99,7 +99,7 @@ def _train_factor(cell: Cell, record: Record) -> float | None:
     from bench.data.counts import counts
 
     try:
-        known = counts(stream.load(record.spec.scenario))
+        known = counts(stream.load_stream(record.spec.scenario))
     except BadInput:  # a stream file or reader that is not at hand
         known = None
     if known is None or cell.images is None:

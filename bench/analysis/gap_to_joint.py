@@ -17,7 +17,7 @@ JOINT = "joint"
 ID = "joint_minus_replay"  # of bench.metrics.definitions
 
 
-def references(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+def joint_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """The finished joint cells among `cells`."""
     return tuple(cell for cell in cells if cell["spec"]["method"] == JOINT and cell["status"] == "ok")
 
@@ -34,7 +34,7 @@ def joint_beside(cell: Cell, joint: Iterable[Cell]) -> Cell | None:
     return max(same, key=lambda other: _mean(other, "image_auroc"), default=None)
 
 
-def figures(cell: Cell, joint: Iterable[Cell]) -> dict[str, float]:
+def gap_figures(cell: Cell, joint: Iterable[Cell]) -> dict[str, float]:
     """{"joint_minus_replay_METRIC": mean over classes of joint minus this}; NaN where either was not measured."""
     beside = joint_beside(cell, joint)
     return {f"{ID}_{metric}": _minus(cell, beside, metric) for metric in summarised()}

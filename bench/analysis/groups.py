@@ -91,7 +91,7 @@ def _rows(cells: list[Cell]) -> list[Row]:
     for cell in cells:
         groups[configuration(cell["spec"]), _status(cell)].append(cell)
     names = labels([group[0] for group in groups.values()])
-    beside = distance.references(cells), drift_left.references(cells)
+    beside = distance.joint_cells(cells), drift_left.finetuned_cells(cells)
     unfinished = Counter(key for (key, status), group in groups.items() if status for _ in group)
     rows = [
         Row(label, tuple(group), status, 0 if status else unfinished[key], *beside)

@@ -6,7 +6,7 @@ from bench.analysis.pairing import Pairing
 from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_PAIRS, FEWEST_RUNS, CrossedMean, SignedRank
 
 
-def text(found: Pairing, metric: str) -> str:
+def paired_text(found: Pairing, metric: str) -> str:
     """One setting: both means, the difference with its interval, both tests, the classes, the warnings."""
     from tabulate import tabulate
 
@@ -32,7 +32,7 @@ def text(found: Pairing, metric: str) -> str:
             "(other classes and other runs)",
             f"Wilcoxon signed-rank over classes, mean of runs: {_test(classes)}",
             verdict(difference, len(found.runs), len(found.classes)),
-            *(f"warning: {line}" for line in warnings(found)),
+            *(f"warning: {line}" for line in paired_warnings(found)),
         ]
     )
 
@@ -59,7 +59,7 @@ def verdict(difference: CrossedMean, runs: int, classes: int) -> str:
     return f"{'A' if difference.mean > 0 else 'B'} is better: the interval over classes and runs excludes 0."
 
 
-def warnings(found: Pairing) -> list[str]:
+def paired_warnings(found: Pairing) -> list[str]:
     """What the figures cannot carry."""
     lines, classes = [], found.over_classes()
     if np.isnan(found.scores).any():

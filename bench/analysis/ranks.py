@@ -18,7 +18,7 @@ from bench.analysis.labels import MARKS, shared_options
 from bench.analysis.race import out_of_race
 from bench.analysis.rows import Row
 from bench.errors import BadInput
-from bench.metrics.statistics import FEWEST_BLOCKS, Ranking, rank
+from bench.metrics.statistics import FEWEST_BLOCKS, Ranking, rank_scores
 from bench.registry.declarations import did_you_mean
 from bench.schema.cell import Cell
 from bench.schema.metric import summarised
@@ -56,11 +56,11 @@ def contest(
             "a ranking needs 3 methods and 2 blocks; run more, or name fewer"
         )
     scores = np.array([[table[block][name] for name in chosen] for block in blocks])
-    best = np.argsort(rank(scores).ranks, kind="stable")
+    best = np.argsort(rank_scores(scores).ranks, kind="stable")
     names = [chosen[i] for i in best]
     absent = [name for name in known if name not in names]
     return Contest(
-        names, blocks, len({origin[block] for block in blocks}), scores[:, best], rank(scores[:, best]), absent
+        names, blocks, len({origin[block] for block in blocks}), scores[:, best], rank_scores(scores[:, best]), absent
     )
 
 
@@ -127,7 +127,7 @@ def letters(found: Contest) -> list[str]:
     ]
 
 
-def warnings(found: Contest) -> list[str]:
+def ranks_warnings(found: Contest) -> list[str]:
     """What the ranking cannot carry."""
     lines = []
     if len(found.blocks) < FEWEST_BLOCKS:
@@ -144,7 +144,7 @@ def warnings(found: Contest) -> list[str]:
     return lines
 
 
-def text(found: Contest, metric: str) -> str:
+def ranks_text(found: Contest, metric: str) -> str:
     """Mean ranks, means and groups of a contest, its tests, its blocks, and its warnings."""
     from tabulate import tabulate
 
@@ -161,7 +161,7 @@ def text(found: Contest, metric: str) -> str:
             summary(found),
             "Methods that share a letter are not shown to differ. Blocks:",
             *(f"  {block}" for block in found.blocks),
-            *(f"warning: {line}" for line in warnings(found)),
+            *(f"warning: {line}" for line in ranks_warnings(found)),
             "",
         ]
     )

@@ -42,7 +42,7 @@ class Row:
         """Those of `summary`, `gap_to_joint` and `drift_left` for each cell; empty where none is complete."""
         cells = [] if self.status else self.cells
         return [
-            figures(cell) | distance.figures(cell, self.joint) | drift_left.figures(cell, self.finetuned)
+            figures(cell) | distance.gap_figures(cell, self.joint) | drift_left.drift_left_figures(cell, self.finetuned)
             for cell in cells
         ]
 

@@ -19,7 +19,7 @@ OWN = {
 }
 
 
-def find(request: Request, execution: Execution) -> ModuleType:
+def find_backend(request: Request, execution: Execution) -> ModuleType:
     """Return the back-end that is asked for.
 
     Raises:

@@ -11,15 +11,15 @@ from bench.schema.request import Cell
 def run(cells: Sequence[Cell], execution: Execution, on_event: Callable) -> None:
     """Run all cells; without a wall in this very process, so that a debugger reaches the method."""
     if cells[0].request.no_wall:
-        from bench.runner import work
+        from bench.runner import work_on_cell
 
         for cell in cells:
-            work(cell, execution.results, _Events(cell, on_event), execution.threads, execution.loggers)
+            work_on_cell(cell, execution.results, _Events(cell, on_event), execution.threads, execution.loggers)
         return
     gpu = cells[0].request.device != "cpu"
     jobs = execution.jobs or (1 if gpu else min(os.cpu_count() or 1, 8))
-    pool.run(
-        pool.server(), cells, execution.results, jobs=jobs, threads=execution.threads, loggers=execution.loggers,
+    pool.run_in_processes(
+        pool.cell_server(), cells, execution.results, jobs=jobs, threads=execution.threads, loggers=execution.loggers,
         on_event=on_event,
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import data, results
 from bench.backends import pool
 from bench.errors import BadInput
-from bench.schema.disk import held
+from bench.schema.disk import locked
 from bench.schema.execution import Execution
 from bench.schema.request import Cell
 
@@ -51,7 +51,7 @@ def jobs(cells: Sequence[Cell], execution: Execution) -> list[Job]:
             cache=asked.cache.expanduser().resolve(),
             plugins=tuple(Path(file).resolve() for file in asked.plugins),
         )
-        before = _digest(results.path_of(root, cell.spec))
+        before = _digest(results.cell_path(root, cell.spec))
         made.append(Job(replace(cell, request=there), root, mark, before, execution.threads, tuple(execution.loggers)))
     return made
 
@@ -68,14 +68,14 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
-def work(job: Job, send: Callable[[dict], None]) -> tuple[dict, Files]:
+def work_on_job(job: Job, send: Callable[[dict], None]) -> tuple[dict, Files]:
     """Run a cell on this machine; `send` hears of its start, epochs and steps. Returns how it ended, and its files."""
     try:
         _check_data(job.cell)
         if not _in_place(job):
             return _apart(job, send)
         lock = job.root / ".lock" / f"{job.cell.key}.lock"
-        with held(lock):  # a machine given up for lost may still be at work: two writers must never meet
+        with locked(lock):  # a machine given up for lost may still be at work: two writers must never meet
             ended = _ended_before(job) or _run(job, job.root, send)
             lock.unlink(missing_ok=True)
         return ended, {}
@@ -86,7 +86,7 @@ def work(job: Job, send: Callable[[dict], None]) -> tuple[dict, Files]:
 def _check_data(cell: Cell) -> None:
     """The data set may be a copy on this machine: it must be the one that was planned with."""
     asked = cell.request
-    found = data.load(cell.stream, asked.data, cell.spec["image_size"], asked.cache, plugins=asked.plugins)[1]
+    found = data.load_arrays(cell.stream, asked.data, cell.spec["image_size"], asked.cache, plugins=asked.plugins)[1]
     if found != cell.spec["fingerprint"]:
         raise BadInput(
             f"the images in {asked.data} have the fingerprint {found[:16]}, where this was started they have "
@@ -101,7 +101,7 @@ def _in_place(job: Job) -> bool:
 
 def _ended_before(job: Job) -> dict | None:
     """How the cell ended on a machine that was lost before it could say so; None if it has not."""
-    path = results.path_of(job.root, job.cell.spec)
+    path = results.cell_path(job.root, job.cell.spec)
     if _digest(path) in ("", job.before):
         return None
     record = results.read(path)
@@ -138,8 +138,8 @@ def _run(job: Job, root: Path, send) -> dict:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the server imports what this process can
     given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
     with pool.without_main():
-        pool.run(
-            pool.server(), [job.cell], root, jobs=1, threads=job.threads, loggers=job.loggers, on_event=hear,
+        pool.run_in_processes(
+            pool.cell_server(), [job.cell], root, jobs=1, threads=job.threads, loggers=job.loggers, on_event=hear,
             environment=given,
         )  # fmt: skip
     return ended[0]
@@ -151,7 +151,7 @@ def receive(job: Job, files: Files) -> None:
     Raises:
         BadInput: if the disk does not take them.
     """
-    own = results.path_of(job.root, job.cell.spec)
+    own = results.cell_path(job.root, job.cell.spec)
     for path in sorted((job.root / name for name in files), key=lambda path: path == own):
         results.replace(path, files[str(path.relative_to(job.root))])
     if files and str(own.with_suffix(".ckpt").relative_to(job.root)) not in files:

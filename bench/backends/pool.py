@@ -16,11 +16,11 @@ from pathlib import Path
 from bench.errors import BadInput
 
 
-def server() -> multiprocessing.context.BaseContext:
-    """Return the context whose processes are forked from a server with `bench.preload` imported."""
+def cell_server() -> multiprocessing.context.BaseContext:
+    """Return the context whose processes are forked from a server with `bench.backends.preload` imported."""
     from bench.wall import nursery
 
-    return nursery.server()
+    return nursery.step_server()
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def _answer(answer, function: Callable, arguments: tuple) -> None:
         answer.send(("error", traceback.format_exc()))
 
 
-def run(
+def run_in_processes(
     context,
     cells: Sequence,
     root: Path,
@@ -130,12 +130,12 @@ def _hear(ready, running: dict, on_event: Callable) -> None:
 
 
 def _work(cell, root: Path, events, threads: int, loggers: tuple, asking, environment: dict[str, str]) -> None:
-    from bench.runner import work
+    from bench.runner import work_on_cell
     from bench.wall.nursery import Nursery
 
     die_with_parent()
     os.environ.update(environment)
-    work(cell, root, events, threads, loggers, Nursery(asking))
+    work_on_cell(cell, root, events, threads, loggers, Nursery(asking))
 
 
 def _fork_steps(forking: socket.socket, environment: dict[str, str]) -> None:

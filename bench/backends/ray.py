@@ -106,7 +106,7 @@ def _cell(job: node.Job, events: Queue, number: int) -> tuple[dict, node.Files]:
     def send(event: dict) -> None:
         said[:] = [events.actor.put.remote((number, event))]
 
-    ended = node.work(job, send)
+    ended = node.work_on_job(job, send)
     ray.get(said)  # they arrive in order, and so before the end
     return ended
 

@@ -45,7 +45,7 @@ class Work(submitit.helpers.Checkpointable):
     """Runs a cell in a job. Out of time, submitit queues it again; it then goes on at the next step."""
 
     def __call__(self, job: node.Job, post: Post) -> tuple[dict, node.Files]:
-        return node.work(job, post)
+        return node.work_on_job(job, post)
 
 
 class Script(SlurmExecutor):
@@ -96,7 +96,7 @@ def _submit(jobs: list[node.Job], posts: list[Post], execution: Execution, clust
         ) from error
 
 
-def script(cells: int, execution: Execution) -> str:
+def slurm_script(cells: int, execution: Execution) -> str:
     """The script that `run` would give to sbatch for so many cells."""
     executor = Script(_folder(execution))
     executor.update_parameters(**executor._convert_parameters(_common(execution)), **_own(execution, cells))

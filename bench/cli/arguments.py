@@ -61,13 +61,13 @@ def new_command(commands, name: str, function, text: str, epilog: str = "") -> a
     return command
 
 
-def names(text: str) -> tuple[str, ...]:
+def comma_separated(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
     """A list of different numbers from 0, as in 0,1,2."""
-    parts = names(text)
+    parts = comma_separated(text)
     if not parts or not all(part.isascii() and part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers from 0, such as 0,1,2")
     numbers = tuple(map(int, parts))

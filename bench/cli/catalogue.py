@@ -9,7 +9,7 @@ from bench import registry
 from bench.schema import protocol, stream
 
 
-def listing(kind: str | None, plugins: Iterable[Path] = ()) -> str:
+def catalogue_listing(kind: str | None, plugins: Iterable[Path] = ()) -> str:
     """The table of one kind (methods, detectors, scenarios, protocols, papers), or all of them."""
     tables = {"methods": _methods, "detectors": _detectors, "scenarios": _scenarios}
     tables |= {"protocols": lambda _: _protocols(of_papers=False), "papers": lambda _: _protocols(of_papers=True)}
@@ -18,7 +18,7 @@ def listing(kind: str | None, plugins: Iterable[Path] = ()) -> str:
 
 
 def _methods(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
-    for entry in registry.found("method", plugins).values():
+    for entry in registry.found_entries("method", plugins).values():
         declared = entry.declared
         needs = f"a detector with {declared['REQUIRES']}" if declared["REQUIRES"] else "any detector"
         marks = "".join(f"; {name.replace('_', ' ')}" for name in declared["CAPABILITIES"])
@@ -27,7 +27,7 @@ def _methods(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
 
 
 def _detectors(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
-    for entry in registry.found("detector", plugins).values():
+    for entry in registry.found_entries("detector", plugins).values():
         backbone = entry.declared["BACKBONE"]
         needs = f"a backbone (paper: {backbone})" if backbone else "nothing"
         told = _tuned(entry.declared) + _released(entry)
@@ -45,16 +45,16 @@ def _released(entry: registry.Entry) -> str:
 
 
 def _scenarios(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
-    readers = registry.found("scenario", plugins)
-    for name in stream.names():
-        one = stream.load(name)
+    readers = registry.found_entries("scenario", plugins)
+    for name in stream.stream_names():
+        one = stream.load_stream(name)
         needs = {readers[part].declared["NEEDS"] for part in one.reader.split("+") if part in readers}
         shape = f"{len(one.classes)} classes in {len(one.steps)} steps at {one.image_size} px"
         yield f"{name}@{one.version}", shape, "; ".join(sorted(needs))
 
 
 def _protocols(*, of_papers: bool) -> Iterable[tuple[str, str, str]]:
-    for one in map(protocol.load, protocol.names()):
+    for one in map(protocol.load_protocol, protocol.protocol_names()):
         if bool(one.paper) == of_papers:
             yield f"{one.name}@{one.version}", ", ".join(one.scenarios), one.about
 

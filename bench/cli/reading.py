@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.cli.arguments import between, names, new_command, results_folder, truth_sources
+from bench.cli.arguments import between, comma_separated, new_command, results_folder, truth_sources
 from bench.errors import BadInput
 
 
@@ -13,9 +13,9 @@ def add_list(commands) -> None:
 
 
 def _do_list(options) -> None:
-    from bench.cli.catalogue import listing
+    from bench.cli.catalogue import catalogue_listing
 
-    print(listing(options.kind, options.plugin))
+    print(catalogue_listing(options.kind, options.plugin))
 
 
 def add_leaderboard(commands) -> None:
@@ -34,12 +34,12 @@ def _do_leaderboard(options) -> int:
     from bench.render import leaderboard
 
     if options.check:
-        stale = leaderboard.check(options.results, options.out)
+        stale = leaderboard.check_leaderboard(options.results, options.out)
         print(stale or f"the leaderboard is what {options.results} says")
         return 1 if stale else 0
     for path in session.leaderboard(options.results, options.out):
         print(f"wrote {path}")
-    _, broken = leaderboard.read(options.results)
+    _, broken = leaderboard.read_sections(options.results)
     for line in broken:
         print(f"left out: {line}")
     return int(bool(broken))
@@ -87,10 +87,10 @@ def _do_published(options) -> int:
     from bench.published import lint
 
     if options.lint:
-        text, code = lint.report(published.load())
+        text, code = lint.lint_report(published.load_published())
         print(text)
         return code
-    print(published.table(method=options.method, dataset=options.dataset, metric=options.metric))
+    print(published.published_table(method=options.method, dataset=options.dataset, metric=options.metric))
     return 0
 
 
@@ -130,10 +130,10 @@ def _do_compare(options) -> None:
 
     where = {"metric": options.metric, "scenario": options.scenario}
     if options.cd:
-        print(ranks.text(session.rank(options.systems, options.results, **where), options.metric), end="")
+        print(ranks.ranks_text(session.rank(options.systems, options.results, **where), options.metric), end="")
     elif len(options.systems) == 2:
         found = session.compare(*options.systems, options.results, **where)
-        print("\n\n".join(paired.text(one, options.metric) for one in found))
+        print("\n\n".join(paired.paired_text(one, options.metric) for one in found))
     else:
         raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
 
@@ -151,7 +151,7 @@ def add_report(commands) -> None:
 def _do_report(options) -> None:
     from bench.render import report
 
-    print(f"wrote {report.write(options.results, options.out, options if options.gallery else None)}")
+    print(f"wrote {report.write_report(options.results, options.out, options if options.gallery else None)}")
 
 
 PAPERS = """examples:
@@ -164,15 +164,17 @@ def add_paper(commands) -> None:
     command = new_command(
         commands, "paper", _do_paper, "LaTeX tables, figures, BibTeX, and a paragraph on how it was measured", PAPERS
     )
-    command.add_argument("--methods", type=names, default=(), help="comma-separated names; default: all with rows")
-    command.add_argument("--detectors", type=names, default=(), help="likewise")
+    command.add_argument(
+        "--methods", type=comma_separated, default=(), help="comma-separated names; default: all with rows"
+    )
+    command.add_argument("--detectors", type=comma_separated, default=(), help="likewise")
     command.add_argument("--scenario", default="", help="default: every scenario that has them")
     command.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
     results_folder(command, read_only=True)
 
 
 def _do_paper(options) -> None:
-    from bench.render.paper import write
+    from bench.render.paper import write_paper
 
-    for path in write(options.results, options.to, options.methods, options.detectors, options.scenario):
+    for path in write_paper(options.results, options.to, options.methods, options.detectors, options.scenario):
         print(f"wrote {path}")

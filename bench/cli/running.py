@@ -6,8 +6,8 @@ from pathlib import Path
 from bench.cli.arguments import (
     EXAMPLES,
     between,
+    comma_separated,
     gigabytes,
-    names,
     new_command,
     not_negative,
     results_folder,
@@ -24,7 +24,7 @@ def add_run(commands) -> None:
         commands, "run", _do_run, "run cells (method × detector × scenario × seed), then the leaderboard", EXAMPLES
     )
     what = run.add_argument_group("what to compare")
-    what.add_argument("--methods", type=names, help="comma-separated names, or all")
+    what.add_argument("--methods", type=comma_separated, help="comma-separated names, or all")
     what.add_argument(
         "--protocol",
         help="that rows were run by (bench list protocols): it fixes sizes, detectors, seeds and orders, and ends with "
@@ -74,14 +74,14 @@ def add_run(commands) -> None:
 
 
 def _add_part(what) -> None:
-    what.add_argument("--detectors", type=names, help="names, or all; without it each method's default")
-    what.add_argument("--scenario", type=names, help="streams, or a YAML file (synthetic/1x6)")
+    what.add_argument("--detectors", type=comma_separated, help="names, or all; without it each method's default")
+    what.add_argument("--scenario", type=comma_separated, help="streams, or a YAML file (synthetic/1x6)")
     what.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="data folder (or $BENCH_DATA)")
     what.add_argument("--weights", help="imagenet, procedural, random, or a .safetensors file")
     what.add_argument("--seeds", type=whole_numbers, help="whole numbers, e.g. 0,1,2 (0)")
     what.add_argument(
         "--order",
-        type=names,
+        type=comma_separated,
         help="published, alphabetical, reversed or random:SEED; several with commas (published)",
     )
 
@@ -101,7 +101,7 @@ def _add_where(run) -> None:
     kept.add_argument(
         "--save-maps", action="store_true", help="anomaly maps (16 bits) beside the scores, for bench score"
     )
-    kept.add_argument("--logger", type=names, default=(), help="csv, tensorboard, wandb")
+    kept.add_argument("--logger", type=comma_separated, default=(), help="csv, tensorboard, wandb")
     where = run.add_argument_group("on this machine")
     where.add_argument("--device", default="auto", help="auto, cpu, cuda, or another of PyTorch's (%(default)s)")
     where.add_argument(
@@ -174,7 +174,7 @@ def add_reproduce(commands) -> None:
 def _do_reproduce(options) -> int:
     from bench.schema import protocol as protocols
 
-    if not protocols.load(options.protocol).paper:
+    if not protocols.load_protocol(options.protocol).paper:
         raise BadInput(f"{options.protocol} is no paper's protocol: bench run --protocol {options.protocol} runs it.")
     return _do_run(options)
 
@@ -183,7 +183,7 @@ def _do_run(options) -> int:
     from bench import session
     from bench.schema import protocol as protocols
 
-    protocol = protocols.load(options.protocol) if options.protocol else None
+    protocol = protocols.load_protocol(options.protocol) if options.protocol else None
     request, execution = asked(options, protocol)
     if protocol or options.plan:
         _tell_before(protocol, request, execution, plan=options.plan)
@@ -213,10 +213,10 @@ def _tell_verdicts(protocol, outcome, root: Path) -> None:
 
     if told := plans.other_weights(outcome.cells, protocol):
         print(told)
-    sections, _ = leaderboard.read(root)
+    sections, _ = leaderboard.read_sections(root)
     keys = {cell.key for cell in outcome.cells if not cell.skip}
     if protocol.paper:
-        print(verdicts.beside_paper(sections, keys, published.load()))
+        print(verdicts.beside_paper(sections, keys, published.load_published()))
     else:
         print(verdicts.verdicts(sections, keys, protocol.budget_mb))
 
@@ -228,7 +228,7 @@ def _show(cells: list, root: Path) -> None:
     from bench import results
     from bench.render import outcome
 
-    paths = [results.path_of(root, cell.spec) for cell in cells]
+    paths = [results.cell_path(root, cell.spec) for cell in cells]
     console = Console(highlight=False)
     for table in outcome.tables(results.read(path) for path in paths if path.is_file()):
         console.print(table)
@@ -294,7 +294,7 @@ def _sizes(todo: list, root: Path) -> str:
     from bench import results
     from bench.results import stored
 
-    files = [stored.path_of(results.path_of(root, cell.spec)) for cell in todo]
+    files = [stored.scores_path(results.cell_path(root, cell.spec)) for cell in todo]
     sizes = [file.stat().st_size for file in files if file.is_file()]
     return f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}."
 
@@ -376,7 +376,7 @@ def add_doctor(commands) -> None:
 
 
 def _do_doctor(options) -> int:
-    from bench import doctor
+    from bench.cli import doctor
 
     found = doctor.examine(options.results, options.cache, options.data)
     for level, sentence in found:
@@ -396,13 +396,13 @@ def add_check(commands) -> None:
 
 def _do_check(options) -> int:
     from bench.backends import pool
-    from bench.contract import check, entries
+    from bench.contract import check_contract, entries_to_check
 
     failed = 0
-    for entry, plugins in entries(options.files, options.plugin):
+    for entry, plugins in entries_to_check(options.files, options.plugin):
         print(f"{entry.kind} {entry.name} ({entry.file})", flush=True)
         _ = entry.declared  # told before anything heavy is imported
-        failed += pool.call(pool.server(), check, entry, plugins, _tell_rule)
+        failed += pool.call(pool.cell_server(), check_contract, entry, plugins, _tell_rule)
     print(f"{failed} to mend." if failed else "nothing to mend.")
     return int(bool(failed))
 

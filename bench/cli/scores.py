@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench.cli.arguments import between, names, new_command, results_folder, truth_sources, write_text
+from bench.cli.arguments import between, comma_separated, new_command, results_folder, truth_sources, write_text
 
 
 def add_data(commands) -> None:
@@ -49,21 +49,22 @@ def _do_data(options) -> None:
 
     if options.action == "order":
         from bench.data.order import order
-        from bench.schema.stream import load
+        from bench.schema.stream import load_stream
 
-        for line in order(load(options.stream), options.data and Path(options.data), options.plugin):
+        for line in order(load_stream(options.stream), options.data and Path(options.data), options.plugin):
             print(line)
     elif options.action == "check":
         return _check(options)
     elif options.action == "get":
-        from bench.data.get import get, lines
+        from bench.data.get import get, got_lines
 
         got = get(options.name, options.to, options.source, accept_licence=options.accept_licence, progress=_progress)
-        print("\n".join(lines(got)))
+        print("\n".join(got_lines(got)))
     elif options.action == "sample":
-        from bench.data.factory import write
+        from bench.data.factory import write_factory
 
-        print(f"wrote {write(options.to)} images to {options.to}; next: python -m bench advise --data {options.to}")
+        count = write_factory(options.to)
+        print(f"wrote {count} images to {options.to}; next: python -m bench advise --data {options.to}")
     else:
         print(download.download(options.name, options.to))
 
@@ -77,11 +78,11 @@ def _check(options) -> int:
     """Print the report, and write what was asked for; 1 if there are problems."""
     import json
 
-    from bench.data.check import check
+    from bench.data.check import check_data
     from bench.data.look import look
 
     how = {} if options.masks == "read" else {"masks": options.masks}
-    report = check(options.folder, options.reader, size=options.image_size, options=how)
+    report = check_data(options.folder, options.reader, size=options.image_size, options=how)
     if options.stream:
         write_text(options.stream, report.stream_file)
         report.command = report.command.replace("my-stream.yaml", str(options.stream))
@@ -152,10 +153,10 @@ def _capabilities(text: str) -> tuple[str, ...]:
 
     from bench.schema.cell import Capability
 
-    unknown = [name for name in names(text) if name not in get_args(Capability)]
+    unknown = [name for name in comma_separated(text) if name not in get_args(Capability)]
     if unknown:
         raise argparse.ArgumentTypeError(f"no capability {unknown[0]!r}: there are {', '.join(get_args(Capability))}")
-    return names(text)
+    return comma_separated(text)
 
 
 def _do_worker(options) -> None:

@@ -12,7 +12,7 @@ FIRST = 2  # rules that the others build upon: where one does not hold, the rest
 Tell = Callable[[str, str], None]  # a rule, and what to do about it: "" where it holds
 
 
-def entries(names: Iterable[str], plugins: Iterable[Path] = ()) -> list[tuple[Entry, tuple[Path, ...]]]:
+def entries_to_check(names: Iterable[str], plugins: Iterable[Path] = ()) -> list[tuple[Entry, tuple[Path, ...]]]:
     """The methods, detectors and readers of files or names, each with the plugin files that it may need.
 
     Raises:
@@ -21,7 +21,7 @@ def entries(names: Iterable[str], plugins: Iterable[Path] = ()) -> list[tuple[En
     found, plugins = [], tuple(map(Path, plugins))
     for name in names:
         files = (*plugins, Path(name)) if name.endswith(".py") else plugins
-        every = {kind: registry.found(kind, files) for kind in registry.FOLDERS}
+        every = {kind: registry.found_entries(kind, files) for kind in registry.FOLDERS}
         if name.endswith(".py"):
             own = [each for known in every.values() for each in known.values() if each.file == Path(name).resolve()]
         else:
@@ -33,14 +33,14 @@ def entries(names: Iterable[str], plugins: Iterable[Path] = ()) -> list[tuple[En
     return found
 
 
-def check(entry: Entry, plugins: tuple[Path, ...], tell: Tell) -> int:
+def check_contract(entry: Entry, plugins: tuple[Path, ...], tell: Tell) -> int:
     """Try every rule of a plugin; `tell` hears of each. Returns how many do not hold."""
     from bench.contract.rules import RULES, broken
-    from bench.contract.trial import Trial, rendered
+    from bench.contract.trial import Trial, rendered_arrays
 
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        tried = Trial(entry, rendered(Path(folder, "cache")), Path(folder), plugins)
+        tried = Trial(entry, rendered_arrays(Path(folder, "cache")), Path(folder), plugins)
         for place, rule in enumerate(RULES[entry.kind]):
             todo = broken(rule, tried)
             tell(rule.__doc__, todo)

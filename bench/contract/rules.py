@@ -7,12 +7,12 @@ import torch
 import yaml
 
 from bench import registry, results
-from bench.contract.trial import STREAM, Trial, build, config_of, quick, setup_for, test_images, train
+from bench.contract.trial import STREAM, Trial, build_trial, config_of, quick, setup_for, test_images, train
 from bench.errors import BadInput
 from bench.metrics.scoring import PIXEL_METRICS
 from bench.registry.declarations import TRAITS
-from bench.runner.cell import run
-from bench.runner.plan import plan
+from bench.runner.cell import run_cell
+from bench.runner.plan import plan_cells
 from bench.schema.request import Request
 from bench.training import precision
 from bench.training.detector import Detector
@@ -58,7 +58,7 @@ def has_a_tiny_size(tried: Trial) -> None:
 
 def builds_what_it_says(tried: Trial) -> None:
     """build() returns what it is annotated to return"""
-    built, wanted = build(*tried.pair), Strategy
+    built, wanted = build_trial(*tried.pair), Strategy
     if tried.entry.kind == "detector":
         built, wanted = built.model, Detector
     owe(isinstance(built, wanted), f"build returns a {type(built).__name__}: return a {wanted.__name__}")
@@ -78,11 +78,11 @@ def runs_behind_the_wall(tried: Trial) -> None:
         (method.name,), (detector.name,), (str(manifest),), overrides=overrides, plugins=tried.plugins,
         size="tiny", cache=tried.folder / "cache", device="cpu",
     )  # fmt: skip
-    (cell,) = plan(asked)
+    (cell,) = plan_cells(asked)
     owe(not cell.skip, cell.skip)
     events = []
-    run(cell, tried.folder / "results", events.append)
-    record = results.read(results.path_of(tried.folder / "results", cell.spec))
+    run_cell(cell, tried.folder / "results", events.append)
+    record = results.read(results.cell_path(tried.folder / "results", cell.spec))
     owe(record["status"] == "ok", f"the cell failed: {record['reason'].strip()}")
     without_maps = "image_level" in detector.declared["TRAITS"]
     for name, matrix in record["matrices"].items():
@@ -95,12 +95,12 @@ def runs_behind_the_wall(tried: Trial) -> None:
 def goes_on_from_its_state(tried: Trial) -> None:
     """given its state after two steps, a new process learns the third alike"""
     method = tried.pair[0]
-    one, two = build(*tried.pair), build(*tried.pair, seed=7)
+    one, two = build_trial(*tried.pair), build_trial(*tried.pair, seed=7)
     train(one, tried.arrays, method=method, last=2)
     for mine, its in zip((one.model, *one.methods), (two.model, *two.methods), strict=True):
         name = type(mine).__name__
         try:
-            its.load_state_dict(state.decode(state.encode(mine.state_dict(), f"{name}.state_dict()")))
+            its.load_state_dict(state.decode_state(state.encode(mine.state_dict(), f"{name}.state_dict()")))
         except (TypeError, KeyError, RuntimeError) as error:
             raise Broken(f"{name} does not take its own state: {error}") from error
     for strategy in (one, two):
@@ -188,7 +188,7 @@ def state_is_complete(tried: Trial) -> None:
 
 def same_seed_same_scores(tried: Trial) -> None:
     """trained again from the same seed, it scores alike"""
-    again = build(*tried.pair)
+    again = build_trial(*tried.pair)
     train(again, tried.arrays, method=tried.pair[0], last=2)
     again.model.eval()
     first = _said(tried, tried.images).score  # trained when first asked: not where gradients are switched off
@@ -203,7 +203,7 @@ def has_its_traits(tried: Trial) -> None:
     if "gradient" not in traits:
         owe(model.optimizer() is None, "it has an optimizer: add the trait gradient")
         return
-    twin = build(*tried.pair).model.train()  # in training, batch norms move with what they see
+    twin = build_trial(*tried.pair).model.train()  # in training, batch norms move with what they see
     response = twin.response(tried.images[:2])
     owe(any(part.requires_grad for part in response), "its response has no gradient: methods distil it")
     owe(all(len(part) == 2 for part in response), "each part of its response has one row per image, (B, ...)")
@@ -213,15 +213,15 @@ def serves_who_asks_for_its_traits(tried: Trial) -> None:
     """a method that asks for one of its traits can train it, and bfloat16 leaves its scores finite"""
     traits = tried.entry.declared["TRAITS"]
     asking = {}
-    for method in registry.found("method", tried.plugins).values():
+    for method in registry.found_entries("method", tried.plugins).values():
         asking.setdefault(method.declared["REQUIRES"], method)
     for trait in traits:
         owe(trait in asking or trait in TRAITS, f"no method asks for the trait {trait!r}: remove it")
         if trait in asking:
-            strategy = build(asking[trait], tried.entry)
+            strategy = build_trial(asking[trait], tried.entry)
             train(strategy, tried.arrays, method=asking[trait], last=2)
     if "bfloat16" in traits:
-        reduced = precision.reduce(build(*tried.pair).model, "bfloat16").eval()
+        reduced = precision.reduce(build_trial(*tried.pair).model, "bfloat16").eval()
         with torch.no_grad():
             owe(
                 bool(reduced.predict(tried.images).score.isfinite().all()), "in bfloat16 its scores are nan or infinite"

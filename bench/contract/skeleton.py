@@ -120,7 +120,7 @@ def write_skeleton(kind: str, name: str, folder: Path) -> Path:
     file = folder / f"{name}.py"
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise BadInput(f"{name!r} cannot be the name of a {kind}: give a Python name, such as {kind}_of_mine")
-    if name in registry.found(kind):
+    if name in registry.found_entries(kind):
         raise BadInput(f"there is a {kind} {name!r} already: give another name")
     if file.exists():
         raise BadInput(f"{file} is there already: give another name, or move it")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import registry
-from bench.data import Arrays, load, rows_of
+from bench.data import Arrays, load_arrays, rows_of
 from bench.registry import Entry
 from bench.schema.config import resolve
 from bench.schema.request import BackboneSpec, Weights
@@ -42,14 +42,14 @@ class Trial:
     def pair(self) -> tuple[Entry, Entry]:
         """Method and detector: fine-tuning around a detector, a method around its default one."""
         if self.entry.kind == "detector":
-            return registry.find("method", "finetune", self.plugins), self.entry
+            return registry.find_entry("method", "finetune", self.plugins), self.entry
         default = registry.default_detector(self.entry, self.plugins)
-        return self.entry, registry.find("detector", default, self.plugins)
+        return self.entry, registry.find_entry("detector", default, self.plugins)
 
     @cached_property
     def trained(self) -> tuple[Strategy, dict[str, Tensor]]:
         """The pair after two steps, ready to predict, and the detector's state before them."""
-        strategy = build(*self.pair)
+        strategy = build_trial(*self.pair)
         before = {name: value.clone() for name, value in strategy.model.state_dict().items()}
         train(strategy, self.arrays, method=self.pair[0], last=2)
         strategy.model.eval()
@@ -61,9 +61,9 @@ class Trial:
         return test_images(self.arrays, [0, 1])[::3]
 
 
-def rendered(cache: Path) -> Arrays:
+def rendered_arrays(cache: Path) -> Arrays:
     """The images of the trial's stream."""
-    return load(STREAM, None, STREAM.image_size, cache)[0]
+    return load_arrays(STREAM, None, STREAM.image_size, cache)[0]
 
 
 def test_images(arrays: Arrays, columns: list[int]) -> Tensor:
@@ -92,7 +92,7 @@ def config_of(entry: Entry):
     return resolve(entry.name, entry.load(), "tiny", quick(entry))
 
 
-def build(method: Entry, detector: Entry, *, seed: int = 0) -> Strategy:
+def build_trial(method: Entry, detector: Entry, *, seed: int = 0) -> Strategy:
     """A strategy ready to train."""
     setup = setup_for(detector, seed=seed)
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from bench.data import pixels
 from bench.data.fingerprint import fingerprint, read_json, repeated, workers, write_json
-from bench.data.listing import Item, listing, refuse
+from bench.data.listing import listing, refuse
 from bench.data.pixels import decode
+from bench.data.sample import Item
 from bench.errors import BadInput
-from bench.schema.disk import held
+from bench.schema.disk import locked
 from bench.schema.stream import Stream
 
 Progress = Callable[[int, int], None]  # called with (images done, images in all)
@@ -44,7 +45,7 @@ class Arrays:
         return {name: (int(train[c]), int(test[c])) for c, name in enumerate(classes)}
 
 
-def load(
+def load_arrays(
     stream: Stream,
     root: Path | None,
     size: int,
@@ -68,7 +69,7 @@ def load(
     place = cache / f"{identity[:16]}-{size}px-v{pixels.VERSION}"
     about = _complete(place, len(items), size)
     if not about:
-        with held(Path(f"{place}.lock")):
+        with locked(Path(f"{place}.lock")):
             about = _complete(place, len(items), size)  # another process may have built it while this one waited
             about = about or _build(items, size, place, progress)
     samples = [item.sample for item in items]
@@ -115,7 +116,7 @@ def load_known(stream: Stream, size: int, fingerprint: str, options) -> tuple[Ar
         BadInput: if those that the command line gives are others.
     """
     root = options.data and Path(options.data)
-    arrays, here = load(stream, root, size, options.cache, plugins=options.plugin)
+    arrays, here = load_arrays(stream, root, size, options.cache, plugins=options.plugin)
     if not here.startswith(fingerprint):
         raise BadInput(
             f"the scores are of data with the fingerprint {fingerprint[:16]}, and those here have {here[:16]}: "
@@ -138,7 +139,7 @@ def held_out_rows(arrays: Arrays, columns: list[int]) -> np.ndarray:
     return np.flatnonzero(np.isin(arrays.categories, columns) & held)
 
 
-def pixels_of(item: Item, size: int) -> tuple[np.ndarray, np.ndarray] | str:
+def pixels_of_item(item: Item, size: int) -> tuple[np.ndarray, np.ndarray] | str:
     """Image and mask of one item from its reader's decoder or the common one, or what is wrong with them."""
     try:
         return getattr(item.reader, "decode", decode)(item.sample, size)
@@ -225,7 +226,7 @@ def _is_unmasked(item: Item) -> bool:
 def _windowed(pool: ThreadPoolExecutor, items: Sequence[Item], size: int):
     """Results in order, a few hundred decoded images ahead at most: they would not all fit into memory."""
     for start in range(0, len(items), 256):
-        yield from pool.map(lambda item: pixels_of(item, size), items[start : start + 256])
+        yield from pool.map(lambda item: pixels_of_item(item, size), items[start : start + 256])
 
 
 def _leaks(items: Sequence[Item], cache: Path) -> list[str]:

@@ -17,11 +17,12 @@ import numpy as np
 from PIL import Image
 
 from bench import registry
-from bench.data.arrays import Progress, inverted, looks_inverted, pixels_of, with_bits, writable
+from bench.data.arrays import Progress, inverted, looks_inverted, pixels_of_item, with_bits, writable
 from bench.data.fingerprint import fingerprint, repeated, workers
-from bench.data.listing import Item, gaps, item
+from bench.data.listing import gaps, item
 from bench.data.near_duplicates import SIDE, twins
 from bench.data.pixels import mask, turned
+from bench.data.sample import Item
 from bench.errors import BadInput
 from bench.schema import stream as streams
 
@@ -93,7 +94,7 @@ class Seen(NamedTuple):
     defects_lost: Counter  # class -> connected defects of which no pixel is left
 
 
-def check(
+def check_data(
     root: Path,
     reader: str | None = None,
     cache: Path | None = None,
@@ -109,9 +110,9 @@ def check(
     """
     if cache is None:
         with tempfile.TemporaryDirectory() as folder:
-            return check(root, reader, Path(folder), progress, size, options)
+            return check_data(root, reader, Path(folder), progress, size, options)
     root, cache, options = Path(root).expanduser(), writable(cache), dict(options or {})
-    kind, names, found, items = read(root, reader, options)
+    kind, names, found, items = read_folder(root, reader, options)
     items, depths = with_bits(items)
     seen = _decoded(items, size, progress)
     lacking = [f"Class {name!r} has no {words} images" for name in names for words in gaps(found.samples, name)]
@@ -139,8 +140,8 @@ def check(
     return report
 
 
-def read(root: Path, reader: str | None, options: dict) -> tuple[str, list[str], object, list[Item]]:
-    """(reader, classes, what it found, the items) of a folder; raises BadInput as `check` does."""
+def read_folder(root: Path, reader: str | None, options: dict) -> tuple[str, list[str], object, list[Item]]:
+    """(reader, classes, what it found, the items) of a folder; raises BadInput as `check_data` does."""
     kind = _kind(root, reader)
     module = _module(kind)
     names = module.classes(root)
@@ -171,7 +172,7 @@ def _kind(root: Path, kind: str | None) -> str:
 
 
 def _module(name: str) -> ModuleType:
-    return registry.find("scenario", name).load()
+    return registry.find_entry("scenario", name).load()
 
 
 def _decoded(items: Sequence[Item], size: int, progress: Progress | None) -> Seen:
@@ -197,7 +198,7 @@ def _pixels(each: Item, size: int) -> tuple[np.ndarray, int, int, bool] | str:
     """(small image, connected defects, those with a pixel left at `size`, whether the mask looks inverted)."""
     from scipy.ndimage import label
 
-    result = pixels_of(each, SIDE)  # the same decoding as at any size, and less to resize
+    result = pixels_of_item(each, SIDE)  # the same decoding as at any size, and less to resize
     if isinstance(result, str) or not each.sample.masks:
         return result if isinstance(result, str) else (result[0], 0, 0, False)
     full = mask(each.sample)
@@ -264,7 +265,7 @@ def _merged(lines: Sequence[str]) -> list[str]:
 def _runnable(items: Sequence[Item], names: Sequence[str], kind: str, cache: Path) -> list[str]:
     readers = {"visa": ("visa",)}.get(kind, ("folder", "mvtec"))
     lines, known = [], {}
-    for stream in map(streams.load, streams.names()):
+    for stream in map(streams.load_stream, streams.stream_names()):
         classes = frozenset(stream.classes)
         if stream.reader in readers and classes <= set(names) and not stream.options:
             if classes not in known:

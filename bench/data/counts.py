@@ -20,7 +20,7 @@ def counts(stream: Stream, plugins: Iterable[Path] = ()) -> Counts | None:
         return {name: _split(s.split for s in samples if s.category == name) for name in stream.classes}
     known: Counts = {}
     for reader in stream.reader.split("+"):
-        official = getattr(registry.find("scenario", reader, plugins).load(), "OFFICIAL", {})
+        official = getattr(registry.find_entry("scenario", reader, plugins).load(), "OFFICIAL", {})
         prefix = f"{reader}:" if "+" in stream.reader else ""
         known |= {f"{prefix}{name}": images for name, images in official.items()}
     if stream.reader == "folder":
@@ -32,7 +32,7 @@ def _of_recipes(stream: Stream) -> Counts:
     """Of the recipe that bears the name of the stream's data set; nothing where there is none."""
     whole = stream.name.partition("/")[0]
     found = {}
-    for name in stream.classes if whole in get.names() else ():
+    for name in stream.classes if whole in get.recipe_names() else ():
         path = get.shelf() / whole / f"{name}.yaml"
         if path.is_file():
             found[name] = _split(file.target.parts[1] for file in get.recipe(path).files)

@@ -23,8 +23,7 @@ from bench.data.pixels import decode
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
-    from bench.data.listing import Item
-    from bench.data.sample import Sample
+    from bench.data.sample import Item, Sample
 
 VERSION = 1  # raise it whenever a pixel changes: it enters the data fingerprint
 NAME = re.compile(r"(colour|blur|geometric)-([1-9]\d*)")

@@ -17,11 +17,11 @@ CLASSES = {
 }
 
 
-def write(folder: Path) -> int:
+def write_factory(folder: Path) -> int:
     """Write the folder; returns how many images. Raises BadInput where there is something already."""
     if folder.exists():
         raise BadInput(f"{folder} is there already: give a new folder with --to.")
-    synthetic, count = registry.find("scenario", "synthetic").load(), 0
+    synthetic, count = registry.find_entry("scenario", "synthetic").load(), 0
     for name, (train, good, anomalous, masked) in CLASSES.items():
         options = {"train": train, "good": good, "anomalous": anomalous, "difficulty": 0.1, "seed": 11}
         for number, sample in enumerate(synthetic.samples(None, [name], options)):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BadInput
-from bench.schema.disk import held
+from bench.schema.disk import locked
 
 if TYPE_CHECKING:
-    from bench.data.listing import Item
+    from bench.data.sample import Item
 
 CHECKSUM = "sha256"  # of a file of JSON, beside what it holds
 
@@ -50,7 +50,7 @@ def contents(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
         return {}
     root = os.path.commonpath([path.parent for path in paths])
     store = cache / f"hashes-{hashlib.sha256(_bytes(root)).hexdigest()[:12]}.json"
-    with held(
+    with locked(
         Path(f"{store}.lock")
     ):  # the second process waits for the first one's hashes, and need not read the files
         known = read_json(store) or {}

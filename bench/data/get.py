@@ -110,7 +110,7 @@ def get(
     return Got(to, total, told)
 
 
-def names() -> list[str]:
+def recipe_names() -> list[str]:
     """What can be got: recipes, and single classes as recipe/class."""
     found = []
     for path in sorted(shelf().glob("*.yaml")):
@@ -124,8 +124,8 @@ def shelf() -> Path:
 
 
 def _recipes(name: str) -> tuple[dict, list[Recipe]]:
-    if name not in names():
-        raise BadInput(f"There is no recipe {name!r}: there are {', '.join(names())}.")
+    if name not in recipe_names():
+        raise BadInput(f"There is no recipe {name!r}: there are {', '.join(recipe_names())}.")
     whole, _, single = name.partition("/")
     index = _yaml(shelf() / f"{whole}.yaml") | {"name": whole}
     paths = [path for path in sorted((shelf() / whole).glob("*.yaml")) if path.stem == (single or path.stem)]
@@ -363,10 +363,10 @@ MASKS = {"polygons": _from_polygons, "boxes": _from_boxes, "indices": _from_indi
 
 
 def _fingerprint(stream: str, to: Path) -> str:
-    return fingerprint(listing(streams.load(stream), to), to / HIDDEN)
+    return fingerprint(listing(streams.load_stream(stream), to), to / HIDDEN)
 
 
-def lines(got: Got) -> Sequence[str]:
+def got_lines(got: Got) -> Sequence[str]:
     """What to tell after `get`."""
     told = [f"{got.folder}: {got.images} images, every one as its authors published it"]
     for stream, (found, same) in got.streams.items():

@@ -7,25 +7,18 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.data.drift import drifting, product_of
+from bench.data.sample import Item
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from bench.data.sample import Sample
     from bench.schema.stream import Stream
-
-
-class Item(NamedTuple):
-    """A sample, with what its place in the listing and its fingerprint hang on."""
-
-    sample: Sample
-    place: str  # path below the root of its data set, or the key of a rendered image
-    reader: ModuleType
-    recipe: str  # version and options of the reader's own decoder, or an inverted mask; "" where the file alone decides
 
 
 def listing(
@@ -42,7 +35,7 @@ def listing(
         prefix = f"{name}:" if len(readers) > 1 else ""
         categories = [category.removeprefix(prefix) for category in stream.classes if category.startswith(prefix)]
         place = _part(stream, root, name) if prefix else root
-        module = registry.find("scenario", name, plugins).load()
+        module = registry.find_entry("scenario", name, plugins).load()
         options = {name: value for name, value in stream.options.items() if name != "drift"}
         product = product_of(stream.options)
         wanted = [product] if product else categories

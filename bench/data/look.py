@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.arrays import pixels_of, with_bits
-from bench.data.check import read
-from bench.data.listing import Item
+from bench.data.arrays import pixels_of_item, with_bits
+from bench.data.check import read_folder
+from bench.data.sample import Item
 
 SIDE = 192  # px of a picture
 EACH = 6  # pictures of each kind, spread over its files
@@ -30,14 +30,14 @@ figure { margin: 0; width: 192px } figcaption { font-size: 11px; color: #555; ov
 def look(root: Path, reader: str | None = None, options: Mapping | None = None) -> str:
     """The page as HTML: of each class some training images, and of each kind of test image some, defects outlined.
 
-    Raises BadInput as `check` does.
+    Raises BadInput as `check_data` does.
     """
-    kind, names, found, items = read(Path(root).expanduser(), reader, dict(options or {}))
+    kind, names, found, items = read_folder(Path(root).expanduser(), reader, dict(options or {}))
     items, notes = with_bits(items)
-    parts = [f"<h1>{html.escape(shown(str(root)))}</h1>", f"<p>read by {kind}; masks are outlined in red</p>"]
-    parts += [f"<p>{html.escape(shown(line))}</p>" for line in [*found.taken, *notes]]
+    parts = [f"<h1>{html.escape(shown_text(str(root)))}</h1>", f"<p>read by {kind}; masks are outlined in red</p>"]
+    parts += [f"<p>{html.escape(shown_text(line))}</p>" for line in [*found.taken, *notes]]
     for name in names:
-        parts.append(f"<h2>{html.escape(shown(name))}</h2>")
+        parts.append(f"<h2>{html.escape(shown_text(name))}</h2>")
         groups = defaultdict(list)
         for each in items:
             if each.sample.category == name:
@@ -45,13 +45,15 @@ def look(root: Path, reader: str | None = None, options: Mapping | None = None) 
         for (tested, _, defect), group in sorted(groups.items(), key=lambda pair: pair[0]):
             title = f"{'test' if tested else 'train'} · {defect} · {len(group)} images"
             chosen = [group[index] for index in np.unique(np.linspace(0, len(group) - 1, EACH).astype(int))]
-            parts.append(f"<p>{html.escape(shown(title))}</p><div class='row'>{''.join(map(_figure, chosen))}</div>")
+            parts.append(
+                f"<p>{html.escape(shown_text(title))}</p><div class='row'>{''.join(map(_figure, chosen))}</div>"
+            )
     title = html.escape(f"{Path(root).name}: how it was read")
     head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>"
     return "\n".join([head, *parts, "</html>\n"])
 
 
-def shown(text: str) -> str:
+def shown_text(text: str) -> str:
     """Text that can be written as UTF-8, whatever bytes a file name is made of."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -66,10 +68,10 @@ def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _figure(each: Item) -> str:
-    caption = html.escape(shown(Path(each.place).name))
-    result = pixels_of(each, SIDE)
+    caption = html.escape(shown_text(Path(each.place).name))
+    result = pixels_of_item(each, SIDE)
     if isinstance(result, str):
-        return f"<p class='wrong'>{html.escape(shown(result))}</p>"
+        return f"<p class='wrong'>{html.escape(shown_text(result))}</p>"
     buffer = io.BytesIO()
     Image.fromarray(outlined(*result)).save(buffer, "JPEG", quality=85)
     source = base64.b64encode(buffer.getvalue()).decode()

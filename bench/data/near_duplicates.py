@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from bench.data.listing import Item
+    from bench.data.sample import Item
 
 SIDE = 32  # px at which images are compared
 CLOSER = 0.25  # a twin is nearer than this share of the median distance of training images to their nearest ones

@@ -1,8 +1,9 @@
-"""One image of a data set, as a reader lists it."""
+"""One image of a data set: as a reader lists it, and with its place in the listing of a stream."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import Literal, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,12 @@ class Sample:
         if self.mask is None:
             return ()
         return self.mask if isinstance(self.mask, tuple) else (self.mask,)
+
+
+class Item(NamedTuple):
+    """A sample, with what its place in the listing and its fingerprint hang on."""
+
+    sample: Sample
+    place: str  # path below the root of its data set, or the key of a rendered image
+    reader: ModuleType
+    recipe: str  # version and options of the reader's own decoder, or an inverted mask; "" where the file alone decides

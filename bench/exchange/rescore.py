@@ -10,7 +10,7 @@ from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
 from bench.metrics.scoring import PIXEL_METRICS, Rows, Truth
 from bench.render import leaderboard
-from bench.render.show import find
+from bench.render.show import find_cells
 from bench.results import stored
 from bench.schema import stream as streams
 from bench.schema.cell import RAW_ERROR, Cell
@@ -26,7 +26,7 @@ def score(options) -> Iterator[str]:
     """
     known: dict[tuple, tuple[Stream, Truth]] = {}
     with results.lock(options.results):
-        for path in find(options.cell, options.results):
+        for path in find_cells(options.cell, options.results):
             cell = results.read(path)
             if cell["status"] != "ok":
                 yield f"{path}: {cell['status']}, so left as it is"
@@ -37,7 +37,7 @@ def score(options) -> Iterator[str]:
             new = rescored(path, cell, *known[identity], images_only=options.images_only)
             results.rewrite(path, new)
             yield f"{path}: metrics version {METRIC_VERSION}, {_moved(cell, new)}"
-        for path in leaderboard.write(options.results):
+        for path in leaderboard.write_leaderboard(options.results):
             yield f"wrote {path}"
 
 
@@ -47,7 +47,7 @@ def truth_of(spec: Mapping, options) -> tuple[Stream, Truth]:
     Raises:
         BadInput: if the stream has changed since, or the data that the options give are others.
     """
-    stream = streams.reorder(streams.load(options.scenario or spec["scenario"]), spec["order"])
+    stream = streams.reorder(streams.load_stream(options.scenario or spec["scenario"]), spec["order"])
     if stream.version != spec["scenario_version"] or list(stream.classes) != spec["classes"]:
         raise BadInput(
             f"the cell was run on {spec['scenario']}@{spec['scenario_version']}, which is at version {stream.version} "
@@ -64,9 +64,9 @@ def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_onl
     Raises:
         BadInput: if its scores are absent, incomplete or another run's.
     """
-    if not stored.path_of(path).is_file():
+    if not stored.scores_path(path).is_file():
         raise BadInput(f"there are no scores beside {path}: run the cell again with --redo all, which stores them.")
-    held = stored.read(stored.path_of(path))
+    held = stored.read_stored(stored.scores_path(path))
     if held.run != stored.run_of(cell["spec"]) or held.steps != len(stream.steps):
         raise BadInput(f"{held.path} is of another run or of fewer steps: run the cell again with --redo all.")
     _refuse_others(held, cell)
@@ -88,7 +88,7 @@ def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_onl
     return cell | results.plain(rows.record()) | {"spec": spec, "key": results.key_of(spec)}
 
 
-def tabulate(held: stored.Stored, stream: Stream, truth: Truth) -> Rows:
+def tabulate(held: stored.StoredScores, stream: Stream, truth: Truth) -> Rows:
     """All rows from all that was stored."""
     rows = Rows(stream, truth)
     for step in range(held.steps):
@@ -97,7 +97,7 @@ def tabulate(held: stored.Stored, stream: Stream, truth: Truth) -> Rows:
     return rows
 
 
-def _refuse_others(held: stored.Stored, cell: Cell) -> None:
+def _refuse_others(held: stored.StoredScores, cell: Cell) -> None:
     """Raise BadInput unless the scores are those that the cell's numbers came from."""
     known = cell.get("stored", {}).get("sha256")
     if known and stored.checksum(held.path) != known:

@@ -17,11 +17,11 @@ from bench.metrics.ranking import METRIC_VERSION
 from bench.metrics.scoring import Truth
 from bench.metrics.thresholds import drift
 from bench.render import leaderboard
-from bench.render.show import find
+from bench.render.show import find_cells
 from bench.results import stored
 from bench.results.age import other_parts
 from bench.schema.cell import CLASS_FALSE_ALARM, CLASS_RECALL, CLASS_SHIFT, CLASS_SPREAD, CLASS_THRESHOLD, Cell
-from bench.schema.cell_json import text as written
+from bench.schema.cell_json import json_text as written
 
 SCORED = ("matrices", "pooled", "threshold", "routing_accuracy")  # what comes of scores and maps
 DATA = ("scenario", "scenario_version", "order", "image_size", "fingerprint")
@@ -51,7 +51,7 @@ def verify(options) -> Verified:
         BadInput: if no cell has the name.
     """
     found, known = Verified(), {}
-    wanted = set(find(options.cell, options.results)) if options.cell else None
+    wanted = set(find_cells(options.cell, options.results)) if options.cell else None
     finished = []
     for path, cell in results.scan(options.results):
         if wanted is not None and path not in wanted:
@@ -151,7 +151,7 @@ def _scores(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:
     yield from _impossible(cell, truth)
     if cell.spec.metric_version != METRIC_VERSION:
         raise _Open(f"scores: they are of version {cell.spec.metric_version} of the metrics, here is {METRIC_VERSION}")
-    if not stored.path_of(path).is_file():
+    if not stored.scores_path(path).is_file():
         raise _Open("scores, which are not kept beside them: only that their test images can give such numbers")
     try:
         new = rescored(path, cell, stream, truth)
@@ -181,7 +181,7 @@ def _impossible(cell: Cell, truth: Truth) -> Iterator[str]:
 
 def _rerun(path: Path, cell: Cell, options) -> Iterator[str]:
     """What another run of the cell gives otherwise."""
-    context = pool.server()
+    context = pool.cell_server()
     try:
         planned = pool.call(context, _planned, path, cell, options)
     except BadInput as reason:
@@ -190,8 +190,8 @@ def _rerun(path: Path, cell: Cell, options) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         threads = cell["environment"].get("threads", 1)
         how = {"jobs": 1, "threads": threads, "loggers": (), "on_event": lambda cell, event: None}
-        pool.run(context, [planned], Path(folder), **how)
-        new = results.read(results.path_of(Path(folder), cell.spec))
+        pool.run_in_processes(context, [planned], Path(folder), **how)
+        new = results.read(results.cell_path(Path(folder), cell.spec))
     if new["status"] != "ok":
         yield f"another run of it failed: {new['reason'].strip().splitlines()[-1]}"
         return

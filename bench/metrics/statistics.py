@@ -170,7 +170,7 @@ class Ranking(NamedTuple):
     cliques: list[tuple[int, ...]]  # treatments, best first, each within the critical difference; none within another
 
 
-def rank(scores, level: float = LEVEL) -> Ranking:
+def rank_scores(scores, level: float = LEVEL) -> Ranking:
     """Rank `scores` (blocks, treatments), higher is better, ties shared; ValueError below 2 blocks or 3 treatments."""
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 

@@ -78,7 +78,7 @@ class Published(NamedTuple):
         return self.scope.removeprefix("class ") if self.scope.startswith("class ") else ""
 
 
-def load(folder: Path | None = None) -> list[Published]:
+def load_published(folder: Path | None = None) -> list[Published]:
     """All rows of `folder`/*.csv, files in order of name. Raises BadInput for a missing folder or a malformed row."""
     files = sorted(Path(folder or FOLDER).glob("*.csv"))
     if not files:
@@ -118,13 +118,13 @@ def contradictions(rows: Iterable[Published]) -> list[list[Published]]:
     return [groups[key] for key in sorted(groups) if spread[key] > TOLERANCE]
 
 
-def table(
+def published_table(
     method: str = "", dataset: str = "", metric: str = "", classes: bool = False, folder: Path | None = None
 ) -> str:
     """Text for `bench published`: averages (with `classes`, per-class values too); unfiltered, continual ones only."""
     from tabulate import tabulate
 
-    everything = load(folder)
+    everything = load_published(folder)
     rows = select(everything, method, dataset, metric)
     if not rows:
         known = ", ".join(sorted({row.method for row in everything}))

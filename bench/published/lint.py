@@ -100,7 +100,7 @@ def _peak(row: Published, values: list[float]) -> Iterator[Finding]:
         yield _finding("peak", row, text)
 
 
-def report(rows: Iterable[Published]) -> tuple[str, int]:
+def lint_report(rows: Iterable[Published]) -> tuple[str, int]:
     """Text for `bench published --lint` and its exit code: 1 for a new inconsistency or a listed one that is gone."""
     found = findings(rows)
     lines = [f"{'known' if f.reason else 'NEW'}: {', '.join(f[:4])}: {f.text}" + _because(f) for f in found]

@@ -15,7 +15,7 @@ def set_as_in_a_paper(spec: Spec) -> bool:
 
 @cache
 def _papers() -> tuple[Protocol, ...]:
-    return tuple(one for one in map(protocol.load, protocol.names()) if one.paper)
+    return tuple(one for one in map(protocol.load_protocol, protocol.protocol_names()) if one.paper)
 
 
 def _is_set_by(paper: Protocol, spec: Spec) -> bool:
@@ -23,5 +23,5 @@ def _is_set_by(paper: Protocol, spec: Spec) -> bool:
     if spec["scenario"] not in paper.scenarios or owners[0] not in paper.methods or owners[1] not in paper.detectors:
         return False
     request = Request(**paper.request({"methods": owners[:1], "detectors": owners[1:]}))
-    chosen = stream.load(spec["scenario"])
+    chosen = stream.load_stream(spec["scenario"])
     return spec["variant"] == request.variant(owners, chosen, "paper", has_backbone=spec["backbone"] is not None)

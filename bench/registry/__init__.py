@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {"method": "methods", "detector": "methods/detectors", "scenario": "scenarios"}
 
 
-def found(kind: str, plugins: Iterable[Path] = ()) -> dict[str, Entry]:
+def found_entries(kind: str, plugins: Iterable[Path] = ()) -> dict[str, Entry]:
     """Every method, detector or scenario reader by name: built in, from entry points, and files given with --plugin.
 
     Raises:
@@ -31,13 +31,13 @@ def found(kind: str, plugins: Iterable[Path] = ()) -> dict[str, Entry]:
     return entries
 
 
-def find(kind: str, name: str, plugins: Iterable[Path] = ()) -> Entry:
+def find_entry(kind: str, name: str, plugins: Iterable[Path] = ()) -> Entry:
     """One entry by name.
 
     Raises:
         BadInput: if there is none, with the nearest name and all known ones.
     """
-    entries = found(kind, plugins)
+    entries = found_entries(kind, plugins)
     if name not in entries:
         raise BadInput(unknown(kind, name, entries))
     return entries[name]
@@ -45,7 +45,7 @@ def find(kind: str, name: str, plugins: Iterable[Path] = ()) -> Entry:
 
 def default_size(reader: str, plugins: Iterable[Path] = ()) -> str:
     """tiny where the readers (joined by +) need no data set, paper elsewhere."""
-    needs = {find("scenario", name, plugins).declared["NEEDS"] for name in reader.split("+")}
+    needs = {find_entry("scenario", name, plugins).declared["NEEDS"] for name in reader.split("+")}
     return "tiny" if needs == {"nothing"} else "paper"
 
 
@@ -88,7 +88,7 @@ def _given(kind: str, plugins: Iterable[Path]) -> Iterable[Entry]:
 
 def default_detector(method: Entry, plugins: Iterable[Path] = ()) -> str:
     """The name of the detector that a method runs with unless told otherwise. Raises BadInput if there is none."""
-    name, detectors = method.declared["DEFAULT_DETECTOR"], found("detector", plugins)
+    name, detectors = method.declared["DEFAULT_DETECTOR"], found_entries("detector", plugins)
     if name not in detectors:
         line = method.line_of("DEFAULT_DETECTOR")
         raise BadInput(f"{method.file}:{line}: DEFAULT_DETECTOR: {unknown('detector', name, detectors)}")

@@ -9,7 +9,7 @@ from rich.text import Text
 from bench.analysis.groups import Section, sections
 from bench.analysis.labels import MARKS
 from bench.analysis.rows import Row
-from bench.render.leaderboard.tables import MISSING, amount, score
+from bench.render.leaderboard.tables import MISSING, amount, score_text
 from bench.schema.cell import Cell
 
 NUMBERS = ("image AUROC", "forgetting", "pixel AUPRO", "carried MB")
@@ -25,7 +25,7 @@ def line(row: Row) -> list[str]:
     """The numbers of a row, by NUMBERS."""
     means = (row.stat(f"{name}").mean for name in ("forgetting_image_auroc", "final_aupro"))
     shown = [MISSING if mean != mean else f"{mean:.3f}" for mean in means]
-    return [score(row.stat("final_image_auroc")), *shown, amount(row.stat("carried_mb").mean)]
+    return [score_text(row.stat("final_image_auroc")), *shown, amount(row.stat("carried_mb").mean)]
 
 
 def _table(section: Section) -> Table:

@@ -114,7 +114,7 @@ class Watch:
 
     def _numbers(self, cell) -> str:
         """What has come of a cell, and in a log what is still to come: a terminal shows both anyway."""
-        self.records.append(results.read(results.path_of(self.root, cell.spec)))
+        self.records.append(results.read(results.cell_path(self.root, cell.spec)))
         if self.live:
             self.tables = outcome.tables(self.records)
             return ""

@@ -26,12 +26,12 @@ def show(cell: str, root: Path = Path("results")) -> str:
 
     Raises BadInput where nothing fits; several cells follow one another.
     """
-    return "\n\n".join(_page(path) for path in find(cell, root)) + "\n"
+    return "\n\n".join(_page(path) for path in find_cells(cell, root)) + "\n"
 
 
 def _page(path: Path) -> str:
     cell = results.read(path)
-    return text(path, cell, distance.references(_of_joint(path, cell)))
+    return cell_text(path, cell, distance.joint_cells(_of_joint(path, cell)))
 
 
 def _of_joint(path: Path, cell: Cell) -> Iterator[Cell]:
@@ -41,7 +41,7 @@ def _of_joint(path: Path, cell: Cell) -> Iterator[Cell]:
             yield results.read(file)
 
 
-def find(cell: str, root: Path) -> list[Path]:
+def find_cells(cell: str, root: Path) -> list[Path]:
     """Files that `cell` names, sorted. Raises BadInput with the nearest names where there is none."""
     if Path(cell).is_file():
         return [Path(cell)]
@@ -61,7 +61,7 @@ def find(cell: str, root: Path) -> list[Path]:
     return found
 
 
-def text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
+def cell_text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
     """The page of one cell; `joint`: finished joint cells, of which one may be its reference."""
     spec = cell["spec"]
     system = f"{spec['method']}+{spec['detector']}" + (f",{spec['variant']}" if spec["variant"] else "")
@@ -169,7 +169,7 @@ def _forgetting(cell: Cell, joint: Sequence[Cell]) -> str:
 
 
 def _figures(cell: Cell, joint: Sequence[Cell]) -> str:
-    found = figures(cell) | distance.figures(cell, joint)
+    found = figures(cell) | distance.gap_figures(cell, joint)
     lines = [[name, _amount(value)] for name, value in found.items()]
     return f"Figures\n{_grid(['', 'value'], lines)}"
 

@@ -10,9 +10,9 @@ from bench.analysis.race import Standing, difference, out_of_race, standing
 from bench.analysis.rows import Row
 from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_RUNS, holm
 from bench.published import PRINTED_AS, Published
-from bench.published import load as load_published
-from bench.render.leaderboard.compare import compare
-from bench.render.leaderboard.tables import MISSING, amount, score, span
+from bench.published import load_published as load_published
+from bench.render.leaderboard.compare import compare_with_published
+from bench.render.leaderboard.tables import MISSING, amount, score_text, span
 from bench.schema.metric import summarised
 from bench.schema.protocol import Protocol
 
@@ -37,9 +37,9 @@ def _paragraph(row: Row, rows: Sequence[Row], found: Standing, budget_mb: float 
         return
     carried = row.stat("carried_mb").mean
     yield (
-        f"  tier {found.tier(row)}; image AUROC {score(row.stat('final_image_auroc'))} (over classes "
-        f"{span(row.interval())}), forgetting {score(row.stat('forgetting_image_auroc'))}, "
-        f"pixel AUPRO {score(row.stat('final_aupro'))}, carried {amount(carried)} MB{_within(carried, budget_mb)}"
+        f"  tier {found.tier(row)}; image AUROC {score_text(row.stat('final_image_auroc'))} (over classes "
+        f"{span(row.interval())}), forgetting {score_text(row.stat('forgetting_image_auroc'))}, "
+        f"pixel AUPRO {score_text(row.stat('final_aupro'))}, carried {amount(carried)} MB{_within(carried, budget_mb)}"
     )
     tested = [*found.best, *found.below]
     if any(row is other for other in tested):
@@ -49,7 +49,9 @@ def _paragraph(row: Row, rows: Sequence[Row], found: Standing, budget_mb: float 
     else:
         yield f"  no difference can be shown: that takes two rows with {FEWEST_RUNS} runs and {FEWEST_CLASSES} classes"
     if bounds := [other for other in rows if other is not row and not other.status and out_of_race(other)]:
-        told = (f"{other.short} {score(other.stat('final_image_auroc'))} ({out_of_race(other)})" for other in bounds)
+        told = (
+            f"{other.short} {score_text(other.stat('final_image_auroc'))} ({out_of_race(other)})" for other in bounds
+        )
         yield f"  beside it, out of the race: {', '.join(told)}"
 
 
@@ -91,7 +93,7 @@ def beside_paper(sections: Sequence[Section], keys: Collection[str], published: 
     from tabulate import tabulate
 
     pairs = [
-        pair for section in sections for pair in compare(section, published)
+        pair for section in sections for pair in compare_with_published(section, published)
         if any(cell["key"] in keys for cell in pair.row.cells)
     ]  # fmt: skip
     if not pairs:
@@ -99,7 +101,7 @@ def beside_paper(sections: Sequence[Section], keys: Collection[str], published: 
     lines = [
         (
             f"{pair.row.spec['scenario']} {pair.row.short} + {pair.row.spec['detector']}", pair.published.metric,
-            score(pair.measured), f"{pair.published.value:.3f}", pair.verdict, score(pair.lost),
+            score_text(pair.measured), f"{pair.published.value:.3f}", pair.verdict, score_text(pair.lost),
             MISSING if pair.published.fm is None else f"{pair.published.fm:.3f} ({pair.published.fm_def})",
             f"{pair.published.source}, {pair.published.trust}",
         )

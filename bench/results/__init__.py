@@ -5,17 +5,17 @@ from pathlib import Path
 
 from bench.errors import BadInput
 from bench.schema.cell_json import plain
-from bench.schema.disk import check, lock, replace
+from bench.schema.disk import check_disk, lock, replace
 from bench.schema.record import Record
-from bench.schema.spec import key_of, path_of
+from bench.schema.spec import cell_path, key_of
 
-__all__ = ["blank", "check", "kept", "key_of", "lock", "path_of", "plain"]
-__all__ += ["read", "replace", "rewrite", "scan", "write"]
+__all__ = ["blank", "cell_path", "check_disk", "kept", "key_of", "lock", "plain"]
+__all__ += ["read", "replace", "rewrite", "scan", "write_cell"]
 
 blank, read = Record.blank, Record.read
 
 
-def write(root: Path, cell: Mapping) -> Path:
+def write_cell(root: Path, cell: Mapping) -> Path:
     """Write a record to its place below `root`, as `Record.write` does; returns the path."""
     record = Record.of(cell)
     path = record.path(root)

@@ -33,7 +33,7 @@ def digest_here(kind: str, name: str) -> str | None:
     It is read once in the life of a process.
     """
     try:
-        names = stream.load(name).reader.split("+") if kind == "scenario" else [name]
-        return "+".join(source_digest(registry.find(kind, each)) for each in names)
+        names = stream.load_stream(name).reader.split("+") if kind == "scenario" else [name]
+        return "+".join(source_digest(registry.find_entry(kind, each)) for each in names)
     except BadInput:
         return None

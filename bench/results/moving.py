@@ -45,7 +45,7 @@ def move(root: Path) -> Iterator[str]:
         if target.exists():
             yield f"{name} stays: {target.relative_to(root)} is there already"
             continue
-        _move_scores(stored.path_of(path), stored.path_of(target), stored.run_of(record.spec))
+        _move_scores(stored.scores_path(path), stored.scores_path(target), stored.run_of(record.spec))
         record.write(target)
         path.unlink()
         if not any(path.parent.iterdir()):
@@ -58,7 +58,7 @@ def _move_scores(old: Path, new: Path, run: int) -> None:
         return
     with Archive(old) as archive:
         entries = [(name, run if name == "run" else archive.read(name)) for name in archive.entries]
-    stored.write(new, entries)
+    stored.write_stored(new, entries)
     old.unlink()
 
 

@@ -28,7 +28,7 @@ def file_of(scores: Path, step: int) -> Path:
     return folder_of(scores) / f"step-{step}.npz"
 
 
-def write(scores: Path, run: int, step: int, arrays: dict[str, np.ndarray], row: dict[str, np.ndarray]) -> None:
+def write_segment(scores: Path, run: int, step: int, arrays: dict[str, np.ndarray], row: dict[str, np.ndarray]) -> None:
     """Store the arrays and the numbers of a step; both are empty where it was not evaluated.
 
     Raises:
@@ -36,10 +36,10 @@ def write(scores: Path, run: int, step: int, arrays: dict[str, np.ndarray], row:
     """
     entries = {"run": np.array(run, np.uint64)} | {f"step-{step}/{name}": values for name, values in arrays.items()}
     entries |= {f"step-{step}/{name}/{ROW}": values for name, values in row.items()}
-    stored.write(file_of(scores, step), entries.items(), compress=False)  # compressed once, in `join`
+    stored.write_stored(file_of(scores, step), entries.items(), compress=False)  # compressed once, in `join`
 
 
-def held(scores: Path, run: int, maps: bool) -> int:
+def steps_held(scores: Path, run: int, maps: bool) -> int:
     """How many steps, from the first on without a gap, are stored of this very run, with maps or without."""
     step = 0
     while _fits(file_of(scores, step), run, maps):
@@ -82,7 +82,7 @@ def join(scores: Path, run: int, steps: int) -> None:
     Raises:
         BadInput: if the disk does not take it.
     """
-    stored.write(scores, _entries(scores, run, steps))
+    stored.write_stored(scores, _entries(scores, run, steps))
 
 
 def _entries(scores: Path, run: int, steps: int) -> Iterator[tuple[str, np.ndarray]]:

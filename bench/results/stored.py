@@ -38,7 +38,7 @@ ENTRY = re.compile(r"step-(\d{1,5})/(?:([^/]+)/)?([a-z]+)", re.ASCII)
 TYPES = {"scores": "float32", "maps": "uint16", "scale": "float64", "routes": "int32"}
 
 
-def path_of(cell: Path) -> Path:
+def scores_path(cell: Path) -> Path:
     """Where the scores of the cell file `cell` lie."""
     return cell.with_suffix(".scores.npz")
 
@@ -102,7 +102,7 @@ def _codes(scale: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredScores:
     """All that was stored of a run, keyed by (step from 0, class name). Maps are read when they are asked for."""
 
     path: Path
@@ -145,7 +145,7 @@ class Stored:
         return dict(sorted(found.items()))
 
 
-def read(path: Path) -> Stored:
+def read_stored(path: Path) -> StoredScores:
     """What lies in `path`.
 
     Raises:
@@ -160,7 +160,7 @@ def read(path: Path) -> Stored:
                 parts[part][step, name] = archive.read(entry)
             elif part == "run":
                 run = int(archive.read(entry))
-    return Stored(
+    return StoredScores(
         Path(path),
         run,
         **{part: parts[part] for part in ("scores", "routes", "peaks", "calibration")},
@@ -182,7 +182,7 @@ def split(entry: str) -> tuple[int, str, str]:
     return int(found[1]), found[2] or "", found[3]
 
 
-def write(path: Path, arrays: Iterable[tuple[str, np.ndarray]], *, compress: bool = True) -> None:
+def write_stored(path: Path, arrays: Iterable[tuple[str, np.ndarray]], *, compress: bool = True) -> None:
     """Write (full name, array) pairs as they come; the file is replaced whole or not at all.
 
     Raises:

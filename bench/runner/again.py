@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import BadInput
-from bench.runner.plan import plan
+from bench.runner.plan import plan_cells
 from bench.schema.cell_json import plain
 from bench.schema.request import Cell, Request
 from bench.schema.spec import Spec
@@ -18,7 +18,7 @@ def again(path: Path, spec: Spec, options) -> Cell:
     Raises:
         BadInput: if its data, weights or scenario are not given, or are not those that it was run with.
     """
-    planned = plan(_request(spec, options))[0]
+    planned = plan_cells(_request(spec, options))[0]
     now = plain(planned.spec)
     if odd := [key for key in (spec | now) if key != "variant" and spec.get(key) != now.get(key)]:
         raise BadInput(

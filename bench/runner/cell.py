@@ -35,7 +35,7 @@ from bench.wall.parent import Given, MethodError, Used, confined, unconfined
 Emit = Callable[[dict], None]
 
 
-def run(
+def run_cell(
     cell: Cell,
     root: Path,
     emit: Emit = lambda event: None,
@@ -73,7 +73,7 @@ def run(
         if under_way and under_way.refused and not isinstance(error, BreachError):
             reason = f"{reason.rstrip()}\n{BreachError(under_way.refused)}"
         record = under_way.record("failed", reason) if under_way else None
-        results.write(root, record or results.blank(cell.spec, cell.capabilities, "failed", reason))
+        results.write_cell(root, record or results.blank(cell.spec, cell.capabilities, "failed", reason))
         emit({"done": "failed", "reason": reason})
 
 
@@ -91,13 +91,15 @@ class CellRun:
 
     def __init__(self, cell: Cell, root: Path, emit: Emit, nursery: Nursery, threads: int, loggers=()):
         self.cell, self.root, self.emit, self.nursery, self.threads = cell, root, emit, nursery, threads
-        self.path = results.path_of(root, cell.spec)
-        self.scores, self.checkpoint = stored.path_of(self.path), self.path.with_suffix(".ckpt")
+        self.path = results.cell_path(root, cell.spec)
+        self.scores, self.checkpoint = stored.scores_path(self.path), self.path.with_suffix(".ckpt")
         self.hash, self.loggers, self.pace = stored.run_of(cell.spec), loggers, Pace()
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         asked = cell.request
         size, share = cell.spec["image_size"], cell.spec.get("holdout", 0.0)
-        self.arrays, _ = data.load(cell.stream, asked.data, size, asked.cache, plugins=asked.plugins, holdout=share)
+        self.arrays, _ = data.load_arrays(
+            cell.stream, asked.data, size, asked.cache, plugins=asked.plugins, holdout=share
+        )
         self.evaluation = Evaluation(cell.stream, self.arrays, asked.device, save_maps=asked.save_maps)
         self.features = FeatureCache(asked.cache / FOLDER, asked.feature_cache * 1e9, cell.backbone, asked.device)
         self.log = CostLog(
@@ -110,8 +112,8 @@ class CellRun:
 
     def resume(self) -> int:
         """Return the step to start with, everything before it restored: state, costs and scores."""
-        saved, step = checkpoint.load(self.checkpoint, self.cell.resume_key), 0
-        held = segments.held(self.scores, self.hash, self.cell.request.save_maps) if saved else 0
+        saved, step = checkpoint.load_checkpoint(self.checkpoint, self.cell.resume_key), 0
+        held = segments.steps_held(self.scores, self.hash, self.cell.request.save_maps) if saved else 0
         if saved and saved["step"] < held:
             step, self.carried = saved["step"] + 1, saved["carried"]
             self.log.restore(saved["log"])
@@ -154,12 +156,12 @@ class CellRun:
         line |= {name: about[name] for name in ("extra_s", "train_images")}
         self.log.enter(line, about, note, self.features.lap(), used)
         # save: the scores first, so that the checkpoint never points beyond them
-        segments.write(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t))
+        segments.write_segment(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t))
         self._announce(t)
         checkpoint.save(self.checkpoint, self.cell.resume_key, t, self.carried, self.log.state())
         if self.cell.request.keep:
             checkpoint.keep(self.checkpoint, results.kept(self.path, t))
-        self.pace.write(lambda: results.write(self.root, self.record("partial")))
+        self.pace.write(lambda: results.write_cell(self.root, self.record("partial")))
 
     def task(self, t: int) -> Task:
         """What the method's process is told of step `t`."""
@@ -192,7 +194,7 @@ class CellRun:
     def finish(self) -> None:
         """Write the finished cell, drop the checkpoint."""
         segments.join(self.scores, self.hash, len(self.cell.stream.steps))
-        results.write(self.root, self.record("ok"))
+        results.write_cell(self.root, self.record("ok"))
         self.checkpoint.unlink(missing_ok=True)
         segments.drop(self.scores)
 
@@ -227,7 +229,7 @@ def grown_by(state: bytes, fresh: dict) -> tuple[int, int]:
     statistics of features) grow by the detector's own doing.
     """
     before, weights = fresh["entries"], set(fresh["weights"])
-    now = states.entries(state)
+    now = states.entry_sizes(state)
     added = [size - before.get(name, 0) for name, size in now.items() if name not in before or name in weights]
     return sum(now.values()) - sum(before.values()), sum(size for size in added if size > 0)
 
@@ -235,7 +237,7 @@ def grown_by(state: bytes, fresh: dict) -> tuple[int, int]:
 def task_of(cell: Cell, step: int, threads: int = 1) -> Task:
     """All that a method's process is told of its cell."""
     spec, asked = cell.spec, cell.request
-    found = [registry.find(kind, spec[kind], asked.plugins) for kind in ("method", "detector")]
+    found = [registry.find_entry(kind, spec[kind], asked.plugins) for kind in ("method", "detector")]
     method, detector = ((entry.name, str(entry.file), entry.module) for entry in found)
     return Task(
         method, detector, spec["size"], asked.overrides, spec["image_size"], spec["seed"], step, asked.device, threads,
@@ -250,7 +252,7 @@ def readable(cell: Cell) -> list[str]:
     named = [value for options in asked.overrides.values() for value in options.values() if isinstance(value, str)]
     weights = cell.backbone.weights.file if cell.backbone else ""
     hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
-    found = [registry.find(kind, cell.spec[kind], asked.plugins) for kind in ("method", "detector")]
+    found = [registry.find_entry(kind, cell.spec[kind], asked.plugins) for kind in ("method", "detector")]
     packages = [entry.file.parent for entry in found if entry.module]  # wherever an entry point leads
     code = [file for entry in found for file in source_files(entry)]
     places = [*code, *packages, *filter(None, [*named, weights]), *hubs]

@@ -38,14 +38,14 @@ def keep(path: Path, target: Path) -> None:
             raise BadInput(f"{target} was not kept ({error.strerror}): free some space or leave --keep out.") from error
 
 
-def load(path: Path, key: str) -> dict | None:
+def load_checkpoint(path: Path, key: str) -> dict | None:
     """`step`, `carried` and `log` of this very cell; None where the file is absent, damaged or another's."""
     try:
         content = memoryview(path.read_bytes())
         digest, content = content[:DIGEST], content[DIGEST:]
         if hashlib.sha256(content).digest() != digest:
             return None
-        saved = states.decode(content, classes=False)
+        saved = states.decode_state(content, classes=False)
         return saved if saved["key"] == key else None
     except (OSError, ValueError, TypeError, KeyError):  # foreign: the cell starts again, nothing measured is lost
         return None

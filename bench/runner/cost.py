@@ -5,7 +5,7 @@ import numpy as np
 from bench.training.device import nvml_handle
 
 
-class Gpu:
+class GpuMeter:
     """Peak memory by PyTorch's allocator in the method's process, utilisation and energy by NVML; nothing on a CPU."""
 
     def __init__(self, device: str):

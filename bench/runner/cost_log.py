@@ -19,7 +19,7 @@ class CostLog:
 
     def __init__(self, quality: Quality, device: str, cached: bool = False):
         self.quality, self.cached = quality, cached
-        self.gpu, self.processor = cost.Gpu(device), energy.Rapl()
+        self.gpu, self.processor = cost.GpuMeter(device), energy.Rapl()
         self.cost: dict[str, list] = {name: [] for name in PER_STEP}
         self.notes: dict[str, list[float]] = {}
         self.sizes: dict[str, int] = dict.fromkeys(SIZES, 0)

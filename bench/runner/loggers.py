@@ -56,7 +56,7 @@ def make(names: tuple[str, ...], cell: Cell, root: Path) -> list[BaseLogger]:
     Raises:
         BadInput: for a name that is none of `NAMES`, or a logger whose library is not installed.
     """
-    path = results.path_of(root, cell.spec)
+    path = results.cell_path(root, cell.spec)
     loggers = []
     for name in names:
         if name == "csv":

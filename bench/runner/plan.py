@@ -28,10 +28,10 @@ from bench.schema.request import (
     prior_digest,
 )
 from bench.schema.spec import Spec
-from bench.training.tokens import check
+from bench.training.tokens import check_token_options
 
 
-def plan(request: Request) -> list[Cell]:
+def plan_cells(request: Request) -> list[Cell]:
     """Resolve a request.
 
     Raises:
@@ -42,7 +42,7 @@ def plan(request: Request) -> list[Cell]:
     _check_owners(request, pairs)
     cells, digest = [], cache(source_digest)  # each file is read once
     streams = [
-        stream.reorder(stream.load(name), order)
+        stream.reorder(stream.load_stream(name), order)
         for name in dict.fromkeys(request.scenarios)
         for order in dict.fromkeys(request.orders)
     ]
@@ -65,10 +65,10 @@ def plan(request: Request) -> list[Cell]:
 
 
 def _entries(kind: str, names: tuple[str, ...], request: Request) -> list[registry.Entry]:
-    entries = registry.found(kind, request.plugins)
+    entries = registry.found_entries(kind, request.plugins)
     if "all" in names:
         return list(entries.values())
-    return [registry.find(kind, name, request.plugins) for name in dict.fromkeys(names)]
+    return [registry.find_entry(kind, name, request.plugins) for name in dict.fromkeys(names)]
 
 
 def _detectors(method: registry.Entry, request: Request) -> list[registry.Entry]:
@@ -95,7 +95,7 @@ def _data(chosen: stream.Stream, pixels: int, request: Request) -> tuple[str, Ma
     """(fingerprint, {class: (training, test images)}) of a stream's data; ("", what is known) where they are absent."""
     if _absent(chosen, request):
         return "", counts(chosen, request.plugins)
-    arrays, fingerprint = data.load(chosen, request.data, pixels, request.cache, plugins=request.plugins)
+    arrays, fingerprint = data.load_arrays(chosen, request.data, pixels, request.cache, plugins=request.plugins)
     for note in arrays.notes:
         print(f"{chosen.name}: {note}", file=sys.stderr)
     return fingerprint, arrays.counts(chosen.classes)
@@ -104,7 +104,7 @@ def _data(chosen: stream.Stream, pixels: int, request: Request) -> tuple[str, Ma
 def _configured(method: registry.Entry, detector: registry.Entry, size: str, request: Request) -> tuple:
     """The configurations of a pair."""
     parts = ((entry.name, entry.load()) for entry in (method, detector))
-    return config.pair(*parts, size, request.overrides)
+    return config.configured_pair(*parts, size, request.overrides)
 
 
 def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
@@ -153,7 +153,7 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
 
 def _with_code(cell: Cell, method: registry.Entry, detector: registry.Entry, digest) -> Cell:
     """The cell with the digests of its source: in its key, where that does not come with the project."""
-    readers = [registry.find("scenario", name, cell.request.plugins) for name in cell.stream.reader.split("+")]
+    readers = [registry.find_entry("scenario", name, cell.request.plugins) for name in cell.stream.reader.split("+")]
     digests = {"method": digest(method), "detector": digest(detector), "scenario": "+".join(map(digest, readers))}
     outside = {"method": from_outside(method), "detector": from_outside(detector)}
     outside["scenario"] = any(map(from_outside, readers))
@@ -219,4 +219,4 @@ def _weights(text: str, backbone: str) -> Weights:
 def _check_backbones(cells: list[Cell]) -> None:
     """Build each backbone once, so that absent or unfitting weights are told before anything is trained."""
     for spec in {repr(cell.backbone): cell.backbone for cell in cells if cell.backbone and not cell.skip}.values():
-        check(spec)
+        check_token_options(spec)

@@ -10,7 +10,7 @@ NUMERIC = ("matrices", "pooled", "threshold", "routing_accuracy", "cost", "notes
 END, SEAL = "\n}\n", ',\n "checksum": '
 
 
-def text(record: Mapping[str, Any]) -> str:
+def json_text(record: Mapping[str, Any]) -> str:
     """A cell file's content."""
     return _text(_folded(plain(record)))
 

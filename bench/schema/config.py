@@ -76,7 +76,9 @@ def _with_released(owner: str, module: ModuleType, overrides: Mapping[str, objec
     return released | given if asked else given
 
 
-def pair(method: tuple[str, ModuleType], detector: tuple[str, ModuleType], size: str, overrides: Mapping) -> tuple:
+def configured_pair(
+    method: tuple[str, ModuleType], detector: tuple[str, ModuleType], size: str, overrides: Mapping
+) -> tuple:
     """Resolve the two configurations of a cell. Where both have one name, each takes the options that it has.
 
     A method `as_released` has its detector as released, too, where that knows of it.

@@ -40,7 +40,7 @@ def _way_out(error: OSError) -> str:
     return ADVICE.get(error.errno, "choose another folder with --results")
 
 
-def check(root: Path) -> None:
+def check_disk(root: Path) -> None:
     """Raises BadInput unless `root` can be created and written to; leaves nothing behind but the folder."""
     probe = Path(root, f".probe.{os.getpid()}.tmp")
     try:
@@ -52,7 +52,7 @@ def check(root: Path) -> None:
 
 
 @contextmanager
-def held(path: Path, *, blocking: bool = True) -> Iterator[None]:
+def locked(path: Path, *, blocking: bool = True) -> Iterator[None]:
     """Holds the lock file `path`. The kernel frees it when the process ends, however it ends.
 
     Raises:
@@ -82,12 +82,12 @@ def lock(root: Path) -> Iterator[None]:
     """Holds `root` for one run; raises BadInput at once where another run holds it. Readers need no lock."""
     from filelock import Timeout
 
-    check(root)
+    check_disk(root)
     folder = Path(root, ".lock")
     folder.mkdir(exist_ok=True)
     holder = folder / "pid"  # beside the lock, because some versions of filelock empty the lock file on opening
     try:
-        with held(folder / "lock", blocking=False):
+        with locked(folder / "lock", blocking=False):
             holder.write_text(f"{os.getpid()}\n")
             yield
     except Timeout as error:

@@ -32,7 +32,7 @@ class PlainLoader(yaml.SafeLoader):
 PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader.construct_yaml_int)
 
 
-def load(path: Path, most: int) -> object:
+def load_yaml(path: Path, most: int) -> object:
     """The content of a file of at most `most` bytes.
 
     Raises:

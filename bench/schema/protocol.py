@@ -77,7 +77,7 @@ class Protocol:
         return asked | {"overrides": overrides}
 
 
-def load(name: str) -> Protocol:
+def load_protocol(name: str) -> Protocol:
     """Read a protocol by name, or the YAML file of one's own; raises BadInput where it does not hold together."""
     import yaml
     from pydantic import ValidationError
@@ -100,7 +100,7 @@ def load(name: str) -> Protocol:
         raise BadInput(f"{path} is no protocol: {first_fault(error)}.") from error
 
 
-def names() -> list[str]:
+def protocol_names() -> list[str]:
     """Of every protocol that comes with the project, sorted."""
     return sorted(_files())
 

@@ -17,7 +17,7 @@ from bench.schema import cell_json as notation
 from bench.schema import metric as metrics
 from bench.schema.cell_json import plain
 from bench.schema.disk import replace
-from bench.schema.spec import FieldMapping, Natural, Spec, adapter, first_fault, key_of, path_of
+from bench.schema.spec import FieldMapping, Natural, Spec, adapter, cell_path, first_fault, key_of
 
 SCHEMA = 1
 PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
@@ -223,7 +223,7 @@ class Record(FieldMapping):
             BadInput: where there is one, where the file cannot be saved (disk full, read-only folder), and for numbers
                 that cannot be; the old file is then intact.
         """
-        text = notation.sealed(notation.text(dataclasses.replace(self, checksum=None)))
+        text = notation.sealed(notation.json_text(dataclasses.replace(self, checksum=None)))
         try:
             _checked(text.encode())
         except ValueError as error:
@@ -246,7 +246,7 @@ class Record(FieldMapping):
 
     def path(self, root: Path) -> Path:
         """Where it belongs below the results folder `root`."""
-        return path_of(root, self.spec)
+        return cell_path(root, self.spec)
 
     @property
     def learned_at(self) -> np.ndarray:

@@ -162,7 +162,7 @@ def key_of(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def path_of(root: Path, spec: Mapping[str, Any]) -> Path:
+def cell_path(root: Path, spec: Mapping[str, Any]) -> Path:
     """`root/<data set>/<stream>/<method>+<detector>[,owner.option=value...,HASH]/seed-<k>.json`.
 
     Class order and the author of external scores are options. Where anything was changed from what the project ships

@@ -44,7 +44,7 @@ class Stream:
         return tuple(index for index, step in enumerate(self.steps) for _ in step)
 
 
-def load(name: str, folders: Iterable[Path] = ()) -> Stream:
+def load_stream(name: str, folders: Iterable[Path] = ()) -> Stream:
     """Read a stream by name (`mvtec/10-1x5`, `mvtec/10-1x5@1`) or by the path of a YAML file.
 
     Streams in `folders` (laid out as <dataset>/<stream>.yaml) are found beside the shipped ones.
@@ -66,7 +66,7 @@ def load(name: str, folders: Iterable[Path] = ()) -> Stream:
     return stream
 
 
-def names(folders: Iterable[Path] = ()) -> list[str]:
+def stream_names(folders: Iterable[Path] = ()) -> list[str]:
     """Every stream as <dataset>/<stream>, sorted."""
     return sorted(dict(_manifests(folders)))
 
@@ -108,7 +108,7 @@ def _read(path: Path, name: str) -> Stream:
     from bench.schema import plain_yaml
 
     try:
-        content = plain_yaml.load(path, LONGEST)
+        content = plain_yaml.load_yaml(path, LONGEST)
     except OSError as error:
         raise BadInput(f"The stream file {path} cannot be read ({error}): give the path of a YAML file.") from error
     except ValueError as error:

@@ -19,7 +19,7 @@ Device = str | torch.device
 SERVED = "cpu, cuda, xpu, mps, or what an installed back-end adds"
 
 
-def found(name: str) -> str:
+def resolve_device(name: str) -> str:
     """Name of the device that `--device` asks for; auto is the accelerator of this machine, or the CPU.
 
     Raises:

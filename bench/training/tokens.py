@@ -145,7 +145,7 @@ def is_transformer(spec: BackboneSpec) -> bool:
         return hasattr(timm.create_model(spec.name.partition(".")[0]), "num_prefix_tokens")
 
 
-def check(spec: BackboneSpec) -> None:
+def check_token_options(spec: BackboneSpec) -> None:
     """Build a backbone once.
 
     Raises:

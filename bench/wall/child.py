@@ -83,7 +83,7 @@ def build(task: Task, recall: Recall | None = None, tell: Tell = lambda kind, **
     detector = _module("detector", task.detector)
     if method_name == detector_name:  # then it says itself which options are its own
         given = (method_name, _module("method", task.method)), (detector_name, detector)
-        detector_config = config.pair(*given, task.size, task.overrides)[1]
+        detector_config = config.configured_pair(*given, task.size, task.overrides)[1]
     else:
         detector_config = config.resolve(detector_name, detector, task.size, task.overrides.get(detector_name, {}))
     setup = Setup(task.image_size, task.seed, task.device, task.backbone, recall=recall)
@@ -97,7 +97,7 @@ def build(task: Task, recall: Recall | None = None, tell: Tell = lambda kind, **
     built = fresh(task.seed)
     tell("built", **_size_of(built))
     parts = (method_name, _module("method", task.method)), (detector_name, detector)
-    method_config = config.pair(*parts, task.size, task.overrides)[0]
+    method_config = config.configured_pair(*parts, task.size, task.overrides)[0]
     seed_everything(seed_for(task.seed, "method"))
     strategy = parts[0][1].build(method_config, replace(setup, detector=built, fresh=fresh))
     strategy.auto_batch = AutoBatch() if task.auto_batch else None
@@ -109,9 +109,9 @@ def _module(kind: str, about: tuple[str, str, str]) -> ModuleType:
     return Entry(kind, name, Path(file), module).load()
 
 
-def load(strategy: Strategy, carried: list[bytes]) -> Strategy:
+def load_carried(strategy: Strategy, carried: list[bytes]) -> Strategy:
     """Put a strategy back where the state of an earlier step left it: detector first, then each plugin."""
-    detector, *plugins = (states.decode(content, strategy.device) for content in carried)
+    detector, *plugins = (states.decode_state(content, strategy.device) for content in carried)
     strategy.model.to(strategy.device).load_state_dict(detector)
     for plugin, saved in zip(strategy.methods, plugins, strict=True):
         plugin.load_state_dict(saved)
@@ -131,7 +131,7 @@ class Learner:
         self.answers = _Answers(task.image_size)
         self.strategy.plugins += [self.answers, _Epochs(self.tell_of)]
         if carried is not None:
-            load(self.strategy, carried)
+            load_carried(self.strategy, carried)
 
     def train(self, given: list[tuple[np.ndarray, np.ndarray | None]]) -> tuple[dict, list[bytes]]:
         """Learn from the images of this step, or of all steps in their order: (N, S, S, 3) uint8 and classes (N,).

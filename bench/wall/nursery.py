@@ -29,12 +29,12 @@ SCRATCH = "bench-step-"  # begins the name of a step's folder for its own files
 DIE_WITH_PARENT, ADOPT_ORPHANS = 1, 36  # of prctl
 
 
-def server() -> multiprocessing.context.BaseContext:
-    """Return the context whose processes are forked from a server with `bench.preload` imported."""
+def step_server() -> multiprocessing.context.BaseContext:
+    """Return the context whose processes are forked from a server with `bench.backends.preload` imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.preload"])
+    context.set_forkserver_preload(["bench.backends.preload"])
     return context
 
 
@@ -71,7 +71,7 @@ class Nursery:
 def opened() -> Iterator[Nursery]:
     """A nursery forked from the server, for as long as the context lasts."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    process = server().Process(target=serve, args=(theirs,))
+    process = step_server().Process(target=serve, args=(theirs,))
     process.start()
     theirs.close()
     try:

@@ -67,7 +67,7 @@ class Confined:
     def tell(self) -> dict[str, Any]:
         self.channel.send("tell")
         header, arrays = self.hear("told")
-        return header | {"recalled": states.decode(arrays["recalled"].tobytes(), classes=False)}
+        return header | {"recalled": states.decode_state(arrays["recalled"].tobytes(), classes=False)}
 
     def cpu_seconds(self) -> float:
         """Processor seconds so far of the process, its threads, and of what it started and waited for."""

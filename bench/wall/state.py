@@ -45,7 +45,7 @@ def encode(value: Any, name: str = "state") -> bytes:
     return b"".join([PREFIX.pack(len(text)), text, *numbers])
 
 
-def decode(content: bytes, device: str | torch.device = "cpu", *, classes: bool = True) -> Any:
+def decode_state(content: bytes, device: str | torch.device = "cpu", *, classes: bool = True) -> Any:
     """What `encode` was given. Tensors that were not on the CPU go to `device`; no dataclasses without `classes`.
 
     Raises:
@@ -61,7 +61,7 @@ def decode(content: bytes, device: str | torch.device = "cpu", *, classes: bool 
         raise ValueError(f"this is no state: {error}") from error
 
 
-def entries(content: bytes) -> dict[str, int]:
+def entry_sizes(content: bytes) -> dict[str, int]:
     """Bytes below each key of a state that is a dictionary: of a tensor its numbers, of anything else its text too.
 
     Raises:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import bench.preload  # noqa: F401 - imports all third-party packages, their warnings silenced
+import bench.backends.preload  # noqa: F401 - imports all third-party packages, their warnings silenced
 from bench import backends, cli, results, session
 from bench.cli import running
 
@@ -45,7 +45,7 @@ def seconds(cpus: int, planned, request, execution, folder: Path) -> tuple[float
     """(from the first start of a cell on, in all) on a cluster with so many CPUs."""
     from ray.cluster_utils import Cluster
 
-    results.check(folder / f"{cpus}")
+    results.check_disk(folder / f"{cpus}")
     machine = {"num_cpus": cpus, "object_store_memory": 100 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=machine)
     execution = replace(execution, results=folder / f"{cpus}", address=cluster.address)
@@ -56,7 +56,7 @@ def seconds(cpus: int, planned, request, execution, folder: Path) -> tuple[float
         ended.extend([event["done"]] if "done" in event else [])
 
     begun = time.perf_counter()
-    backends.find(request, execution).run(planned, execution, hear)
+    backends.find_backend(request, execution).run(planned, execution, hear)
     cluster.shutdown()
     assert ended == ["ok"] * len(planned), ended
     return moments[-1] - moments[0], moments[-1] - begun

@@ -53,7 +53,7 @@ def rendered(difficulty: float, size: int):
     """Each class of the embedded stream: train, test, labels, masks."""
     from scenarios import synthetic
 
-    options = stream.load("synthetic/1x6").options | {"difficulty": difficulty}
+    options = stream.load_stream("synthetic/1x6").options | {"difficulty": difficulty}
     for name in synthetic.CLASSES:
         found = synthetic.samples(None, [name], options)
         pixels = [synthetic.decode(sample, size) for sample in found]

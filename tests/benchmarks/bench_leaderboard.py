@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name, "results")
         for index in range(options.cells):
-            results.write(root, cell(index, options.classes))
+            results.write_cell(root, cell(index, options.classes))
         megabytes = sum(path.stat().st_size for path in root.rglob("seed-*.json")) / 1e6
         command = [sys.executable, "-m", "bench", "leaderboard", "--results", str(root)]
         start = time.perf_counter()

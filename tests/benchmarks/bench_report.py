@@ -66,10 +66,10 @@ def main(count: int) -> None:
     folder = Path(tempfile.mkdtemp())
     made = list(islice(synthetic(count), count))
     for one in made:
-        results.write(folder / "results", one)
+        results.write_cell(folder / "results", one)
     print(f"{len(made)} cells")
-    timed("leaderboard", leaderboard.write, folder / "results")
-    timed("report", report.write, folder / "results", folder / "site")
+    timed("leaderboard", leaderboard.write_leaderboard, folder / "results")
+    timed("report", report.write_report, folder / "results", folder / "site")
     pages = sorted((folder / "site").rglob("*.html"), key=lambda path: -path.stat().st_size)
     total = sum(path.stat().st_size for path in (folder / "site").rglob("*") if path.is_file())
     print(f"{len(pages)} pages, {total / 1e6:.1f} MB in all")

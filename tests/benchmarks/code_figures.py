@@ -45,9 +45,9 @@ def passed() -> tuple[list[str], int]:
     from test_layers import LAYERS
     from trees import MANIFEST
 
-    import bench.preload  # noqa: F401 - what is imported while it runs is no stop on its way
-    from bench.runner.cell import run
-    from bench.runner.plan import plan
+    import bench.backends.preload  # noqa: F401 - what is imported while it runs is no stop on its way
+    from bench.runner.cell import run_cell
+    from bench.runner.plan import plan_cells
     from bench.schema.request import Request
 
     depth = {name: number for number, layer in enumerate(LAYERS) for name in layer}
@@ -70,9 +70,9 @@ def passed() -> tuple[list[str], int]:
         (folder / "mini.yaml").write_text(MANIFEST)
         about = {"overrides": {"autoencoder": {"epochs": 1}}, "cache": folder / "cache", "device": "cpu"}
         request = Request(("finetune",), ("autoencoder",), (str(folder / "mini.yaml"),), size="tiny", **about)
-        (cell,) = plan(request)
+        (cell,) = plan_cells(request)
         sys.setprofile(hear)
-        run(cell, folder / "results")
+        run_cell(cell, folder / "results")
         sys.setprofile(None)
     return list(stops), len(climbs)
 

@@ -41,7 +41,7 @@ def measure(classes: int, every: int, detector: str) -> dict[str, float]:
     from bench import results
     from bench.render import show
     from bench.runner.cell import CellRun
-    from bench.runner.plan import plan
+    from bench.runner.plan import plan_cells
     from bench.schema.request import Request
     from bench.training.seeding import make_deterministic
     from bench.wall import nursery as nurseries
@@ -54,7 +54,7 @@ def measure(classes: int, every: int, detector: str) -> dict[str, float]:
             cache=folder / "cache", eval_every=every, device="cpu",
         )  # fmt: skip
         start = clock()
-        under_way = CellRun(plan(request)[0], folder / "results", lambda event: None, nursery, 1)
+        under_way = CellRun(plan_cells(request)[0], folder / "results", lambda event: None, nursery, 1)
         loaded, per_step, before = clock() - start, [], _peak()
         for t in range(classes):
             start = clock()

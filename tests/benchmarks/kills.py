@@ -27,7 +27,7 @@ from bench import results
 from bench.backends import pool
 from bench.errors import BadInput
 from bench.results import stored
-from bench.runner import run
+from bench.runner import run_cell
 from bench.schema.stream import Stream
 
 OPTIONS = {"train": 12, "good": 6, "anomalous": 6}
@@ -37,7 +37,7 @@ STREAM = Stream("synthetic/mini", 1, "synthetic", (("gear",), ("wood",), ("board
 def main(kills: int = 100, seed: int = 0) -> None:
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        run(small(folder / "cache"), folder / "whole")
+        run_cell(small(folder / "cache"), folder / "whole")
         whole = left(folder / "whole")
         tell(f"{kills} kills", killed(folder / "kills", whole, kills, seed))
         tell("full disk, each write in turn", full(folder / "full", whole))
@@ -60,7 +60,7 @@ def left(root: Path) -> tuple[str, bytes]:
     assert not isinstance(record, BadInput), record
     assert record["status"] == "ok", record["reason"]
     parts = {part: results.plain(record[part]) for part in ("matrices", "pooled", "threshold")}
-    return json.dumps(parts), stored.path_of(path).read_bytes()
+    return json.dumps(parts), stored.scores_path(path).read_bytes()
 
 
 def done(root: Path) -> int:
@@ -71,7 +71,7 @@ def done(root: Path) -> int:
 
 
 def start(root: Path, cache: Path):
-    return pool.start(pool.server(), small(cache), root, 1, (), {})
+    return pool.start(pool.cell_server(), small(cache), root, 1, (), {})
 
 
 def killed(folder: Path, whole: tuple, kills: int, seed: int) -> str:
@@ -97,7 +97,7 @@ def killed(folder: Path, whole: tuple, kills: int, seed: int) -> str:
         if ended:
             assert left(root) == whole
             lives, steps = lives + 1, 0
-    run(small(folder / f"cache-{lives}"), folder / str(lives))
+    run_cell(small(folder / f"cache-{lives}"), folder / str(lives))
     assert left(folder / str(lives)) == whole
     counts = ", ".join(f"{killed_at.count(n)} after {n}" for n in sorted(set(killed_at)))
     return f"{lives + 1} lives finished, all the same; steps that were told when they came: {counts}"
@@ -117,14 +117,14 @@ def full(folder: Path, whole: tuple) -> str:
 
         with mock.patch.object(os, "replace", replace):
             try:
-                run(small(folder / "cache"), root)
+                run_cell(small(folder / "cache"), root)
             except BadInput as told:
                 assert "free some space" in str(told), told
                 failed += 1
             else:
                 assert len(calls) < at
                 return f"{failed} writes failed, each in a sentence, each run went on to the same end"
-        run(small(folder / "cache"), root)
+        run_cell(small(folder / "cache"), root)
         assert left(root) == whole
 
 
@@ -138,7 +138,7 @@ def limited(folder: Path, whole: tuple) -> str:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000 * kilobytes, resource.RLIM_INFINITY))
             try:
-                run(small(folder.parent / "cache"), root)
+                run_cell(small(folder.parent / "cache"), root)
             except BadInput:
                 os._exit(2)
             except BaseException:
@@ -147,7 +147,7 @@ def limited(folder: Path, whole: tuple) -> str:
         code = os.waitstatus_to_exitcode(os.waitpid(code, 0)[1])
         assert code in (0, 2), f"exit code {code} at {kilobytes} kB"
         told += code == 2
-        run(small(folder.parent / "cache"), root)
+        run_cell(small(folder.parent / "cache"), root)
         assert left(root) == whole
     return f"{told} of 4 told so in a sentence, the others fitted; all went on to the same end"
 

@@ -46,7 +46,7 @@ def write(root: Path, count: int, size: int) -> None:
 def ours(root: Path, size: int, cache: Path):
     """The loader of the first step, as the training gets it."""
     stream = Stream("loader", 1, "folder", (("wood",),), size, {}, "this file")
-    arrays, _ = data.load(stream, root, size, cache)
+    arrays, _ = data.load_arrays(stream, root, size, cache)
     return DataLoader(TrainImages(np.array(arrays.images[arrays.train]), None), 16, shuffle=True)
 
 

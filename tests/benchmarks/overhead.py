@@ -29,9 +29,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench import data, registry, results
 from bench.api import Setup
-from bench.runner import run
+from bench.runner import run_cell
 from bench.runner.cell import readable, task_of
-from bench.runner.plan import plan
+from bench.runner.plan import plan_cells
 from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Request, Weights
 from bench.schema.stream import Stream
 from bench.training.experiences import as_float
@@ -56,7 +56,7 @@ class Plain(Dataset):
 
 
 def detector(name: str, size: int, epochs: int):
-    module = registry.find("detector", name).load()
+    module = registry.find_entry("detector", name).load()
     seed_everything(0)
     config = dataclasses.replace(module.Config.tiny(), epochs=epochs)
     return module.build(config, Setup(size, 0, backbone=BACKBONE))
@@ -92,7 +92,7 @@ def beside_bare(options, size: int) -> None:
     """Print the ratio of a step's training through the strategy to the same in a bare loop."""
     wanted = {"train": 48, "good": 1, "anomalous": 1, "seed": 101}
     stream = Stream("overhead", 1, "synthetic", (("gear",),), size, wanted, "this file")
-    arrays, _ = data.load(stream, None, size, options.cache)
+    arrays, _ = data.load_arrays(stream, None, size, options.cache)
     found = {harness: [], bare: []}
     for _ in range(options.repeats + 1):
         for way, runs in found.items():
@@ -111,10 +111,10 @@ def cell(name: str, size: int, options, *, no_wall: bool) -> float:
         ("finetune",), (name,), ("synthetic/1x6",), size="tiny", image_size=size, cache=options.cache, no_wall=no_wall,
         overrides={name: {"epochs": options.epochs}} if options.epochs else {},
     )  # fmt: skip
-    (one,) = plan(asked)
+    (one,) = plan_cells(asked)
     with tempfile.TemporaryDirectory() as folder:
-        run(one, Path(folder))
-        record = results.read(results.path_of(Path(folder), one.spec))
+        run_cell(one, Path(folder))
+        record = results.read(results.cell_path(Path(folder), one.spec))
     if record["status"] != "ok" or record["wall"]["confined"] == no_wall:
         raise SystemExit(f"{one.name}: {record['status']}, wall {record['wall']}: {record['reason']}")
     return sum(record["matrices"]["image_auroc"][-1]) / len(one.spec["classes"])
@@ -122,7 +122,7 @@ def cell(name: str, size: int, options, *, no_wall: bool) -> float:
 
 def begun(name: str, size: int, options) -> tuple[float, float]:
     """Seconds until the process of a first step is ready to be given images, and until it is gone."""
-    (one,) = plan(
+    (one,) = plan_cells(
         Request(("finetune",), (name,), ("synthetic/1x6",), size="tiny", image_size=size, cache=options.cache)
     )
     with nursery.opened() as forks:

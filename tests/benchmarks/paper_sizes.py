@@ -26,7 +26,7 @@ from unittest import mock
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import bench.preload  # noqa: F401, I001 - its children are forked with all imports
+import bench.backends.preload  # noqa: F401, I001 - its children are forked with all imports
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -48,14 +48,14 @@ HEAD = ("system", "parameters", "training step", "own work", "prediction", "peak
 
 
 def systems() -> list[tuple[str, str]]:
-    methods, detectors = registry.found("method"), registry.found("detector")
+    methods, detectors = registry.found_entries("method"), registry.found_entries("detector")
     default = [(name, registry.default_detector(entry, ())) for name, entry in methods.items()]
     return list(dict.fromkeys([*(("finetune", name) for name in detectors), *default]))
 
 
 def task(method: str, detector: str) -> Task:
     """The first step of a cell of paper size, each image seen once."""
-    entries = [registry.find("method", method), registry.find("detector", detector)]
+    entries = [registry.find_entry("method", method), registry.find_entry("detector", detector)]
     overrides: dict[str, dict] = {}
     for entry in entries:
         known = {field.name for field in dataclasses.fields(entry.load().Config)}
@@ -74,13 +74,13 @@ def measured(method: str, detector: str) -> list[str]:
     """A row of the table: two images learned and two judged."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE, SIDE, 3), np.uint8)
-    labels = "labels" in registry.find("method", method).declared["CAPABILITIES"]
+    labels = "labels" in registry.find_entry("method", method).declared["CAPABILITIES"]
     learner = Learner(task(method, detector), None)
     start = time.process_time()
     about, _ = learner.train([(images, np.zeros(IMAGES, int) if labels else None)])
     trained = time.process_time() - start
     start = time.process_time()
-    told = "task_oracle" in registry.find("method", method).declared["CAPABILITIES"]
+    told = "task_oracle" in registry.find_entry("method", method).declared["CAPABILITIES"]
     learner.look([images], lambda answer: None, 0 if told else None)
     judged = time.process_time() - start
     own = min(about["extra_s"], trained)
@@ -90,7 +90,7 @@ def measured(method: str, detector: str) -> list[str]:
 
 def row(method, detector, parameters, step, own, judged, peak) -> list[str]:
     """Seconds of a training step, of the method's own work and of a prediction, each of two images; bytes."""
-    epochs = getattr(registry.find("detector", detector).load().Config(), "epochs", 1)
+    epochs = getattr(registry.find_entry("detector", detector).load().Config(), "epochs", 1)
     hours = (TRAIN * epochs * step + TESTED * judged) / IMAGES / 3600
     memory = f"{peak / 1e9:.1f} GB"
     return [f"{method}+{detector}", f"{parameters / 1e6:.1f} M", f"{step:.1f} s", f"{own:.1f} s", f"{judged:.1f} s",
@@ -166,7 +166,7 @@ def counted_amn(method: str) -> list[str]:
 def counted_replaycad() -> list[str]:
     """ReplayCAD's text-to-image model, for a class: its prompt learned, its images made; detector not included."""
     shape = {"sample_size": 32, "cross_attention_dim": 1280, "attention_head_dim": 8}
-    config, rate = registry.find("method", "replaycad").load().Config(), speed()
+    config, rate = registry.find_entry("method", "replaycad").load().Config(), speed()
     with torch.device("meta"):
         model = latent_diffusion("bert", **shape)
         latents, context = torch.rand(IMAGES, 4, 32, 32), torch.rand(IMAGES, 77, 1280, requires_grad=True)

@@ -55,7 +55,9 @@ def main() -> None:
     options = parser.parse_args()
     cell = results.read(options.cell)
     spec = cell["spec"]
-    arrays, fingerprint = data.load(stream.load(spec["scenario"]), options.data, spec["image_size"], options.cache)
+    arrays, fingerprint = data.load_arrays(
+        stream.load_stream(spec["scenario"]), options.data, spec["image_size"], options.cache
+    )
     assert fingerprint == spec["fingerprint"], "the cell was measured on other images"
     arguments = dict(spec["backbone_arguments"])
     normal = {key: (arguments.pop(key),) * 3 for key in ("mean", "std") if key in arguments}

@@ -27,7 +27,7 @@ from bench.training.seeding import make_deterministic, seed_everything
 
 
 def detector(name: str, options) -> Detector:
-    module = registry.find("detector", name).load()
+    module = registry.find_entry("detector", name).load()
     seed_everything(0)
     config = dataclasses.replace(module.Config(), batch_size=options.batch)
     backbone = BackboneSpec(options.backbone, Weights("random"))

@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     options = parser.parse_args()
     make_deterministic(1)
-    arrays, _ = data.load(STREAM, None, STREAM.image_size, options.cache)
+    arrays, _ = data.load_arrays(STREAM, None, STREAM.image_size, options.cache)
     rows = []
     for optimiser in OPTIMISERS:
         for projected in PROJECTED:

@@ -56,8 +56,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     settings = config.resolve("replaycad", replaycad, "tiny", config.parse(asked.set).get("replaycad", {}))
-    chosen = stream.load(asked.scenario)
-    arrays, _ = data.load(chosen, None, chosen.image_size, asked.cache)
+    chosen = stream.load_stream(asked.scenario)
+    arrays, _ = data.load_arrays(chosen, None, chosen.image_size, asked.cache)
     model, quality = load(settings.model, "replaycad.model"), Quality(chosen, arrays)
     tests = [normal(arrays, category, train=False) for category in range(len(chosen.classes))]
     rows, sheet = [], []

@@ -36,8 +36,8 @@ SETTINGS = (
 
 def pictures(scenario: str, pixels: int, cache: Path) -> tuple[Tensor, Tensor]:
     """Training images, and as many that are held out: every other one of each class, (n, 3, H, W) uint8."""
-    chosen = stream.load(scenario)
-    arrays, _ = data.load(chosen, None, pixels, cache)
+    chosen = stream.load_stream(scenario)
+    arrays, _ = data.load_arrays(chosen, None, pixels, cache)
     rows = rows_of(arrays, list(range(len(chosen.classes))), train=True)
     images = torch.from_numpy(arrays.images[rows]).movedim(-1, 1).contiguous()
     return images[::2], images[1::2]

@@ -26,9 +26,9 @@ def submit(options) -> Iterator[str]:
         BadInput: for the first thing that is wrong with it.
     """
     with results.lock(options.results):
-        form = forms.read(Path(options.folder), options)
+        form = forms.read_form(Path(options.folder), options)
         yield f"entered {_enter(form, options)}"
-        for path in leaderboard.write(options.results):
+        for path in leaderboard.write_leaderboard(options.results):
             yield f"wrote {path}"
 
 
@@ -37,19 +37,19 @@ def _enter(form: Form, options) -> Path:
     arrays, fingerprint = load_known(stream, stream.image_size, form.fingerprint, options)
     truth = Truth(arrays, len(stream.classes))
     spec = form.spec(fingerprint)
-    path = results.path_of(options.results, spec)
+    path = results.cell_path(options.results, spec)
     with Archive(form.folder / SCORES, layout.limit(stream, truth, arrays)) as archive:
-        layout.check(archive, stream, truth, arrays)
+        layout.check_layout(archive, stream, truth, arrays)
         values = {name: archive.read(name) for name in archive.entries if name != "run"}
     layout.check_values(form.folder / SCORES, values)
     own = {"run": np.array(stored.run_of(spec), np.uint64)}
-    stored.write(stored.path_of(path), (own | values).items())
-    held = stored.read(stored.path_of(path))
+    stored.write_stored(stored.scores_path(path), (own | values).items())
+    held = stored.read_stored(stored.scores_path(path))
     results.rewrite(path, _cell(form, spec, tabulate(held, stream, truth).record(), held))
     return path
 
 
-def _cell(form: Form, spec: dict, record: dict, held: stored.Stored) -> Cell:
+def _cell(form: Form, spec: dict, record: dict, held: stored.StoredScores) -> Cell:
     cell = results.blank(spec, form.capabilities, "ok", "")
     told = {"device": form.cost["device"]} if "device" in form.cost else {}
     missing = [np.nan] * len(form.stream.steps)

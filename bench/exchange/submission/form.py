@@ -75,7 +75,7 @@ class Form:
         }
 
 
-def read(folder: Path, options) -> Form:
+def read_form(folder: Path, options) -> Form:
     """The form in `folder`.
 
     Raises:
@@ -89,7 +89,7 @@ def read(folder: Path, options) -> Form:
     name, at, version = content["scenario"].partition("@")
     if not at:
         raise BadInput(f"{path} has the scenario {name!r} without its version: write for example {name}@1.")
-    stream = streams.load(options.scenario or content["scenario"])
+    stream = streams.load_stream(options.scenario or content["scenario"])
     if (stream.name, str(stream.version)) != (name, version):
         raise BadInput(f"{path} is for {name}@{version}, and the stream given is {stream.name}@{stream.version}.")
     stream = streams.reorder(stream, content["order"])

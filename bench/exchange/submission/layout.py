@@ -23,7 +23,7 @@ def limit(stream: Stream, truth: Truth, arrays: Arrays) -> int:
     return numbers + HEAD * (len(shapes) + len(stream.steps) + 2)
 
 
-def check(archive: Archive, stream: Stream, truth: Truth, arrays: Arrays) -> None:
+def check_layout(archive: Archive, stream: Stream, truth: Truth, arrays: Arrays) -> None:
     """Compare names, types and shapes with what the scenario asks for.
 
     Raises:

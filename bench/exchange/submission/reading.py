@@ -18,7 +18,7 @@ def load(path: Path) -> object:
     if path.is_symlink() or path.parent.is_symlink():
         raise BadInput(f"{path} is a link: put the file itself there.")
     try:
-        return plain_yaml.load(path, SIZE)
+        return plain_yaml.load_yaml(path, SIZE)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error}): a submission is {FORM} and {SCORES} in a folder.") from error
     except ValueError as error:

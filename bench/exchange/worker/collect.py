@@ -22,7 +22,7 @@ def collect(options) -> Iterator[str]:
         BadInput: if answers are missing, or are not one per image.
     """
     folder, target = Path(options.folder), Path(options.folder, SCORES)
-    stored.write(target, _entries(folder, keys.read(folder)))
+    stored.write_stored(target, _entries(folder, keys.read_key(folder)))
     yield f"wrote {target}: {target.stat().st_size:,} bytes"
     yield f"fill in {folder / FORM}, then: python -m bench submit {folder}"
 

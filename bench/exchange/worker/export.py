@@ -30,11 +30,11 @@ def export(options) -> Iterator[str]:
     folder = Path(options.to)
     if folder.exists() and any(folder.iterdir()):
         raise BadInput(f"the folder {folder} is not empty: give a new one with --to.")
-    stream = streams.reorder(streams.load(options.scenario), options.order)
+    stream = streams.reorder(streams.load_stream(options.scenario), options.order)
     root = options.data and Path(options.data)
-    arrays, fingerprint = data.load(stream, root, stream.image_size, options.cache, plugins=options.plugin)
+    arrays, fingerprint = data.load_arrays(stream, root, stream.image_size, options.cache, plugins=options.plugin)
     key = _key(stream, arrays)
-    keys.write(folder, key)
+    keys.write_key(folder, key)
     for step in range(len(stream.steps)):
         _train(folder / f"step-{step}", stream, arrays, step, "labels" in options.capabilities)
         _test(folder / f"step-{step}", key, arrays, step, "task_oracle" in options.capabilities)
@@ -42,7 +42,7 @@ def export(options) -> Iterator[str]:
     results.replace(folder / SPEC, json.dumps(_spec(stream, options), indent=1))  # last: what has it is whole
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     yield f"wrote {folder}: {len(stream.steps)} steps, {size:,} bytes; docs/submissions.md says what is in it"
-    yield f"keep {keys.path_of(folder)} to yourself: it holds the order of the test images"
+    yield f"keep {keys.key_path(folder)} to yourself: it holds the order of the test images"
 
 
 def _key(stream: Stream, arrays: Arrays) -> Key:

@@ -33,23 +33,23 @@ class Key:
         return columns[order], places[order]
 
 
-def path_of(folder: Path) -> Path:
+def key_path(folder: Path) -> Path:
     """Beside the folder, so that who hands the folder over does not hand over the key."""
     return folder.resolve().with_name(f"{folder.resolve().name}.key.json")
 
 
-def write(folder: Path, key: Key) -> None:
+def write_key(folder: Path, key: Key) -> None:
     """Save the key of the export in `folder`."""
-    results.replace(path_of(folder), json.dumps(asdict(key)))
+    results.replace(key_path(folder), json.dumps(asdict(key)))
 
 
-def read(folder: Path) -> Key:
+def read_key(folder: Path) -> Key:
     """The key of the export in `folder`.
 
     Raises:
         BadInput: if it is not there or broken.
     """
-    path = path_of(folder)
+    path = key_path(folder)
     try:
         return Key(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

@@ -12,7 +12,7 @@ from bench.errors import BadInput
 from bench.registry import unknown
 from bench.render.figure import sheet
 from bench.render.figure.kept import Kept, revive
-from bench.render.show import find
+from bench.render.show import find_cells
 from bench.training.experiences import as_float
 from bench.training.strategy import Strategy
 
@@ -26,7 +26,7 @@ def figure(options) -> Iterator[Path]:
     Raises:
         BadInput: for an unknown cell, class, step or image, a cell of which nothing was kept, or a full disk.
     """
-    for path in find(options.cell, options.results):
+    for path in find_cells(options.cell, options.results):
         kept = revive(path, options)
         step = _step(kept, options.step)
         for column in _columns(kept, options.category):
@@ -68,7 +68,7 @@ def _tests(kept: Kept, column: int, step: int, options) -> Path:
     kinds = ["anomalous" if kept.arrays.labels[row] else "normal" for row in chosen]
     rows = [f"{kind}\n{score:.3g}" for kind, score in zip(kinds, prediction.score.tolist(), strict=True)]
     name = kept.cell.stream.classes[column]
-    return sheet.write(
+    return sheet.write_sheet(
         _place(kept, options.out) / f"{name}.step-{step + 1}.png",
         f"{kept.cell.name}: {name} after step {step + 1}, with scores",
         rows,
@@ -86,7 +86,7 @@ def _memory(kept: Kept, column: int, options) -> Iterator[Path]:
         for title, pictures in _exhibits(kept.after(step), images, learned).items():
             columns[f"{title},\nstep {step + 1}"] = _pictures(pictures)
     if len(columns) > 1:
-        yield sheet.write(
+        yield sheet.write_sheet(
             _place(kept, options.out) / f"{name}.memory.png",
             f"{kept.cell.name}: {name} in memory",
             [str(place) for place in range(len(rows))],

@@ -12,7 +12,7 @@ from bench.runner.cell import task_of
 from bench.schema.request import Cell
 from bench.training.experiences import TestExperience
 from bench.training.strategy import Strategy
-from bench.wall.child import build, load
+from bench.wall.child import build, load_carried
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Kept:
                 f"nothing was kept of step {step + 1} of {self.path}: run the cell again with the same command and "
                 "--keep --redo all."
             )
-        saved = checkpoint.load(path, self.cell.resume_key)
+        saved = checkpoint.load_checkpoint(path, self.cell.resume_key)
         if saved is None:
             raise BadInput(f"{path} is broken or of another run: run the cell again with --keep --redo all.")
-        strategy = load(build(task_of(self.cell, step)), saved["carried"])
+        strategy = load_carried(build(task_of(self.cell, step)), saved["carried"])
         strategy.model.eval()
         return strategy
 
@@ -62,7 +62,7 @@ def revive(path: Path, options) -> Kept:
     """
     cell = again(path, results.read(path).spec, options)
     request = cell.request
-    arrays, _ = data.load(
+    arrays, _ = data.load_arrays(
         cell.stream,
         request.data,
         cell.spec["image_size"],

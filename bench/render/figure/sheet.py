@@ -11,7 +11,7 @@ CELL = 1.3  # inches per picture
 COLOURS = "cividis"  # reads the same with every kind of colour vision
 
 
-def write(path: Path, title: str, rows: Sequence[str], columns: Mapping[str, Sequence[np.ndarray]]) -> Path:
+def write_sheet(path: Path, title: str, rows: Sequence[str], columns: Mapping[str, Sequence[np.ndarray]]) -> Path:
     """Draw `columns` (each one picture per row: (H, W, 3) or (H, W), pictures of one column sharing a scale).
 
     Raises:

@@ -23,10 +23,10 @@ IDENTITY += ("detector", "variant", "backbone", "seed")
 
 def render(root: Path, markdown: Path | None = None) -> dict[Path, str]:
     """Path -> text of every page and table of all cells under `root`; the first one is leaderboard.md."""
-    return _render(Path(root), markdown, *read(root))
+    return _render(Path(root), markdown, *read_sections(root))
 
 
-def read(root: Path) -> tuple[list[Section], list[str]]:
+def read_sections(root: Path) -> tuple[list[Section], list[str]]:
     """What the usable cells under `root` give, and a sentence for each file that is not one."""
     gc.disable()  # cells hold no cycles, and to look for some among millions of numbers takes as long as to read them
     try:
@@ -44,11 +44,11 @@ def read(root: Path) -> tuple[list[Section], list[str]]:
 
 def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: list[str]) -> dict[Path, str]:
     markdown = Path(markdown) if markdown else _beside(root)
-    printed = published.load()
+    printed = published.load_published()
     beside = Path(os.path.relpath(root.resolve() / TABLES, markdown.resolve().parent)).as_posix()
     pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
     if root.resolve().name == "results":  # folders of other names may lie side by side
-        pages |= readme.rendered(root.resolve().with_name("README.md"), grouped)
+        pages |= readme.rendered_readme(root.resolve().with_name("README.md"), grouped)
     return {markdown: front(grouped, broken, printed, beside), root / "leaderboard.csv": _csv(grouped), **pages}
 
 
@@ -58,11 +58,11 @@ def _beside(root: Path) -> Path:
     return root.resolve().with_name("leaderboard.md" if name == "results" else f"leaderboard-{name}.md")
 
 
-def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
+def write_leaderboard(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
     """Writes leaderboard.md (default: see `_beside`), `root`/leaderboard.csv, `root`/tables; returns two of them."""
     root = Path(root)
-    results.check(root)
-    rendered = _render(root, markdown, *read(root))
+    results.check_disk(root)
+    rendered = _render(root, markdown, *read_sections(root))
     for path, text in rendered.items():
         results.replace(path, text)
     for path in _stale(root, rendered):
@@ -70,7 +70,7 @@ def write(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
     return tuple(rendered)[:2]
 
 
-def check(root: Path, markdown: Path | None = None) -> str:
+def check_leaderboard(root: Path, markdown: Path | None = None) -> str:
     """Which file is not what `root` gives, in one sentence; "" where all are."""
     return next(iter(stale(root, markdown)), "")
 
@@ -91,7 +91,7 @@ def _stale(root: Path, rendered: Mapping[Path, str]) -> list[Path]:
 
 def _csv(grouped: Sequence[Section]) -> str:
     """One line per cell, wide; empty: not measured."""
-    found = [line for section in grouped for line in lines(section)]
+    found = [line for section in grouped for line in section_lines(section)]
     head = list(dict.fromkeys(name for line in found for name in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
@@ -116,7 +116,7 @@ def inert(value: object) -> object:
     return value
 
 
-def lines(section: Section) -> list[dict[str, object]]:
+def section_lines(section: Section) -> list[dict[str, object]]:
     """Of every cell of a section what it is, and its figures; NaN: not measured."""
     found = []
     for row in section.rows:

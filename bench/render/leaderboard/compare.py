@@ -31,7 +31,7 @@ class Comparison(NamedTuple):
         return self.row.stat(f"{printed.fm_def}_{printed.metric}") if printed.fm_def in IN_ROWS else stat(())
 
 
-def compare(section: Section, published: Iterable[Published]) -> list[Comparison]:
+def compare_with_published(section: Section, published: Iterable[Published]) -> list[Comparison]:
     """Pairs of one section: same stream (or one where order plays no part), same system, same metric; rows' order."""
     here = [
         row for row in published if not row.of_class and row.metric in summarised() and _same_stream(section.spec, row)
@@ -44,14 +44,14 @@ def _pairs(row: Row, published: list[Published]) -> Iterator[Comparison]:
     for printed in published:
         if printed.method in names:
             measured = row.stat(f"final_{printed.metric}")
-            yield Comparison(row, printed, measured, verdict(row.spec, printed, measured))
+            yield Comparison(row, printed, measured, published_verdict(row.spec, printed, measured))
 
 
 def _same_stream(spec: Spec, row: Published) -> bool:
     return row.scenario in (spec["scenario"], f"{spec['scenario'].partition('/')[0]}/*")
 
 
-def verdict(spec: Spec, printed: Published, measured: Stat) -> str:
+def published_verdict(spec: Spec, printed: Published, measured: Stat) -> str:
     """`within 0.02`, `off by +0.031` (measured minus printed; told where seeds may explain it) or `not comparable`."""
     reasons = list(_obstacles(spec, printed))
     if math.isnan(measured.mean):

@@ -14,7 +14,7 @@ from bench.published import TOLERANCE
 from bench.render.leaderboard import tables
 from bench.render.leaderboard.commands import commands
 from bench.render.leaderboard.compare import Comparison
-from bench.render.leaderboard.tables import MISSING, Column, compact, escape, score
+from bench.render.leaderboard.tables import MISSING, Column, compact, escape_markdown, score_text
 from bench.schema import protocol as protocols
 
 
@@ -38,7 +38,7 @@ def below_lanczos(section: Section) -> str:
     for row in (row for row in section.rows if not row.status):
         decoded, plain = (_final_note(row, name) for name in ("memory_psnr", "memory_psnr_lanczos"))
         if decoded < plain:
-            system = f"{escape(row.short)} on {row.spec['detector']}"
+            system = f"{escape_markdown(row.short)} on {row.spec['detector']}"
             lines.append(f"- {system}: {decoded:.1f} dB, Lanczos' filter alone {plain:.1f} dB")
     head = "**Codecs that give back images worse than the filter that made them small** (PSNR after the last step):"
     return "\n".join([head, "", *lines]) if lines else ""
@@ -67,7 +67,7 @@ def _per_weights(section: Section, summary: str, columns: Sequence[Column], devi
     return fold(summary, "\n\n".join(parts)) if parts else ""
 
 
-def published(pairs: Sequence[Comparison]) -> str:
+def comparison_table(pairs: Sequence[Comparison]) -> str:
     if not pairs:
         return "No published number fits these rows; `python -m bench published` lists what papers print."
     head = (
@@ -86,8 +86,8 @@ def published(pairs: Sequence[Comparison]) -> str:
         row, printed, measured, verdict = pair
         system = f"{row.short} + {row.spec['detector']}"
         there = MISSING if printed.fm is None else f"{printed.fm:.3f}"
-        line = (system, printed.method, printed.metric, score(measured), f"{printed.value:.3f}", verdict, there)
-        line += (score(pair.lost), printed.fm_def or MISSING)
+        line = (system, printed.method, printed.metric, score_text(measured), f"{printed.value:.3f}", verdict, there)
+        line += (score_text(pair.lost), printed.fm_def or MISSING)
         lines.append((*line, printed.protocol, printed.source, printed.trust))
     text = compact((*head, "protocol", "source", "trust"), lines)
     return fold(f"Published beside measured: {tally(pairs)}", text)
@@ -114,10 +114,10 @@ def how_to_run(section: Section) -> str:
     if Path(str(resources.files("scenarios") / "recipes" / f"{dataset}.yaml")).is_file():
         told = [f"`python -m bench data get {dataset} --to DIR --accept-licence` fetches the images."]
     told += [
-        f"WEIGHTS of {name}: a file named {escape(source)}, sha256 `{sha256}`."
+        f"WEIGHTS of {name}: a file named {escape_markdown(source)}, sha256 `{sha256}`."
         for name, source, sha256 in sorted(files)
     ]
-    for protocol in map(protocols.load, protocols.names()):
+    for protocol in map(protocols.load_protocol, protocols.protocol_names()):
         if section.spec["scenario"] in protocol.scenarios and not protocol.paper:
             told.append(f"All headline rows: `python -m bench run --protocol {protocol.name} ...`.")
     body = "\n".join(["```bash", *lines, "```"])

@@ -21,7 +21,7 @@ TABLE = re.compile(r"(<!-- table (\S+) (\S+) (\S+) -->\n)(.*?)(\n<!-- /table -->
 MATRICES = re.compile(r"<!-- matrices (\S+) (\S+) (\S+) -->")
 
 
-def rendered(path: Path, grouped: Sequence[Section]) -> dict[Path, str]:
+def rendered_readme(path: Path, grouped: Sequence[Section]) -> dict[Path, str]:
     """Path -> text: the README with its table, where it asks for one, and the picture, where it does."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     found = {}

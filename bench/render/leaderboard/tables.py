@@ -24,7 +24,7 @@ class Markup(str):
     """Text that a page wrote itself: links, code."""
 
 
-def escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """What strangers wrote (options, authors, file names, exceptions) as one line of text that renders as itself."""
     return re.sub(r"([\[\]`])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
@@ -32,7 +32,8 @@ def escape(text: str) -> str:
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """GitHub's table; columns of mostly numbers are aligned to the right."""
     lines = [
-        [(cell if isinstance(cell, Markup) else escape(cell)).replace("|", "\\|") for cell in line] for line in lines
+        [(cell if isinstance(cell, Markup) else escape_markdown(cell)).replace("|", "\\|") for cell in line]
+        for line in lines
     ]
     numbers = [sum(NUMBER.fullmatch(cell) is not None for cell in column) for column in zip(*lines, strict=True)]
     align = ["right" if 2 * count > len(lines) else "left" for count in numbers]
@@ -52,7 +53,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], layout=markdown) -> st
     return layout([name for name, _ in columns], [[show(row) for _, show in columns] for row in rows])
 
 
-def score(value: Stat, digits: int = 3) -> str:
+def score_text(value: Stat, digits: int = 3) -> str:
     """Mean and half width of the interval: `0.873 ± 0.012`."""
     if math.isnan(value.mean):
         return MISSING
@@ -80,7 +81,7 @@ def _no_minus_zero(text: str) -> str:
 
 
 def _score(name: str) -> Callable[[Row], str]:
-    return lambda row: score(row.stat(name))
+    return lambda row: score_text(row.stat(name))
 
 
 def _amount(name: str) -> Callable[[Row], str]:
@@ -114,7 +115,7 @@ def _status(row: Row) -> str:
     kind, _, text = row.status.partition(": ")
     if kind == "failed":  # as code: an exception may hold anything that a forge would render
         return Markup(f"**failed** `{text.replace('`', chr(39))}`")
-    return Markup(f"**{kind}** {escape(text)}") if kind else "ok"
+    return Markup(f"**{kind}** {escape_markdown(text)}") if kind else "ok"
 
 
 _METHOD: Column = ("method", lambda row: row.short + OLDER * row.older)

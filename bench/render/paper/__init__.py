@@ -14,7 +14,7 @@ from bench.render.paper import figures, latex
 from bench.render.paper.references import bibliography, keys
 
 
-def write(
+def write_paper(
     root: Path, to: Path, methods: Sequence[str] = (), detectors: Sequence[str] = (), scenario: str = ""
 ) -> list[Path]:
     """Write a folder for a paper on the finished rows of `methods` and `detectors` (all, where none is named).
@@ -25,7 +25,7 @@ def write(
     Raises:
         BadInput: for a name that has no finished row, or a folder that cannot be written.
     """
-    grouped, _ = leaderboard.read(root)
+    grouped, _ = leaderboard.read_sections(root)
     chosen = [(section, _chosen(section, methods, detectors)) for section in grouped]
     chosen = [(section, rows) for section, rows in chosen if rows and scenario in ("", section.spec["scenario"])]
     _check(methods, {row.spec["method"] for _, rows in chosen for row in rows}, "method", root)
@@ -35,7 +35,7 @@ def write(
     made, parts = [], []
     for section, rows in chosen:
         name = slug(section)
-        made.append(_text(to / f"{name}.tex", latex.table(section, rows)))
+        made.append(_text(to / f"{name}.tex", latex.latex_table(section, rows)))
         drawn = figures.draw(rows, to / name)
         made += drawn
         parts.append(latex.part(name, [path.stem for path in drawn if path.suffix == ".pdf"]))

@@ -8,8 +8,8 @@ from bench.analysis.labels import EXTERNAL, MARKS
 from bench.analysis.race import standing
 from bench.analysis.rows import Row
 from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_RUNS
-from bench.render.leaderboard.tables import amount, score, span
-from bench.render.paper.references import LIBRARIES, key_of
+from bench.render.leaderboard.tables import amount, score_text, span
+from bench.render.paper.references import LIBRARIES, bibtex_key
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
@@ -26,29 +26,36 @@ SPECIAL |= {"<": r"$<$", ">": r"$>$", "|": r"$|$"}
 HEAD = ("method", "detector", "tier", "image AUROC", "over classes", "forgetting", "pixel AUPRO", "carried MB", "runs")
 
 
-def escape(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Text as LaTeX; what its ordinary fonts lack becomes a question mark."""
     return "".join(SPECIAL.get(c, c if c.isascii() else "?") for c in text)
 
 
-def table(section: Section, rows: Sequence[Row]) -> str:
+def latex_table(section: Section, rows: Sequence[Row]) -> str:
     """The headline table of a section with tiers and intervals as in the leaderboard."""
     tiers = {id(row): standing(block).tier(row) for block in section.blocks.values() for row in block}
     lines = [" & ".join(HEAD) + r" \\"]
     for row in rows:
-        numbers = (score(row.stat("final_image_auroc")), span(row.interval()))
-        numbers += (score(row.stat("forgetting_image_auroc")), score(row.stat("final_aupro")))
+        numbers = (score_text(row.stat("final_image_auroc")), span(row.interval()))
+        numbers += (score_text(row.stat("forgetting_image_auroc")), score_text(row.stat("final_aupro")))
         numbers += (amount(row.stat("carried_mb").mean), str(len(row.cells)))
-        names = f"{escape(row.short)}{_cite(row)}", escape(row.spec["detector"]), escape(tiers[id(row)])
-        lines.append(" & ".join([*names, *map(escape, numbers)]) + r" \\")
+        names = (
+            f"{escape_latex(row.short)}{_cite(row)}",
+            escape_latex(row.spec["detector"]),
+            escape_latex(tiers[id(row)]),
+        )
+        lines.append(" & ".join([*names, *map(escape_latex, numbers)]) + r" \\")
     spec = section.spec
     marks = [
-        f"{escape(mark)} {name.replace('_', ' ')}" for name, mark in MARKS.items() if any(r.may(name) for r in rows)
+        f"{escape_latex(mark)} {name.replace('_', ' ')}"
+        for name, mark in MARKS.items()
+        if any(r.may(name) for r in rows)
     ]
-    marks += [f"{escape(EXTERNAL)} scored from outside"] if any(row.external for row in rows) else []
+    marks += [f"{escape_latex(EXTERNAL)} scored from outside"] if any(row.external for row in rows) else []
     caption = (
-        f"{escape(section.title)}: {len(spec['classes'])} classes in {len(spec['steps'])} steps. Image AUROC, mean "
-        f"over classes after the last step $\\pm$ 95\\,\\% over seeds; over classes: 95\\,\\% over classes and runs. "
+        f"{escape_latex(section.title)}: {len(spec['classes'])} classes in {len(spec['steps'])} steps. Image AUROC, "
+        f"mean over classes after the last step $\\pm$ 95\\,\\% over seeds; "
+        f"over classes: 95\\,\\% over classes and runs. "
         f"Tier 1: not shown to differ from the best on its detector. {'; '.join(marks)}"
     ).rstrip(" .;")
     return "\n".join(
@@ -61,7 +68,7 @@ def table(section: Section, rows: Sequence[Row]) -> str:
 
 
 def _cite(row: Row) -> str:
-    key = key_of("method", row.spec["method"])
+    key = bibtex_key("method", row.spec["method"])
     return rf"~\cite{{{key}}}" if key else ""
 
 
@@ -70,7 +77,7 @@ def measured(chosen: Sequence[tuple[Section, Sequence[Row]]]) -> str:
     cells = [cell for _, rows in chosen for row in rows for cell in row.cells]
 
     def told(values) -> str:
-        return escape(", ".join(sorted({str(value) for value in values if value})))
+        return escape_latex(", ".join(sorted({str(value) for value in values if value})))
 
     spec = [cell["spec"] for cell in cells]
     where = [cell["environment"] for cell in cells]

@@ -30,7 +30,7 @@ def bibliography(rows: Iterable[Row]) -> str:
     return "\n\n".join(dict(_entries(rows)).values()) + "\n"
 
 
-def key_of(kind: str, name: str) -> str:
+def bibtex_key(kind: str, name: str) -> str:
     """Under which a method or detector is cited; "" where its file names no paper of arXiv."""
     return _paper(kind, name)[0]
 
@@ -48,7 +48,7 @@ def _entries(rows: Iterable[Row]) -> Iterable[tuple[str, str]]:
 @cache
 def _paper(kind: str, name: str) -> tuple[str, str]:
     """(key, entry) of what a file names; two empty texts where it names nothing."""
-    entry = registry.found(kind).get(name)
+    entry = registry.found_entries(kind).get(name)
     found = PAPER.search(entry.description.replace("\n", " ")) if entry else None
     if not found:
         return "", ""

@@ -12,7 +12,7 @@ from bench.render.report.site import Site
 from bench.schema.cell import Cell
 
 
-def write(root: Path, out: Path, pictures=None) -> Path:
+def write_report(root: Path, out: Path, pictures=None) -> Path:
     """Writes the site of all cells under `root` into `out`, over pages of the same name; returns its first page.
 
     With `pictures` (data, scenario, plugin and cache, as `bench score` has them) also test images with their maps.
@@ -24,7 +24,7 @@ def write(root: Path, out: Path, pictures=None) -> Path:
     cells = {path.relative_to(root): cell for path, cell in found if not isinstance(cell, BadInput)}
     broken = [str(fault).replace(f"{root}/", "") for _, fault in found if isinstance(fault, BadInput)]
     grouped, folders = sections(cells.values()), systems.by_folder(cells)
-    pages = {cell["key"]: systems.address(path.parent) for path, cell in cells.items()}
+    pages = {cell["key"]: systems.system_address(path.parent) for path, cell in cells.items()}
     site = Site(out)
     site.assets()
     found = boards.boards(grouped, pages)
@@ -32,20 +32,20 @@ def write(root: Path, out: Path, pictures=None) -> Path:
     for board in found:
         site.page("board.html", board.address, **boards.page_of(board))
         site.text(board.address.replace(".html", ".csv"), board.csv())
-    printed = published.load()
+    printed = published.load_published()
     described = methods.methods(found, printed)
     site.page("methods.html", methods=described)
     for name, about in described.items():
-        site.page("method.html", methods.address(name), **about)
+        site.page("method.html", methods.method_address(name), **about)
     site.page("compare.html", contests=charts.contests(cells.values()), fields=charts.fields(grouped, pages))
-    site.page("published.html", published=boards.published(grouped, printed, pages))
+    site.page("published.html", published=boards.published_boards(grouped, printed, pages))
     site.page("faults.html", **faults.faults(cells, broken, pages))
     site.page("definitions.html", **systems.definitions())
-    joint = distance.references(cells.values())
+    joint = distance.joint_cells(cells.values())
     for folder, members in folders.items():
         galleries = _galleries(root, folder, members, pictures, site) if pictures else []
         shown = systems.system(folder, members, joint)
-        site.page("system.html", systems.address(folder), **shown, galleries=galleries)
+        site.page("system.html", systems.system_address(folder), **shown, galleries=galleries)
     return site.folder / "index.html"
 
 

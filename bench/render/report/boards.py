@@ -13,9 +13,9 @@ from bench.analysis.race import standing
 from bench.analysis.rows import Row
 from bench.published import Published
 from bench.render.leaderboard import inert
-from bench.render.leaderboard.compare import Comparison, compare
+from bench.render.leaderboard.compare import Comparison, compare_with_published
 from bench.render.leaderboard.page import leader, slug, winner
-from bench.render.leaderboard.tables import score
+from bench.render.leaderboard.tables import score_text
 from bench.render.report.failures import skipped_pairs
 from bench.render.report.field import Field, field
 from bench.schema.cell import Cell
@@ -159,9 +159,9 @@ def overview(cells: Iterable[Cell], broken: Sequence[str]) -> dict[str, int]:
     }
 
 
-def published(sections: Sequence[Section], rows: Sequence[Published], pages: Mapping[str, str]) -> list[dict]:
+def published_boards(sections: Sequence[Section], rows: Sequence[Published], pages: Mapping[str, str]) -> list[dict]:
     """Every section that papers have numbers for, its verdicts beside them."""
-    found = [(section.title, compare(section, rows)) for section in sections]
+    found = [(section.title, compare_with_published(section, rows)) for section in sections]
     return [{"title": title, "lines": [_verdict(pair, pages) for pair in pairs]} for title, pairs in found if pairs]
 
 
@@ -175,5 +175,5 @@ def _verdict(pair: Comparison, pages: Mapping[str, str]) -> dict:
         "measured": measured,
         "verdict": verdict,
         "kind": verdict.split()[0],
-        "lost": score(pair.lost),
+        "lost": score_text(pair.lost),
     }

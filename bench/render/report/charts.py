@@ -44,7 +44,7 @@ def contests(cells: Iterable[Cell]) -> list[dict]:
                 ),
                 "critical_difference": one.ranking.critical,
                 "summary": ranking.summary(one),
-                "warnings": ranking.warnings(one),
+                "warnings": ranking.ranks_warnings(one),
                 "blocks": one.blocks,
                 "diagram": diagram(one),
             }

@@ -36,14 +36,14 @@ def strips(path: Path, cell: Cell, options) -> Iterator[Strip]:
 
     `options` has data, scenario, plugin and cache, as `bench score` has. BadInput if the data are others.
     """
-    file = stored.path_of(path)
-    held = stored.read(file) if cell["status"] == "ok" and file.is_file() else None
+    file = stored.scores_path(path)
+    held = stored.read_stored(file) if cell["status"] == "ok" and file.is_file() else None
     if not held or not held.scales:
         return
     spec = cell["spec"]
     if held.run != stored.run_of(spec):
         raise BadInput(f"{file.name} is of another run: run the cell again with --save-maps --redo all.")
-    stream = streams.reorder(streams.load(options.scenario or spec["scenario"]), spec["order"])
+    stream = streams.reorder(streams.load_stream(options.scenario or spec["scenario"]), spec["order"])
     if list(stream.classes) != spec["classes"]:
         raise BadInput(f"{spec['scenario']} has other classes than the cell: give its YAML file with --scenario.")
     arrays, _ = load_known(stream, spec["image_size"], spec["fingerprint"], options)
@@ -51,7 +51,7 @@ def strips(path: Path, cell: Cell, options) -> Iterator[Strip]:
         yield from _of_class(held, arrays, rows_of(arrays, [column], train=False), name, range(learned, held.steps))
 
 
-def _of_class(held: stored.Stored, arrays: Arrays, rows, name: str, steps: range) -> Iterator[Strip]:
+def _of_class(held: stored.StoredScores, arrays: Arrays, rows, name: str, steps: range) -> Iterator[Strip]:
     labels = np.asarray(arrays.labels[rows])
     standing = np.array([_standing(held.scores[step, name], labels) for step in steps])  # (steps, images)
     shown = np.unique(np.linspace(0, len(steps) - 1, min(STEPS, len(steps)), dtype=int))

@@ -10,14 +10,14 @@ from bench.schema.metric import headings
 FOREIGN = "Not a method of this project: it was given as a plugin, or scored elsewhere."
 
 
-def address(name: str) -> str:
+def method_address(name: str) -> str:
     """Where the page of a method lies in the site."""
     return f"methods/{name}.html"
 
 
 def methods(boards: Sequence[Board], printed: Sequence[Published]) -> dict[str, dict]:
     """Values of the templates by name: of the project's methods, and of others that have rows."""
-    entries = registry.found("method")
+    entries = registry.found_entries("method")
     ran = {line.row.spec["method"] for board in boards for line in board.lines}
     return {name: _method(name, entries, boards, printed) for name in sorted({*entries, *ran})}
 

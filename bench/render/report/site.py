@@ -10,7 +10,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench import __version__, results
-from bench.render.leaderboard.tables import MISSING, amount, score, span
+from bench.render.leaderboard.tables import MISSING, amount, score_text, span
 
 NAV = (
     ("index.html", "Leaderboard"),
@@ -38,7 +38,13 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"score": score, "amount": amount, "span": span, "number": number, "percent": percent}
+        environment.filters |= {
+            "score": score_text,
+            "amount": amount,
+            "span": span,
+            "number": number,
+            "percent": percent,
+        }
         environment.filters |= {"choices": choices, "url": lambda path: quote(path, safe="/")}
         environment.globals |= {"nav": NAV, "version": __version__, "missing": MISSING}
         return environment

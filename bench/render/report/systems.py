@@ -17,7 +17,7 @@ from bench.schema.metric import headings, summarised
 EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them
 
 
-def address(folder: PurePath) -> str:
+def system_address(folder: PurePath) -> str:
     """Where the page of a results folder lies in the site."""
     return f"systems/{folder.as_posix()}.html"
 
@@ -34,7 +34,7 @@ def by_folder(cells: Mapping[PurePath, Cell]) -> dict[PurePath, list[Cell]]:
 def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) -> dict:
     """What the template shows of the runs in one folder; `joint`: finished joint cells, their references among them."""
     whole = [cell for cell in cells if cell["status"] == "ok"]
-    numbers = [figures(cell) | distance.figures(cell, joint) for cell in whole]
+    numbers = [figures(cell) | distance.gap_figures(cell, joint) for cell in whole]
     return {
         "name": system_name(cells[0]["spec"]),
         "folder": folder.as_posix(),

@@ -23,7 +23,7 @@ def examine(results: Path, cache: Path, data: Path | None) -> list[Finding]:
     """All findings, in the order in which a run would meet them."""
     found = [*_packages(), *_disk(results, "results"), *_disk(cache, "decoded images"), *_confinement(), *_data(data)]
     try:
-        importlib.import_module("bench.preload")  # all third-party packages, their warnings silenced
+        importlib.import_module("bench.backends.preload")  # all third-party packages, their warnings silenced
     except Exception as error:  # a broken installation raises anything
         return [
             *found,
@@ -106,7 +106,7 @@ def _device() -> Iterator[Finding]:
     free = psutil.virtual_memory().available
     enough = OK if free >= FREE_MEMORY else SLOW
     yield enough, f"{os.cpu_count()} CPU cores, {_gb(free)} of memory free; a cell takes about {_gb(FREE_MEMORY)}."
-    name = device.found("auto")
+    name = device.resolve_device("auto")
     if name == "cpu":
         yield SLOW, f"PyTorch {torch.__version__} sees no accelerator: tiny sizes run here, paper sizes take days."
         return
@@ -127,7 +127,7 @@ def _weights() -> Iterator[Finding]:
         yield MISSING, f"{PROCEDURAL.name}, the small network for tiny sizes, is not there: install the package anew."
     wanted: dict[tuple[str, str], list[str]] = {}  # where weights come from and how else to give them -> who wants them
     for kind in ("method", "detector"):
-        for entry in registry.found(kind).values():
+        for entry in registry.found_entries(kind).values():
             model = getattr(entry.load().Config(), "model", "")
             backbone = entry.declared.get("BACKBONE")
             sources = {hub_of(backbone) if backbone else "": "--weights FILE"}
