@@ -33,9 +33,9 @@ class Comparison(NamedTuple):
 
 def compare_with_published(section: Section, published: Iterable[Published]) -> list[Comparison]:
     """Pairs of one section: same stream (or one where order plays no part), same system, same metric; rows' order."""
-    here = [
-        row for row in published if not row.of_class and row.metric in summarised() and _same_stream(section.spec, row)
-    ]
+    name = section.spec["scenario"]
+    streams = (name, f"{name.partition('/')[0]}/*")
+    here = [row for row in published if not row.of_class and row.metric in summarised() and row.scenario in streams]
     return [pair for row in section.rows if not row.status for pair in _pairs(row, here)]
 
 
@@ -47,13 +47,19 @@ def _pairs(row: Row, published: list[Published]) -> Iterator[Comparison]:
             yield Comparison(row, printed, measured, published_verdict(row.spec, printed, measured))
 
 
-def _same_stream(spec: Spec, row: Published) -> bool:
-    return row.scenario in (spec["scenario"], f"{spec['scenario'].partition('/')[0]}/*")
-
-
 def published_verdict(spec: Spec, printed: Published, measured: Stat) -> str:
     """`within 0.02`, `off by +0.031` (measured minus printed; told where seeds may explain it) or `not comparable`."""
-    reasons = list(_obstacles(spec, printed))
+    reasons, any_order = [], printed.scenario.endswith("/*")
+    if spec["weights"]["kind"] not in ("imagenet", "none"):  # none: a detector without a pretrained part
+        reasons.append(f"{spec['weights']['kind']} weights instead of ImageNet's")
+    if spec["size"] != "paper":
+        reasons.append(f"size {spec['size']}")
+    if any_order and len(spec["classes"]) != WHOLE.get(printed.dataset, len(spec["classes"])):
+        reasons.append(f"{len(spec['classes'])} classes instead of {WHOLE[printed.dataset]}")
+    if spec["order"] != "published" and not any_order:
+        reasons.append(f"class order {spec['order']}")
+    if spec["variant"] and not set_as_in_a_paper(spec):
+        reasons.append(f"options {spec['variant']}")
     if math.isnan(measured.mean):
         reasons.append("not measured")
     if reasons:
@@ -64,17 +70,3 @@ def published_verdict(spec: Spec, printed: Published, measured: Stat) -> str:
         text += f", inside the ± {measured.half:.3f} of {measured.n} seeds"
     same_size = printed.resolution.partition(",")[0] in ("", str(spec["image_size"]))
     return text if same_size else f"{text}, at {printed.resolution} px there"
-
-
-def _obstacles(spec: Spec, printed: Published) -> Iterator[str]:
-    dataset, any_order = printed.dataset, printed.scenario.endswith("/*")
-    if spec["weights"]["kind"] not in ("imagenet", "none"):  # none: a detector without a pretrained part
-        yield f"{spec['weights']['kind']} weights instead of ImageNet's"
-    if spec["size"] != "paper":
-        yield f"size {spec['size']}"
-    if any_order and len(spec["classes"]) != WHOLE.get(dataset, len(spec["classes"])):
-        yield f"{len(spec['classes'])} classes instead of {WHOLE[dataset]}"
-    if spec["order"] != "published" and not any_order:
-        yield f"class order {spec['order']}"
-    if spec["variant"] and not set_as_in_a_paper(spec):
-        yield f"options {spec['variant']}"

@@ -36,18 +36,16 @@ def below_lanczos(section: Section) -> str:
     """Codecs that give images back worse than the plain filter does; "" where there is none."""
     lines = []
     for row in (row for row in section.rows if not row.status):
-        decoded, plain = (_final_note(row, name) for name in ("memory_psnr", "memory_psnr_lanczos"))
+        noted = [  # after the last step, by the cells that note it
+            [cell["notes"][name][-1] for cell in row.cells if name in cell.get("notes", {})]
+            for name in ("memory_psnr", "memory_psnr_lanczos")
+        ]
+        decoded, plain = (sum(values) / len(values) if values else math.nan for values in noted)
         if decoded < plain:
             system = f"{escape_markdown(row.short)} on {row.spec['detector']}"
             lines.append(f"- {system}: {decoded:.1f} dB, Lanczos' filter alone {plain:.1f} dB")
     head = "**Codecs that give back images worse than the filter that made them small** (PSNR after the last step):"
     return "\n".join([head, "", *lines]) if lines else ""
-
-
-def _final_note(row: Row, name: str) -> float:
-    """Mean over the cells of what is noted after the last step; NaN where it is not."""
-    values = [cell["notes"][name][-1] for cell in row.cells if name in cell.get("notes", {})]
-    return sum(values) / len(values) if values else math.nan
 
 
 def device_names(rows: Iterable[Row]) -> list[str]:

@@ -13,7 +13,7 @@ from bench.analysis.race import standing
 from bench.analysis.rows import Row
 from bench.published import Published
 from bench.render.leaderboard import inert
-from bench.render.leaderboard.compare import Comparison, compare_with_published
+from bench.render.leaderboard.compare import compare_with_published
 from bench.render.leaderboard.page import leader, slug, winner
 from bench.render.leaderboard.tables import score_text
 from bench.render.report.failures import skipped_pairs
@@ -108,15 +108,12 @@ def boards(sections: Sequence[Section], pages: Mapping[str, str]) -> list[Board]
             lines = [Line(row, pages[row.cells[0]["key"]], tiers[id(row)]) for row in sorted(rows, key=_place)]
             here = re.sub(r"\W+", "-", " ".join([slug(section), *weights[:2], weights[2][:8]])).strip("-")
             about = (section.title, section.spec["scenario"], named(weights), facts(section), f"boards/{here}.html")
-            found.append(Board(*about, *_leading(max(blocks, key=leader)), lines, field(lines)))
+            leading = max(blocks, key=leader)
+            ranked = standing(leading)
+            racing = ranked.best or sorted(ranked.untested, key=_place)
+            best = racing[0] if racing else None
+            found.append(Board(*about, best, len(ranked.best), winner(leading)[1:], lines, field(lines)))
     return found
-
-
-def _leading(rows: Sequence[Row]) -> tuple[Row | None, int, tuple[str, ...]]:
-    """Of one detector: the highest row that races, how many share its tier, and its figures."""
-    found = standing(rows)
-    racing = found.best or sorted(found.untested, key=_place)
-    return (racing[0] if racing else None), len(found.best), winner(rows)[1:]
 
 
 def page_of(board: Board) -> dict:
@@ -161,19 +158,20 @@ def overview(cells: Iterable[Cell], broken: Sequence[str]) -> dict[str, int]:
 
 def published_boards(sections: Sequence[Section], rows: Sequence[Published], pages: Mapping[str, str]) -> list[dict]:
     """Every section that papers have numbers for, its verdicts beside them."""
-    found = [(section.title, compare_with_published(section, rows)) for section in sections]
-    return [{"title": title, "lines": [_verdict(pair, pages) for pair in pairs]} for title, pairs in found if pairs]
-
-
-def _verdict(pair: Comparison, pages: Mapping[str, str]) -> dict:
-    row, printed, measured, verdict = pair
-    return {
-        "row": row,
-        "href": pages[row.cells[0]["key"]],
-        "printed": printed,
-        "metric": headings()[printed.metric],
-        "measured": measured,
-        "verdict": verdict,
-        "kind": verdict.split()[0],
-        "lost": score_text(pair.lost),
-    }
+    found = []
+    for section in sections:
+        lines = [
+            {
+                "row": pair.row,
+                "href": pages[pair.row.cells[0]["key"]],
+                "printed": pair.published,
+                "metric": headings()[pair.published.metric],
+                "measured": pair.measured,
+                "verdict": pair.verdict,
+                "kind": pair.verdict.split()[0],
+                "lost": score_text(pair.lost),
+            }
+            for pair in compare_with_published(section, rows)
+        ]
+        found += [{"title": section.title, "lines": lines}] if lines else []
+    return found
