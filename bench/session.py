@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bench import backends, results
 from bench.analysis import durations, ranks
 from bench.analysis.estimate import Estimate, estimate
+from bench.analysis.figures import kept_features, undisturbed
 from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
 from bench.errors import BadInput
@@ -182,6 +183,8 @@ def _cells(root: str | Path) -> list[Record]:
 
 
 def _planned(request: Request, execution: Execution) -> Planned:
+    if execution.redo == "disturbed" and execution.backend == "local" and execution.jobs != 1:
+        raise BadInput("--redo disturbed asks for undisturbed times: give --jobs 1 too, cells side by side have none.")
     cells = pool.call(pool.cell_server(), _cells_of, request, execution)
     return Planned(cells, [_fate(cell, execution) for cell in cells])
 
@@ -229,7 +232,7 @@ def _standing(cell: Cell, root: Path) -> str:
 def _wanted(cell: Cell, execution: Execution) -> bool:
     path, redo = results.cell_path(execution.results, cell.spec), execution.redo
     if redo == "all" or not path.exists():
-        return redo not in ("failed", "changed") or path.exists()
+        return redo in ("missing", "all")
     try:
         old = results.read(path)
     except BadInput:
@@ -238,6 +241,9 @@ def _wanted(cell: Cell, execution: Execution) -> bool:
         return True
     if redo == "changed":
         return old["key"] != cell.key or _older_code(old, cell)
+    if redo == "disturbed":
+        timed = undisturbed(old) and (not kept_features(old) or cell.request.feature_cache)
+        return old["status"] == "ok" and old["key"] == cell.key and not timed
     if old["status"] == "failed":
         return redo == "failed"
     if other := Record.differences(path, cell.spec):

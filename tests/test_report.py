@@ -18,7 +18,8 @@ from scipy import stats
 
 from bench import cli, results
 from bench.analysis import ranks as ranking
-from bench.analysis.summary import figures, learned_at, stat
+from bench.analysis.figures import figures
+from bench.analysis.summary import learned_at, stat
 from bench.errors import BadInput
 from bench.metrics import definitions
 from bench.metrics.statistics import interval

@@ -9,7 +9,7 @@ from command import MINI
 from mini import cell, read
 
 from bench import results
-from bench.analysis.summary import figures
+from bench.analysis.figures import figures
 from bench.errors import BadInput
 from bench.exchange import rescore
 from bench.metrics import ranking as metrics
@@ -173,7 +173,7 @@ def test_a_run_that_dies_after_storing_a_step_goes_on_to_the_same_bytes(
     from bench.runner import checkpoint
 
     one = quick(stream, cache)
-    owner, name = (checkpoint, "save") if at == "scores" else (results, "write")
+    owner, name = (checkpoint, "save") if at == "scores" else (results, "write_cell")
     real, calls = getattr(owner, name), []
 
     def die(*arguments):

@@ -6,7 +6,8 @@ from functools import cached_property
 
 from bench.analysis import drift_left
 from bench.analysis import gap_to_joint as distance
-from bench.analysis.summary import Stat, figures, interval_of, stat
+from bench.analysis.figures import figures
+from bench.analysis.summary import Stat, interval_of, stat
 from bench.metrics.statistics import Interval
 from bench.results.age import older_code
 from bench.schema.cell import Cell, Spec

@@ -91,9 +91,10 @@ def _add_where(run) -> None:
     which.add_argument("--plan", action="store_true", help="print what would run and cost, and stop")
     which.add_argument(
         "--redo",
-        choices=("missing", "failed", "changed", "all"),
+        choices=("missing", "failed", "changed", "disturbed", "all"),
         default="missing",
-        help="which cells to run; changed: measured with other code, data or settings than now (%(default)s)",
+        help="which cells to run; changed: measured with other code, data or settings than now; disturbed: while "
+        "others used the machine, so that they have no times: run them with --jobs 1 (%(default)s)",
     )
     kept = run.add_argument_group("what is kept")
     results_folder(kept)

@@ -14,7 +14,8 @@ import numpy as np
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
-from bench.analysis.summary import classes_of, figures, learned_at
+from bench.analysis.figures import figures
+from bench.analysis.summary import classes_of, learned_at
 from bench.errors import BadInput
 from bench.metrics.matrix import forgetting
 from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell

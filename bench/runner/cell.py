@@ -19,6 +19,7 @@ from bench.evaluation.replay_fidelity import Quality
 from bench.registry.source import source_files
 from bench.results import segments, stored
 from bench.runner import checkpoint
+from bench.runner.cost import Neighbours
 from bench.runner.cost_log import SIZES, CostLog
 from bench.runner.environment import environment
 from bench.runner.feature_cache import FOLDER, FeatureCache
@@ -131,6 +132,7 @@ class CellRun:
         wall = unconfined if self.cell.request.no_wall else confined
         at_hand = {"weights": readable(self.cell), "tell": self._tell}
         features = self.features.answer if self.cell.request.feature_cache else None
+        neighbours = Neighbours()
         with wall(self.nursery, self.task(t), self.carried, used, features=features, **at_hand) as method:
             # give: the step's images; the state that the last step handed over is there already
             self.closed = used.closed
@@ -141,7 +143,8 @@ class CellRun:
             start = time.perf_counter()
             said = self.evaluation.show(method.look, t, self.cell.tested_after(t), told=told)
             note = method.tell()
-        with wall(self.nursery, self.task(t), self.carried, Used(refused=self.refused), **at_hand) as fresh:
+        again = Used(refused=self.refused)
+        with wall(self.nursery, self.task(t), self.carried, again, **at_hand) as fresh:
             self.evaluation.show_again(fresh.look, said, told=told)
             if t == len(self.cell.stream.steps) - 1:
                 self.log.latency = self.evaluation.time(fresh.look, said, told=told)
@@ -150,6 +153,7 @@ class CellRun:
         # score
         arrays = self.evaluation.enter(said)
         line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests)}
+        line |= {"others_share": neighbours.share(used.cpu_s + again.cpu_s)}
         grown, added = grown_by(self.carried[0], self.fresh)
         about |= {name: self.fresh[name] for name in SIZES} | {"detector_bytes": self.fresh["detector_bytes"] + grown}
         line |= {"carried_bytes": sum(map(len, self.carried[1:])) + added}

@@ -27,9 +27,9 @@ def details(section: Section) -> Iterator[str]:
     """Tables of all detectors together, per set of weights; "" where there is nothing to show."""
     yield _per_weights(section, "Every other metric", tables.other_metrics())
     summary = "One threshold for the whole line: pooled ranking, precision, recall, false alarms, drift, routing"
-    yield _per_weights(section, summary, tables.ONE_LINE)
+    yield _per_weights(section, summary, tables.figures_of("line"))
     for device in device_names(section.rows):
-        yield _per_weights(section, f"Cost on {device}", tables.COST, device)
+        yield _per_weights(section, f"Cost on {device}", tables.figures_of("cost"), device)
 
 
 def below_lanczos(section: Section) -> str:

@@ -15,7 +15,7 @@ from bench.render.leaderboard import tables
 from bench.render.leaderboard.compare import compare_with_published
 from bench.render.leaderboard.details import device_names
 from bench.render.leaderboard.joint import above_joint
-from bench.render.leaderboard.legend import AGED, LEGEND, LOWER, OUTSIDE, UPPER
+from bench.render.leaderboard.legend import AGED, LOWER, OUTSIDE, UPPER, legend
 from bench.render.leaderboard.tables import INTERVAL, MISSING, Markup, escape_markdown, markdown, score_text, span
 
 FIRST_LINE = (
@@ -90,7 +90,7 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
         parts.append(
             folds.fold(
                 "What the columns mean",
-                markdown(("column", "meaning"), [tuple(map(Markup, line)) for line in (*LEGEND, *marks)]),
+                markdown(("column", "meaning"), [tuple(map(Markup, line)) for line in (*legend(), *marks)]),
             )
         )
     if broken:

@@ -6,10 +6,11 @@ from pathlib import PurePath
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
+from bench.analysis.figures import figures, own_times
 from bench.analysis.labels import last_line, masks_of
 from bench.analysis.pairing import system_name
 from bench.analysis.rows import tuned_on
-from bench.analysis.summary import classes_of, figures, learned_at, own_times, stat
+from bench.analysis.summary import classes_of, learned_at, stat
 from bench.metrics.definitions import ALL
 from bench.schema.cell import PER_STEP, Cell
 from bench.schema.metric import headings, summarised
@@ -69,7 +70,7 @@ def _run(cell: Cell) -> dict:
 
 def _embedded(cell: Cell) -> dict:
     """The measured lists of one cell, untouched, for the plots."""
-    cost = own_times(cell["cost"])
+    cost = own_times(cell)
     parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
     over = {metric: classes_of(cell, metric) for metric in summarised()}
     about = {
