@@ -310,7 +310,7 @@ def test_a_bound_is_the_best_of_no_table_and_of_no_budget(tmp_path):
     best = {
         line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines if line.startswith(("| ≤", "| unl"))
     }
-    assert best["unlimited"].startswith("cumulative") and best["≤ 100 MB"].startswith("ewc")
+    assert best["unlimited"].startswith("cumulative") and best["≤ 10 MB"].startswith("ewc")
     assert not any("single" in name for name in best.values())
 
 
