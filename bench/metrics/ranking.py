@@ -13,6 +13,7 @@ AUPRO_BY_SIZE = ("aupro_small", "aupro_middle", "aupro_large")
 METRIC_VERSION = 1
 
 NAN = float("nan")
+TINY = float(np.finfo(np.float64).tiny)
 BLOCK = 4096  # anomalous scores that are looked up together on a CPU: their neighbourhood stays in the cache
 DEVICE_BLOCK = 2**22  # on a GPU, where a call costs more than its work
 
@@ -196,14 +197,14 @@ def _metrics(xp, everything, anomalous, region, weights=None, groups=None, fpr_l
         precisions += float((each * tp / rejected).sum())
         f1max = max(f1max, 2 * float((tp / (rejected + positives)).max()))
         if weights is not None and normals:
-            area = _under_ramp(xp, fp_above / normals, fp / normals, fpr_limit)
+            area = _under_ramp(xp, fp_above, fp, fpr_limit * normals)
             if len(area) < last - first:
                 area = area.repeat(copies) if xp is np else area.repeat_interleave(copies)
             here = region[first:last]
             areas += _sums(xp, area * weights[here], groups[here])
     if not normals:
         return NAN, precisions / positives, f1max, [NAN] * 3
-    return 1 - pairs / (2 * positives * normals), precisions / positives, f1max, areas.tolist()
+    return 1 - pairs / (2 * positives * normals), precisions / positives, f1max, (areas / normals).tolist()
 
 
 def _sums(xp, values, groups):
@@ -250,7 +251,7 @@ def _under_ramp(xp, start, end, x):
     where normal pixels tie with it.
     """
     left, right = start.clip(max=x), end.clip(max=x)
-    width = xp.where(end > start, end - start, xp.ones_like(end))
+    width = (end - start).clip(min=TINY)  # of a step nothing lies under the ramp
     return x - right + (right - left) ** 2 / (2 * width)
 
 
