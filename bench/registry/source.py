@@ -5,6 +5,7 @@ import hashlib
 import io
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from bench import registry
@@ -21,7 +22,7 @@ def source_digest(entry: Entry) -> str:
     Raises:
         BadInput: if one of the files cannot be read.
     """
-    first, *others = (hashlib.sha256(_code(file, entry).encode()) for file in source_files(entry))
+    first, *others = (hashlib.sha256(_code(_source(file, entry)).encode()) for file in source_files(entry))
     for text in sorted(other.digest() for other in others):
         first.update(text)
     return first.hexdigest()
@@ -49,18 +50,23 @@ def _source(file: Path, entry: Entry) -> bytes:
         ) from error
 
 
-def _code(file: Path, entry: Entry) -> str:
+@cache
+def _nodes(source: bytes) -> list[ast.AST]:
+    """Imports, and what has docstrings."""
+    kinds = ast.Import | ast.ImportFrom | ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+
+
+@cache
+def _code(source: bytes) -> str:
     """The lines of a file without what only people read. As text: a parsed tree differs between versions of Python."""
-    source = _source(file, entry)
     lines = source.decode().splitlines()
     for token in tokenize.tokenize(io.BytesIO(source).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(_tree(file, entry)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
-            ast.get_docstring(node, clean=False) is not None
-        ):
+    for node in _nodes(source):
+        if not isinstance(node, ast.Import | ast.ImportFrom) and ast.get_docstring(node, clean=False) is not None:
             text = node.body[0]
             before = lines[text.lineno - 1].encode()[: text.col_offset]
             after = lines[text.end_lineno - 1].encode()[text.end_col_offset :]
@@ -69,15 +75,12 @@ def _code(file: Path, entry: Entry) -> str:
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _tree(file: Path, entry: Entry) -> ast.Module:
+def _imported_files(file: Path, entry: Entry) -> Iterator[Path]:
     try:
-        return ast.parse(_source(file, entry))
+        nodes = _nodes(_source(file, entry))
     except SyntaxError as error:
         raise BadInput(f"{entry.kind} {entry.name!r} ({file}) cannot be read: {error}; mend the file.") from error
-
-
-def _imported_files(file: Path, entry: Entry) -> Iterator[Path]:
-    for node in ast.walk(_tree(file, entry)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _files_of(alias.name, file.parent)
