@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bench import backends, results
 from bench.analysis import durations, ranks
 from bench.analysis.estimate import Estimate, estimate
+from bench.analysis.figures import kept_features, undisturbed
 from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
 from bench.errors import BadInput
@@ -111,7 +112,7 @@ def script(request: Request, execution: Execution) -> str:
     if execution.backend != "slurm":
         raise BadInput(f"--dry-run belongs to --backend slurm; this run has --backend {execution.backend}.")
     todo = plan(request, execution).todo
-    return backends.find_backend(request, execution).script(len(todo), execution) if todo else ""
+    return backends.find_backend(request, execution).slurm_script(len(todo), execution) if todo else ""
 
 
 def load_results(root: str | Path = "results") -> "DataFrame":
@@ -182,6 +183,8 @@ def _cells(root: str | Path) -> list[Record]:
 
 
 def _planned(request: Request, execution: Execution) -> Planned:
+    if execution.redo == "disturbed" and execution.backend == "local" and execution.jobs != 1:
+        raise BadInput("--redo disturbed asks for undisturbed times: give --jobs 1 too, cells side by side have none.")
     cells = pool.call(pool.cell_server(), _cells_of, request, execution)
     return Planned(cells, [_fate(cell, execution) for cell in cells])
 
@@ -229,7 +232,7 @@ def _standing(cell: Cell, root: Path) -> str:
 def _wanted(cell: Cell, execution: Execution) -> bool:
     path, redo = results.cell_path(execution.results, cell.spec), execution.redo
     if redo == "all" or not path.exists():
-        return redo not in ("failed", "changed") or path.exists()
+        return redo in ("missing", "all")
     try:
         old = results.read(path)
     except BadInput:
@@ -238,6 +241,9 @@ def _wanted(cell: Cell, execution: Execution) -> bool:
         return True
     if redo == "changed":
         return old["key"] != cell.key or _older_code(old, cell)
+    if redo == "disturbed":
+        timed = undisturbed(old) and (not kept_features(old) or cell.request.feature_cache)
+        return old["status"] == "ok" and old["key"] == cell.key and not timed
     if old["status"] == "failed":
         return redo == "failed"
     if other := Record.differences(path, cell.spec):
@@ -265,16 +271,13 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
     with Watch({todo[i].name: seconds[i] for i in order}, execution.results) as watch:
         backend.run([todo[i] for i in order], execution, watch)
     for cell, reason in watch.ended.get("died", ()):
-        results.write_cell(execution.results, _died(cell, execution.results, reason))
+        # The steps that it told of before its process went, and why there are no more.
+        record = results.blank(cell.spec, cell.capabilities, "failed", reason)
+        with suppress(BadInput):
+            old = results.read(results.cell_path(execution.results, cell.spec))
+            if old["key"] == cell.key and old["status"] == "partial":
+                record = old | {"status": "failed", "reason": reason}
+        results.write_cell(execution.results, record)
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
-
-
-def _died(cell: Cell, root: Path, reason: str) -> Record | dict:
-    """The record of a cell whose process has gone: the steps that it told of, and why there are no more."""
-    with suppress(BadInput):
-        old = results.read(results.cell_path(root, cell.spec))
-        if old["key"] == cell.key and old["status"] == "partial":
-            return old | {"status": "failed", "reason": reason}
-    return results.blank(cell.spec, cell.capabilities, "failed", reason)

@@ -97,6 +97,7 @@ def _cost(done, device):
         "train_cpu_s": [1.5] * done,
         "eval_s": [0.5] * done,
         "extra_s": [0.1] * done,
+        "others_share": [0.01] * done,
         "train_images": [100.0] * done,
         "eval_images": [30.0] * done,
         "carried_bytes": [1e6 * (t + 1) for t in range(done)],

@@ -39,6 +39,30 @@ def test_redo_chooses_what_runs_again(bench, tmp_path):
     assert "1 of 1" in bench(*MINI, "--plan", "--redo", "failed")[1]
 
 
+def test_cells_that_others_disturbed_are_measured_again_one_at_a_time(bench, tmp_path):
+    bench(*MINI)
+    path = next(tmp_path.glob("results/custom/**/seed-0.json"))
+    record = results.read(path)
+    again = (*MINI, "--redo", "disturbed")
+    for share, runs in ((0.0, 0), (0.3, 1)):
+        cost = record["cost"] | {"others_share": [0.0, share]}
+        results.write_cell(tmp_path / "results", record | {"cost": cost})
+        assert f"{runs} of 1" in bench(*again, "--jobs", "1", "--plan")[1]
+    code, out = bench(*again, "--jobs", "2")
+    assert code == 2 and "give --jobs 1" in out
+    assert bench(*again, "--jobs", "1")[0] == 0
+    anew = results.read(path)
+    assert anew["matrices"] == record["matrices"] and anew["cost"]["others_share"] != [0.0, 0.3]
+
+
+def test_a_size_that_one_detector_cannot_take_stops_no_other(bench, tmp_path):
+    asked = ("run", "--methods", "finetune", "--detectors", "padim,efficientad", "--scenario", "mini.yaml")
+    code, out = bench(*asked, "--image-size", "48", "--device", "cpu")
+    assert code == 2 and "efficientad needs images of 64 px or more, not 48" in out
+    (table,) = (tmp_path / "results" / "tables").glob("*.md")
+    assert "finetune" in table.read_text(), "the other is ranked"
+
+
 def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
     code, out = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
     assert code == 0 and "skipped: cl_patchcore needs a detector with memory_bank" in out

@@ -10,7 +10,7 @@ from cells import cell as made
 from mini import cell, read
 
 from bench import results
-from bench.analysis.summary import figures
+from bench.analysis.figures import figures
 from bench.results import cell_path, stored
 from bench.runner import run_cell
 from bench.runner.feature_cache import FOLDER
@@ -80,7 +80,15 @@ def test_figures_leave_out_the_times_of_cells_with_kept_features():
         warm = copy.deepcopy(plain)
         warm["cost"] |= {"feature_hits": [0, 0, 0], "feature_misses": [0, 0, 0]} | {name: [0, 12, 0]}
         found = figures(warm)
-        times = ("train_s", "training_s", "eval_s", "extra_s", "evaluation_share", "train_images_per_s", "cpu_energy_j")
+        times = (
+            "train_s",
+            "train_cpu_s",
+            "eval_s",
+            "extra_s",
+            "evaluation_share",
+            "train_images_per_s",
+            "cpu_energy_j",
+        )
         assert all(np.isnan(found[time]) for time in times)
         assert found["ms_per_image_1"] == 8.0, "that one is measured with the cache off"
     unasked = plain | {"cost": plain["cost"] | {"feature_hits": [0, 0, 0], "feature_misses": [0, 0, 0]}}
@@ -95,7 +103,7 @@ def test_the_command_keeps_features_and_shows_them_instead_of_times(bench, tmp_p
     record = next((tmp_path / "results").rglob("seed-0.json"))
     shown = bench("show", record)[1]
     assert "feature_hits" in shown and "feature_misses" in shown
-    assert np.isnan(figures(results.read(record))["training_s"])
+    assert np.isnan(figures(results.read(record))["train_cpu_s"])
 
 
 def test_a_run_that_goes_on_with_a_cache_counts_from_there(stream, cache, arrays, tmp_path):

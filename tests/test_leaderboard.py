@@ -14,22 +14,23 @@ from cells import cell
 from scipy.stats import t
 
 from bench import cli, results
+from bench.analysis.figures import figures
 from bench.analysis.groups import sections
 from bench.analysis.identity import surroundings
 from bench.analysis.labels import last_line
 from bench.analysis.orders import across_orders
-from bench.analysis.summary import figures, stat, t95
+from bench.analysis.summary import stat, t95
 from bench.metrics.statistics import interval
 from bench.published import load_published
 from bench.render import leaderboard
-from bench.render.leaderboard.compare import compare_with_published
+from bench.render.leaderboard.compare import TEST_IMAGES, compare_with_published
 from bench.render.show import show
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
 PAPER = {
     "scenario": "mvtec/1x15",
-    "classes": [str(i) for i in range(15)],
-    "steps": [[str(i)] for i in range(15)],
+    "classes": list(TEST_IMAGES["mvtec"]),
+    "steps": [[name] for name in TEST_IMAGES["mvtec"]],
     "size": "paper",
     "image_size": 256,
     "weights": IMAGENET,
@@ -55,6 +56,11 @@ def row_of(text, start, table=0):
     """Cells of the `table`-th line of a table that starts with `start`."""
     lines = [line for line in text.splitlines() if line.startswith(f"| {start} ")]
     return [part.strip() for part in lines[table].strip("|").split(" | ")]
+
+
+def by_heading(text: str, start: str) -> dict[str, str]:
+    """{heading: cell} of the row that starts so."""
+    return dict(zip(row_of(text, "detector"), row_of(text, start), strict=True))
 
 
 def test_a_codec_that_is_worse_than_the_plain_filter_is_named(tmp_path):
@@ -238,20 +244,23 @@ def test_costs_have_a_table_per_device(tmp_path):
     assert "several devices (Some GPU, cpu)" in text
     gpu = text.split("<summary>Cost on Some GPU</summary>")[1].split("</details>")[0]
     cpu = text.split("<summary>Cost on cpu</summary>")[1].split("</details>")[0]
-    assert row_of(gpu, "patchcore")[9:12] == ["2.00", "3.00", "50.0 %"] and "finetune" not in gpu
-    assert row_of(cpu, "patchcore")[9:12] == ["—", "—", "—"] and cpu.count("| patchcore") == 2
+    told = by_heading(gpu, "patchcore")
+    assert [told[f"GPU {name}"] for name in ("allocated MB", "reserved MB", "use")] == ["2.00", "3.00", "50.0 %"]
+    assert "finetune" not in gpu and cpu.count("| patchcore") == 2
+    assert "GPU" not in by_heading(cpu, "patchcore"), "a column that tells nothing is left out"
 
 
 def test_pooled_and_threshold_table(tmp_path):
     held = cell(method="cl_patchcore", holdout=0.2)
     part = page(tmp_path, held).split("<summary>One threshold")[1]
     row = row_of(part, "patchcore")
-    assert row[1:] == ["cl_patchcore", "0.800", "0.800", "0.700", "0.600", "0.840", "5.0 %", "2.00", "—", "80.0 %", "1"]
+    assert row[1:] == ["cl_patchcore", "0.800", "0.800", "0.700", "0.600", "0.840", "5.0 %", "2.00", "80.0 %", "1"]
 
 
 def test_a_threshold_set_on_images_that_were_trained_on_is_not_shown(tmp_path):
     part = page(tmp_path, cell(method="cl_patchcore")).split("<summary>One threshold")[1]
-    assert row_of(part, "patchcore")[1:] == ["cl_patchcore", "0.800", "0.800", *["—"] * 6, "80.0 %", "1"]
+    assert row_of(part, "patchcore")[1:] == ["cl_patchcore", "0.800", "0.800", "80.0 %", "1"]
+    assert "F1 at threshold" not in by_heading(part, "patchcore")
 
 
 def seven(method, scores, **given):
@@ -289,6 +298,20 @@ def test_a_method_whose_third_seed_failed_is_not_ranked(tmp_path):
     text = page(tmp_path, *made)
     assert row_of(text, "lucky")[1] == "2 of 3 seeds"
     assert row_of(text, "[toy/1x3@1](results/tables/toy-1x3-1.md)")[2] == "replay on patchcore"
+
+
+def test_a_bound_is_the_best_of_no_table_and_of_no_budget(tmp_path):
+    """`cumulative`, which keeps every image, once counted as the best method."""
+    made = seven("ewc", around(0.7, 0)) + seven("cumulative", around(0.95, 1), capabilities=["unlimited_memory"])
+    made += seven("single", around(0.97, 2), capabilities=["task_oracle"])
+    text = page(tmp_path, *made)
+    assert row_of(text, "[toy/1x3@1](results/tables/toy-1x3-1.md)")[2] == "highest: ewc (not shown) on patchcore"
+    lines = text[text.index("By memory budget") :].splitlines()
+    best = {
+        line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines if line.startswith(("| ≤", "| unl"))
+    }
+    assert best["unlimited"].startswith("cumulative") and best["≤ 10 MB"].startswith("ewc")
+    assert not any("single" in name for name in best.values())
 
 
 def test_one_run_shows_nothing(tmp_path):
@@ -421,15 +444,23 @@ def test_many_detectors_are_folded_away_under_a_table_of_the_best(tmp_path):
     assert "\n### " not in text and text.count("<details><summary>d") == 12
 
 
+def on_mvtec(*scores, images=1725, seeds=3, **given):
+    """Cells of all of MVTec AD, one per seed."""
+    made = [cell(*scores, seed=seed, **(PAPER | given)) for seed in range(seeds)]
+    for one in made:
+        one["cost"]["eval_images"][-1] = float(images)
+    return made
+
+
 def test_verdicts(tmp_path):
-    joint = cell(0.975, method="joint", **PAPER)
-    text = page(tmp_path, joint, cell(0.7, 0.9, method="finetune", metrics={"pixel_ap": 0.2}, **PAPER))
+    finetune = on_mvtec(0.7, 0.9, method="finetune", metrics={"pixel_ap": 0.2})
+    text = page(tmp_path, *on_mvtec(0.975, method="joint"), *finetune)
     assert "Published beside measured" in text and "ADer" in text and "Joint PatchCore(R)" not in text
     row = row_of(text, "joint + patchcore")
-    assert row[1:6] == ["Joint PatchCore", "image_auroc", "0.975", "0.978", "within 0.02, at 224 px there"]
+    assert row[1:6] == ["Joint PatchCore", "image_auroc", "0.975 ± 0.000", "0.978", "within 0.02, at 224 px there"]
     assert row[-2:] == ["CADIC arXiv:2511.08634v1 Tab I-IV", "copied"]
     row = row_of(text, "finetune + patchcore")
-    assert row[5:9] == ["off by +0.098, at 224 px there", "0.383", "0.200", "forgetting"]
+    assert row[5:9] == ["off by +0.098, at 224 px there", "0.383", "0.200 ± 0.000", "forgetting"]
 
 
 @pytest.mark.parametrize(
@@ -439,11 +470,19 @@ def test_verdicts(tmp_path):
         ({"size": "tiny"}, "size tiny"),
         ({"order": "reversed"}, "class order reversed"),
         ({"variant": "coreset=0.5"}, "options coreset=0.5"),
+        ({"seeds": 2}, "2 of at least 3 seeds"),
+        ({"images": 1700}, "1,700 test images instead of 1,725"),
+        (
+            {
+                "classes": [*list(TEST_IMAGES["mvtec"])[:-1], "zip"],
+                "steps": [[n] for n in [*TEST_IMAGES["mvtec"]][:-1]] + [["zip"]],
+            },
+            "a class 'zip', which the data set has not",
+        ),
     ],
 )
 def test_what_cannot_be_compared_with_papers_says_why(change, why):
-    made = cell(0.602, method="finetune", **(PAPER | change))
-    (section,) = sections([made])
+    (section,) = sections(on_mvtec(0.602, method="finetune", **change))
     pairs = [
         pair for pair in compare_with_published(section, load_published()) if pair.published.metric == "image_auroc"
     ]
@@ -451,7 +490,7 @@ def test_what_cannot_be_compared_with_papers_says_why(change, why):
 
 
 def test_a_gap_that_seeds_may_explain_is_told():
-    made = [cell(value, method="finetune", seed=seed, **PAPER) for seed, value in enumerate((0.60, 0.70, 0.80))]
+    made = [on_mvtec(value, method="finetune")[seed] for seed, value in enumerate((0.60, 0.70, 0.80))]
     pairs = compare_with_published(sections(made)[0], load_published())
     (found,) = [pair for pair in pairs if pair.published.metric == "image_auroc"]
     half = stat([0.6, 0.7, 0.8]).half
@@ -459,7 +498,7 @@ def test_a_gap_that_seeds_may_explain_is_told():
 
 
 def test_the_overview_counts_the_verdicts(tmp_path):
-    made = [cell(0.975, method="joint", **PAPER), cell(0.7, method="finetune", **PAPER)]
+    made = on_mvtec(0.975, method="joint") + on_mvtec(0.7, method="finetune")
     verdicts = [pair.verdict for pair in compare_with_published(sections(made)[0], load_published())]
     within = sum(verdict.startswith("within") for verdict in verdicts)
     assert 0 < within < len(verdicts)
@@ -474,7 +513,11 @@ def test_other_data_has_no_published_numbers(tmp_path):
 
 
 def test_joint_numbers_are_for_all_classes():
-    few = PAPER | {"scenario": "mvtec/clad-10", "classes": list("abc"), "steps": [["a"], ["b"], ["c"]]}
+    few = PAPER | {
+        "scenario": "mvtec/clad-10",
+        "classes": ["bottle", "pill", "wood"],
+        "steps": [["bottle"], ["pill"], ["wood"]],
+    }
     (section,) = sections([cell(method="joint", **few)])
     assert {pair.verdict for pair in compare_with_published(section, load_published())} == {
         "not comparable: 3 classes instead of 15"
@@ -570,7 +613,7 @@ def test_it_is_light(tmp_path):
         from bench import published, results
         from bench.render import leaderboard, show
         from bench.published import lint
-        leaderboard.write(Path(sys.argv[1]))
+        leaderboard.write_leaderboard(Path(sys.argv[1]))
         heavy = {"torch", "avalanche", "anomalib", "scipy", "pandas"} & sys.modules.keys()
         print(json.dumps([time.process_time(), sorted(heavy)]))"""
     command = [sys.executable, "-c", code, tmp_path / "results"]
@@ -588,3 +631,24 @@ def test_rows_of_older_code_are_marked(tmp_path, code):
     text = page(tmp_path, old, new)
     assert row_of(text, "replay°") and row_of(text, "finetune") and "° measured with older code" in text
     assert "older code" not in page(tmp_path / "other", new)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"environment": {"versions": {"torch": "1.13.0"}}}, "torch 1.13.0 and 2.15.0"),
+        ({"environment": {"versions": {"timm": "0.9"}}}, ""),  # the other does not tell its own: nothing is known
+        ({"code": {"detector": "of another day"}}, "the code of detector"),
+        ({"code": {"bench": "0.0.1"}}, "the code of bench"),
+        ({"environment": {"cpu": "Another CPU"}}, ""),
+    ],
+)
+def test_seeds_of_other_versions_are_told(tmp_path, change, told):
+    first, second = cell(0.5, seed=0), cell(0.6, seed=1)
+    for one in (first, second):
+        one["environment"]["versions"] = {"torch": "2.15.0"}
+    for part, other in change.items():
+        second[part] = second[part] | other
+    text = page(tmp_path, first, second)
+    assert ("≠ its seeds were measured with different versions" in text) == bool(told)
+    assert (f"- replay + patchcore: {told}" in text) == bool(told)

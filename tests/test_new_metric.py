@@ -1,4 +1,4 @@
-"""A new metric is one entry: cell file, CSV, tables, `compare`, `show` and report have it without another edit."""
+"""A new metric, or a new figure of a cell, is one entry: whatever shows such numbers has it without another edit."""
 
 import csv
 
@@ -9,6 +9,7 @@ from command import bench  # noqa: F401 - a fixture
 from sklearn.metrics import average_precision_score
 
 from bench import results
+from bench.analysis.figures import FIGURES, Figure
 from bench.metrics.scoring import Judged, Rows, Truth
 from bench.schema.metric import METRICS, Metric
 
@@ -64,3 +65,23 @@ def test_one_entry_is_seen_everywhere(entry, bench, stream, arrays, tmp_path):  
     bench("report")
     pages = [file.read_text() for file in (tmp_path / "out" / "report").rglob("*.html")]
     assert any("pixel AP, small" in text and f"{lines['replay']:.3f}" in text for text in pages), "the report"
+
+
+def test_one_figure_is_a_column_everywhere(bench, tmp_path, monkeypatch):  # noqa: F811
+    figure = Figure(
+        "kb_per_image", "KB per image", lambda _, cost: cost["carried_bytes"][-1] / sum(cost["train_images"]) / 1e3,
+        table="cost", report=True, meaning="what is carried, over the images that the loss saw",
+    )  # fmt: skip
+    monkeypatch.setitem(FIGURES, figure.id, figure)
+    results.write_cell(tmp_path / "results", cell())
+    bench("leaderboard")
+    (line,) = csv.DictReader((tmp_path / "results" / "leaderboard.csv").read_text().splitlines())
+    assert float(line["kb_per_image"]) == pytest.approx(10), "the CSV"
+    (page,) = (tmp_path / "results" / "tables").glob("*.md")
+    assert "| KB per image |" in page.read_text() and "| 10.0 |" in page.read_text(), "the table of costs"
+    assert "GPU use" not in page.read_text(), "a column that tells nothing is left out"
+    assert figure.meaning in (tmp_path / "leaderboard.md").read_text(), "the legend"
+    assert "kb_per_image" in bench("show", "toy/1x3/replay+patchcore/seed-0")[1], "show"
+    bench("report")
+    pages = [file.read_text() for file in (tmp_path / "out" / "report").rglob("*.html")]
+    assert any("KB per image" in text for text in pages), "the report"

@@ -9,9 +9,10 @@ from cells import CLASSES, cell
 
 from bench import results
 from bench.analysis import pairing
+from bench.analysis.figures import figures
 from bench.analysis.race import difference
 from bench.analysis.rows import Row
-from bench.analysis.summary import figures, interval_of
+from bench.analysis.summary import interval_of
 from bench.errors import BadInput
 from bench.metrics import matrix
 from bench.metrics.scoring import PIXEL_METRICS, Judged, Rows, Truth

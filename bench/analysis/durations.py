@@ -22,7 +22,7 @@ def expected(specs: Iterable[Spec], root: Path) -> list[float]:
     """
     known, seconds = defaultdict(list), []
     for line in _measured(root):
-        seconds.append(float(line["train_s"]) + float(line["eval_s"]))
+        seconds.append(float(line["elapsed_s"]))
         for names in KIN:
             known[names, tuple(line[name] for name in names)].append(seconds[-1])
     typical = median(seconds) if seconds else 1.0
@@ -40,4 +40,4 @@ def _measured(root: Path) -> Iterable[dict[str, str]]:
         if table.is_file():
             with table.open(newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
-            yield from (line for line in lines if line["status"] == "ok" and line["train_s"] and line["eval_s"])
+            yield from (line for line in lines if line["status"] == "ok" and line.get("elapsed_s"))

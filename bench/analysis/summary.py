@@ -1,4 +1,4 @@
-"""The figures of one cell, and their mean with a 95 % interval over seeds."""
+"""What is taken from the record of one cell, and the mean over seeds with its 95 % interval."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,13 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.metrics import matrix
 from bench.metrics.statistics import Interval, interval
-from bench.schema.cell import CLASS_SHIFT, FEATURES, Cell, Cost
-from bench.schema.metric import METRICS, summarised
-
-MB = 1e6
-TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s")  # lists of a cell's cost
+from bench.schema.cell import CLASS_SHIFT, Cell
+from bench.schema.metric import METRICS
 
 # Two-sided 95 % quantiles of Student's t at 1, 2, ... degrees of freedom: importing SciPy for them takes 0.5 s.
 T95 = (
@@ -93,93 +89,6 @@ def interval_of(cells: Sequence[Cell], metric: str) -> Interval:
     classes = sorted(classes_of(cells[0], metric)) if cells else []
     scores = [final_scores(cell, metric, classes) for cell in cells]
     return interval(np.reshape(scores, (len(cells), len(classes))), [cell["spec"]["order"] for cell in cells])
-
-
-def figures(cell: Cell) -> dict[str, float]:
-    """Every scalar of a complete cell by name (the columns of leaderboard.csv); NaN where it was not measured."""
-    found = {}
-    for metric in summarised():
-        R, learned = matrix_of(cell, metric)
-        found[f"final_{metric}"] = float(matrix.final_average(R, learned))
-        found[f"forgetting_{metric}"] = float(matrix.forgetting(R, learned))
-        found[f"plasticity_{metric}"] = float(matrix.plasticity(R, learned))
-        found[f"step_average_{metric}"] = float(matrix.step_average(R, learned))
-        found[f"bwt_{metric}"] = float(matrix.bwt(R, learned))
-    for metric in METRICS.values():
-        if metric.shown and not metric.summarised:
-            found[f"final_{metric.id}"] = float(matrix.final_average(*matrix_of(cell, metric.id)))
-    return found | _deployed(cell) | _cost(cell)
-
-
-def _deployed(cell: Cell) -> dict[str, float]:
-    """What a line would see: one ranking and one threshold for all classes, after the last step."""
-    # Older cells set their threshold on images that had been trained on, which says nothing of new ones.
-    threshold = cell["threshold"] if cell["spec"].get("holdout") else {}
-    return {
-        "pooled_image_auroc": _last(cell["pooled"].get("image_auroc")),
-        "pooled_pixel_auroc": _last(cell["pooled"].get("pixel_auroc")),
-        "threshold_f1": _last(threshold.get("f1")),
-        "threshold_precision": _last(threshold.get("precision")),
-        "threshold_recall": _last(threshold.get("recall")),
-        "false_alarm": _last(threshold.get("false_alarm")),
-        "threshold_drift": fmean(threshold_shifts(cell) or [math.nan]),
-        "routing_accuracy": _last(cell["routing_accuracy"]),
-    }
-
-
-def _cost(cell: Cell) -> dict[str, float]:
-    cost = own_times(cell["cost"])
-    gpu = cost.get("gpu") or {}
-    train, evaluation = _sum(cost.get("train_s")), _sum(cost.get("eval_s"))
-    processor = math.nan if gpu else _sum(cost.get("train_cpu_s"))
-    ms = {batch: _number(cost.get("ms_per_image", {}).get(batch)) for batch in ("1", "32")}
-    return {
-        "train_s": train,
-        "images_seen": _sum(cost.get("train_images")),
-        "training_s": train if math.isnan(processor) else processor,
-        "eval_s": evaluation,
-        "extra_s": _sum(cost.get("extra_s")),
-        "evaluation_share": _ratio(evaluation, train + evaluation),
-        "train_images_per_s": _ratio(_sum(cost.get("train_images")), train),
-        "ms_per_image_1": ms["1"],
-        "ms_per_image_32": ms["32"],
-        "images_per_s": _ratio(1000.0, ms["32"]),
-        "carried_mb": _last(cost.get("carried_bytes")) / MB,
-        "detector_mb": _number(cost.get("detector_bytes")) / MB,
-        "parameters": _number(cost.get("parameters")),
-        "trainable_parameters": _number(cost.get("trainable_parameters")),
-        "peak_rss_mb": _number(cost.get("peak_rss_bytes")) / MB,
-        "gpu_allocated_mb": _number(gpu.get("allocated_bytes")) / MB,
-        "gpu_reserved_mb": _number(gpu.get("reserved_bytes")) / MB,
-        "gpu_utilisation": _number(gpu.get("utilisation")),
-        "energy_j": _number(gpu.get("energy_j")),
-        "cpu_energy_j": _number(cost.get("cpu_energy_j")),
-    }
-
-
-def own_times(cost: Cost) -> Cost:
-    """The cost without seconds and energy where features were found or kept: they are not the method's own."""
-    if not any(images > 0 for name in FEATURES for images in cost.get(name, ())):
-        return cost
-    lists = {name: [math.nan] * len(cost[name]) for name in TIMES if name in cost}
-    gpu = cost.get("gpu") and cost["gpu"] | {"utilisation": None, "energy_j": None}
-    return cost | lists | {"gpu": gpu, "cpu_energy_j": None}
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _last(values: list[float] | None) -> float:
-    return float(values[-1]) if values else math.nan
-
-
-def _sum(values: list[float] | None) -> float:
-    return float(sum(values)) if values else math.nan
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
 
 
 def threshold_shifts(cell: Cell) -> list[float]:

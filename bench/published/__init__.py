@@ -138,7 +138,13 @@ def published_table(
     lines = tabulate([_line(row) for row in chosen], head, tablefmt="simple", disable_numparse=True)
     left = len(rows) - len(chosen)
     more = f"\n{left} more rows (joint references, per-class values): filter, or add --classes." if left else ""
-    return f"{lines}\n{more}\n{_legend(chosen)}\n{_clashes(chosen)}".rstrip() + "\n"
+    clashes = []
+    for group in contradictions(chosen):
+        values = ", ".join(f"{row.value:.3f} ({row.source}, {row.trust})" for row in group)
+        clashes.append(f"  {group[0].method}, {group[0].scenario}, {group[0].metric}: {values}")
+    if clashes:
+        clashes.insert(0, f"sources that differ by more than {TOLERANCE}")
+    return "\n".join([lines, more, _legend(chosen), *clashes]).rstrip() + "\n"
 
 
 def _line(row: Published) -> tuple[str, ...]:
@@ -165,11 +171,3 @@ def _legend(rows: list[Published]) -> str:
     trust = [f"  {tag}: {text}" for tag, text in TRUST.items() if any(row.trust == tag for row in rows)]
     forgetting = [f"  {name}: {text}" for name, text in FORGETTING.items() if any(row.fm_def == name for row in rows)]
     return "\n".join(["trust", *trust, *(["FM definition", *forgetting] if forgetting else [])])
-
-
-def _clashes(rows: list[Published]) -> str:
-    lines = []
-    for group in contradictions(rows):
-        values = ", ".join(f"{row.value:.3f} ({row.source}, {row.trust})" for row in group)
-        lines.append(f"  {group[0].method}, {group[0].scenario}, {group[0].metric}: {values}")
-    return "\n".join([f"sources that differ by more than {TOLERANCE}", *lines]) if lines else ""

@@ -53,11 +53,22 @@ def findings(rows: Iterable[Published]) -> list[Finding]:
         if row.of_class:
             classes[row.source, row.protocol, row.dataset, row.metric, row.method].append(row.value)
     found = [finding for row in rows for finding in _row(row)]
-    for row in rows:
+    for row in (row for row in rows if not row.of_class):
         values = classes[row.source, row.protocol, row.dataset, row.metric, row.method]
-        if not row.of_class:
-            found += _average(row, values)
-            found += _peak(row, values)
+        # The mean of the printed per-class values is the printed average.
+        average = sum(values) / len(values) if values else row.value
+        if abs(average - row.value) > AVERAGE_TOLERANCE:
+            found.append(_finding("average", row, f"prints {row.value:.3f}, its classes average {average:.3f}"))
+        # Mean of the old classes plus FM is their mean peak: in 0..1, and near what the class just learned gets.
+        if row.fm is None or row.fm_def == "forgetting_relative_off_by_one":
+            continue
+        old = values[:-1] or [row.value]
+        peak = sum(old) / len(old) + row.fm
+        text = f"FM {row.fm:.3f} implies a mean peak of {peak:.3f}"
+        if not 0 <= peak <= 1:
+            found.append(_finding("peak", row, f"{text}, outside 0..1"))
+        elif values and row.fm_def == "forgetting" and peak < PLAUSIBLE_PEAK * values[-1]:
+            found.append(_finding("peak", row, f"{text} for old classes; the last class gets {values[-1]:.3f}"))
     return sorted(found)
 
 
@@ -79,31 +90,13 @@ def _row(row: Published) -> Iterator[Finding]:
         yield _finding("range", row, f"value {row.value} outside 0..1 or FM {row.fm} outside -1..1: percent?")
 
 
-def _average(row: Published, values: list[float]) -> Iterator[Finding]:
-    """The mean of the printed per-class values is the printed average."""
-    if values and abs(sum(values) / len(values) - row.value) > AVERAGE_TOLERANCE:
-        yield _finding("average", row, f"prints {row.value:.3f}, its classes average {sum(values) / len(values):.3f}")
-
-
-def _peak(row: Published, values: list[float]) -> Iterator[Finding]:
-    """Mean of the old classes plus FM is their mean peak: in 0..1, and near what the class just learned gets."""
-    if row.fm is None or row.fm_def == "forgetting_relative_off_by_one":
-        return
-    old = values[:-1] or [row.value]
-    peak = sum(old) / len(old) + row.fm
-    if not 0 <= peak <= 1:
-        yield _finding("peak", row, f"FM {row.fm:.3f} implies a mean peak of {peak:.3f}, outside 0..1")
-    elif values and row.fm_def == "forgetting" and peak < PLAUSIBLE_PEAK * values[-1]:
-        text = (
-            f"FM {row.fm:.3f} implies a mean peak of {peak:.3f} for old classes; the last class gets {values[-1]:.3f}"
-        )
-        yield _finding("peak", row, text)
-
-
 def lint_report(rows: Iterable[Published]) -> tuple[str, int]:
     """Text for `bench published --lint` and its exit code: 1 for a new inconsistency or a listed one that is gone."""
     found = findings(rows)
-    lines = [f"{'known' if f.reason else 'NEW'}: {', '.join(f[:4])}: {f.text}" + _because(f) for f in found]
+    lines = [
+        f"known: {', '.join(f[:4])}: {f.text} ({f.reason})" if f.reason else f"NEW: {', '.join(f[:4])}: {f.text}"
+        for f in found
+    ]
     gone = sorted(KNOWN.keys() - {finding[:4] for finding in found})
     lines += [f"NEW: {', '.join(key)}: listed as known, but no longer there" for key in gone]
     new = sum(line.startswith("NEW") for line in lines)
@@ -111,7 +104,3 @@ def lint_report(rows: Iterable[Published]) -> tuple[str, int]:
         f"{len(found)} inconsistencies, {new} of them new" if new else f"{len(found)} inconsistencies, all known"
     )
     return "\n".join(lines) + "\n", int(new > 0)
-
-
-def _because(finding: Finding) -> str:
-    return f" ({finding.reason})" if finding.reason else ""

@@ -10,18 +10,16 @@ from bench.schema.spec import Spec
 
 def set_as_in_a_paper(spec: Spec) -> bool:
     """Whether all that was changed from the defaults is what the protocol of a paper changes."""
-    return any(_is_set_by(one, spec) for one in _papers())
+    method, detector = owners = spec["method"], spec["detector"]
+    for paper in _papers():
+        if spec["scenario"] in paper.scenarios and method in paper.methods and detector in paper.detectors:
+            request = Request(**paper.request({"methods": (method,), "detectors": (detector,)}))
+            chosen, has_backbone = stream.load_stream(spec["scenario"]), spec["backbone"] is not None
+            if spec["variant"] == request.variant(owners, chosen, "paper", has_backbone=has_backbone):
+                return True
+    return False
 
 
 @cache
 def _papers() -> tuple[Protocol, ...]:
     return tuple(one for one in map(protocol.load_protocol, protocol.protocol_names()) if one.paper)
-
-
-def _is_set_by(paper: Protocol, spec: Spec) -> bool:
-    owners = spec["method"], spec["detector"]
-    if spec["scenario"] not in paper.scenarios or owners[0] not in paper.methods or owners[1] not in paper.detectors:
-        return False
-    request = Request(**paper.request({"methods": owners[:1], "detectors": owners[1:]}))
-    chosen = stream.load_stream(spec["scenario"])
-    return spec["variant"] == request.variant(owners, chosen, "paper", has_backbone=spec["backbone"] is not None)

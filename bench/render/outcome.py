@@ -1,6 +1,6 @@
 """What a run came to, as tables for a terminal of 80 columns: one per scenario and set of data."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich import box
 from rich.table import Table
@@ -30,8 +30,9 @@ def line(row: Row) -> list[str]:
 
 def _table(section: Section) -> Table:
     rows = sorted(section.rows, key=_place)
+    marks = [f"{mark} {name.replace('_', ' ')}" for name, mark in MARKS.items() if any(row.may(name) for row in rows)]
     table = Table(
-        title=section.title, caption=_caption(rows), box=box.SIMPLE_HEAD, title_justify="left",
+        title=section.title, caption=", ".join(marks), box=box.SIMPLE_HEAD, title_justify="left",
         caption_justify="left", padding=(0, 1), pad_edge=False,
     )  # fmt: skip
     table.add_column("method", overflow="fold")
@@ -47,8 +48,3 @@ def _table(section: Section) -> Table:
 def _place(row: Row) -> tuple:
     mean = row.stat("final_image_auroc").mean
     return bool(row.status), mean != mean, -mean if mean == mean else 0, row.label
-
-
-def _caption(rows: Sequence[Row]) -> str:
-    marks = [f"{mark} {name.replace('_', ' ')}" for name, mark in MARKS.items() if any(row.may(name) for row in rows)]
-    return ", ".join(marks)

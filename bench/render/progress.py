@@ -37,7 +37,9 @@ class Watch:
             TextColumn("{task.fields[note]}", markup=False), console=self.console,
         )  # fmt: skip
         self.all = self.progress.add_task("all cells", total=sum(seconds.values()), note="")
-        self.screen = Live(console=self.console, transient=True, get_renderable=self._view)
+        self.screen = Live(  # of what does not fit the screen, the end is cut
+            console=self.console, transient=True, get_renderable=lambda: Group(self.progress, *self.tables)
+        )
 
     def __enter__(self):
         if self.live:
@@ -51,7 +53,8 @@ class Watch:
         if "start" in event:
             self._begin(cell, event)
         elif "epoch" in event:
-            self._epoch(cell, event)
+            steps = self.steps[cell.name] + event["epoch"] / event["epochs"]
+            self._advance(cell, steps, f"epoch {event['epoch']}/{event['epochs']}")
         elif "note" in event:
             self._line(f"{cell.name}: {event['note']}")
         elif "step" in event:
@@ -71,9 +74,6 @@ class Watch:
     def _spent(self, shares: Mapping[str, float]) -> float:
         return sum(self.seconds[name] * share for name, share in shares.items())
 
-    def _view(self) -> Group:
-        return Group(self.progress, *self.tables)  # of what does not fit the screen, the end is cut
-
     def _begin(self, cell, event: dict) -> None:
         self.steps[cell.name] = event["start"]
         total = event["steps"]
@@ -84,10 +84,6 @@ class Watch:
         self.done[cell.name] = self.before[cell.name] = event["start"] / total
         if event["start"]:
             self._line(f"{cell.name}: goes on at step {event['start'] + 1} of {total}")
-
-    def _epoch(self, cell, event: dict) -> None:
-        steps = self.steps[cell.name] + event["epoch"] / event["epochs"]
-        self._advance(cell, steps, f"epoch {event['epoch']}/{event['epochs']}")
 
     def _step(self, cell, event: dict) -> None:
         self.steps[cell.name] = event["step"]

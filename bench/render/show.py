@@ -6,13 +6,18 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from textwrap import fill
 
+import numpy as np
+
 from bench import results
 from bench.analysis import gap_to_joint as distance
-from bench.analysis.summary import classes_of, figures, learned_at
+from bench.analysis.figures import figures
+from bench.analysis.summary import classes_of, learned_at
 from bench.errors import BadInput
+from bench.metrics.matrix import forgetting
 from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
 from bench.schema.metric import METRICS
 
@@ -26,19 +31,15 @@ def show(cell: str, root: Path = Path("results")) -> str:
 
     Raises BadInput where nothing fits; several cells follow one another.
     """
-    return "\n\n".join(_page(path) for path in find_cells(cell, root)) + "\n"
-
-
-def _page(path: Path) -> str:
-    cell = results.read(path)
-    return cell_text(path, cell, distance.joint_cells(_of_joint(path, cell)))
-
-
-def _of_joint(path: Path, cell: Cell) -> Iterator[Cell]:
-    """Cells of joint training with the same detector and seed, in the folders beside that of the file `path`."""
-    for file in sorted(path.parent.parent.glob(f"{distance.JOINT}+{cell['spec']['detector']}*/{path.name}")):
-        with suppress(BadInput):
-            yield results.read(file)
+    pages = []
+    for path in find_cells(cell, root):
+        found, joint = results.read(path), []
+        # Joint training with the same detector and seed lies in the folders beside that of the file.
+        for file in sorted(path.parent.parent.glob(f"{distance.JOINT}+{found['spec']['detector']}*/{path.name}")):
+            with suppress(BadInput):
+                joint.append(results.read(file))
+        pages.append(cell_text(path, found, distance.joint_cells(joint)))
+    return "\n\n".join(pages) + "\n"
 
 
 def find_cells(cell: str, root: Path) -> list[Path]:
@@ -82,7 +83,9 @@ def cell_text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
         parts.append(cell["reason"].rstrip())
     parts += _matrices(cell)
     if cell["status"] == "ok":
-        parts += [_forgetting(cell, joint), _figures(cell, joint)]
+        numbers = figures(cell) | distance.gap_figures(cell, joint)
+        lines = [[name, _amount(value)] for name, value in numbers.items()]
+        parts += [_forgetting(cell, joint), f"Figures\n{_grid(['', 'value'], lines)}"]
     if any(cell["matrices"].values()):
         parts.append(_steps(cell))
     parts += _notes(cell)
@@ -108,46 +111,31 @@ def _matrices(cell: Cell) -> Iterator[str]:
     """
     classes, learned = cell["spec"]["classes"], learned_at(cell)
     for metric, matrix in cell["matrices"].items():
-        rows = [(step, row) for step, row in enumerate(matrix) if any(map(math.isfinite, row))]
-        if rows:
-            over = classes_of(cell, metric) if metric in METRICS else classes
-            some = (
-                f" (over {len(over)} of {len(classes)} classes: those with masks)" if len(over) < len(classes) else ""
-            )
-            layout = _tall(classes, rows, learned) if len(classes) > WIDE else _square(classes, rows, learned, over)
-            yield f"{metric}{some}{_raw(metric, matrix, learned)}\n{layout}"
-
-
-def _square(
-    classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int], over: Sequence[str]
-) -> str:
-    lines = []
-    for step, row in rows:
-        told = zip(classes, row, learned, strict=True)
-        seen = [value for name, value, since in told if since <= step and name in over]
-        lines.append([f"after step {step + 1}", *map(_number, row), _number(sum(seen) / len(seen) if seen else None)])
-    return _grid(["", *classes, "seen so far"], lines)
-
-
-def _tall(classes: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], learned: Sequence[int]) -> str:
-    by_step, (last, final) = dict(rows), rows[-1]
-    lines = []
-    for column, (name, since) in enumerate(zip(classes, learned, strict=True)):
-        just_learned = by_step[since][column] if since in by_step else None
-        lines.append([name, str(since + 1), _number(just_learned), _number(final[column])])
-    return _grid(["class", "learned in step", "just learned", f"after step {last + 1}"], lines)
-
-
-def _raw(metric: str, matrix: Sequence[Sequence[float]], learned) -> str:
-    """What must be said of the one matrix in which lower is better, with its own forgetting."""
-    if metric != RAW_ERROR:
-        return ""
-    import numpy as np
-
-    from bench.metrics.matrix import forgetting
-
-    rise = _number(forgetting(-np.array(matrix), learned), 4)
-    return f" (normal test images, unguided; lower is better); forgetting, final - lowest earlier: {rise}"
+        rows = {step: row for step, row in enumerate(matrix) if any(map(math.isfinite, row))}
+        if not rows:
+            continue
+        title = metric
+        over = classes_of(cell, metric) if metric in METRICS else classes
+        if len(over) < len(classes):
+            title += f" (over {len(over)} of {len(classes)} classes: those with masks)"
+        if metric == RAW_ERROR:  # the one matrix in which lower is better
+            rise = _number(forgetting(-np.array(matrix), learned), 4)
+            title += f" (normal test images, unguided; lower is better); forgetting, final - lowest earlier: {rise}"
+        lines = []
+        if len(classes) > WIDE:
+            last = max(rows)
+            head = ["class", "learned in step", "just learned", f"after step {last + 1}"]
+            for column, (name, since) in enumerate(zip(classes, learned, strict=True)):
+                just_learned = rows[since][column] if since in rows else None
+                lines.append([name, str(since + 1), _number(just_learned), _number(rows[last][column])])
+        else:
+            head = ["", *classes, "seen so far"]
+            for step, row in rows.items():
+                told = zip(classes, row, learned, strict=True)
+                seen = [value for name, value, since in told if since <= step and name in over]
+                mean = sum(seen) / len(seen) if seen else None
+                lines.append([f"after step {step + 1}", *map(_number, row), _number(mean)])
+        yield f"{title}\n{_grid(head, lines)}"
 
 
 def _forgetting(cell: Cell, joint: Sequence[Cell]) -> str:
@@ -168,12 +156,6 @@ def _forgetting(cell: Cell, joint: Sequence[Cell]) -> str:
     return f"From R; worked by hand in docs/definitions.md\n{text}"
 
 
-def _figures(cell: Cell, joint: Sequence[Cell]) -> str:
-    found = figures(cell) | distance.gap_figures(cell, joint)
-    lines = [[name, _amount(value)] for name, value in found.items()]
-    return f"Figures\n{_grid(['', 'value'], lines)}"
-
-
 def _steps(cell: Cell) -> str:
     cost = {name: cell["cost"].get(name) or [] for name in (*PER_STEP, *FEATURES, MICRO_BATCH)}
     pooled = {f"pooled {name}": values for name, values in cell["pooled"].items()}
@@ -191,13 +173,8 @@ def _notes(cell: Cell) -> Iterator[str]:
 def _columns(values: dict[str, Sequence[float]]) -> str:
     """One line per step, one column per name."""
     columns = {name: numbers for name, numbers in values.items() if numbers}
-    count = max(map(len, columns.values()), default=0)
-    lines = [[str(step + 1), *(_at(numbers, step) for numbers in columns.values())] for step in range(count)]
-    return _grid(["step", *columns], lines)
-
-
-def _at(values: Sequence[float], step: int) -> str:
-    return _amount(values[step] if step < len(values) else math.nan)
+    by_step = enumerate(zip_longest(*columns.values(), fillvalue=math.nan), start=1)
+    return _grid(["step", *columns], [[str(step), *map(_amount, numbers)] for step, numbers in by_step])
 
 
 def _amount(value: float) -> str:

@@ -43,7 +43,18 @@ def _paragraph(row: Row, rows: Sequence[Row], found: Standing, budget_mb: float 
     )
     tested = [*found.best, *found.below]
     if any(row is other for other in tested):
-        yield from _against(row, [other for other in tested if other is not row], len(tested))
+        # Against every other tested row, by Holm's procedure over all pairs of the table.
+        others = [other for other in tested if other is not row]
+        means = [difference(row, other) for other in others]
+        shown = holm(means, len(list(combinations(tested, 2))))
+        kinds = ("beats", "not shown to differ from", "is beaten by", "no run as")
+        against: dict[str, list[str]] = {kind: [] for kind in kinds}
+        for other, mean, told in zip(others, means, shown, strict=True):
+            kind = "no run as" if math.isnan(mean.mean) else "not shown to differ from"
+            against[("beats" if mean.mean > 0 else "is beaten by") if told else kind].append(other.short)
+        for kind, names in against.items():
+            if names or kind in ("beats", "not shown to differ from"):
+                yield f"  {kind}: {', '.join(names) or 'nothing'}"
     elif reason := out_of_race(row):
         yield f"  not ranked: {reason}"
     else:
@@ -59,19 +70,6 @@ def _within(carried: float, budget_mb: float | None) -> str:
     if budget_mb is None or math.isnan(carried):
         return ""
     return f" ({'within' if carried <= budget_mb else 'OVER'} the protocol's {budget_mb:g} MB)"
-
-
-def _against(row: Row, others: Sequence[Row], tested: int) -> Iterator[str]:
-    """What is shown against every other tested row, by Holm's procedure over all pairs of the table."""
-    means = [difference(row, other) for other in others]
-    shown = holm(means, len(list(combinations(range(tested), 2))))
-    kinds: dict[str, list[str]] = {"beats": [], "not shown to differ from": [], "is beaten by": [], "no run as": []}
-    for other, mean, told in zip(others, means, shown, strict=True):
-        kind = "no run as" if math.isnan(mean.mean) else "not shown to differ from"
-        kinds[("beats" if mean.mean > 0 else "is beaten by") if told else kind].append(other.short)
-    for kind, names in kinds.items():
-        if names or kind in ("beats", "not shown to differ from"):
-            yield f"  {kind}: {', '.join(names) or 'nothing'}"
 
 
 def printed(protocol: Protocol) -> list[str]:

@@ -1,6 +1,6 @@
-"""Whether a result was measured with the code that lies here."""
+"""Whether a result was measured with the code that lies here, and several with the same."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -26,6 +26,18 @@ def other_parts(record: Mapping[str, Any]) -> list[str]:
     return [kind for kind, digest in now.items() if digest is not None and code[kind] != digest]
 
 
+def differing_versions(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What decides numbers and is not the same in all of `records`, as far as they tell: libraries with their versions,
+    and which part of the code."""
+    records = list(records)
+    libraries = [record["environment"].get("versions") or {} for record in records]
+    codes = [record["code"] for record in records if record.get("code")]
+    told = {name: sorted({str(one[name]) for one in libraries if name in one}) for one in libraries for name in one}
+    parts = {kind for code in codes for kind in code if code[kind] != codes[0][kind]}
+    lines = [f"{name} {' and '.join(versions)}" for name, versions in sorted(told.items()) if len(versions) > 1]
+    return lines + [f"the code of {kind}" for kind in sorted(parts)]
+
+
 @cache
 def digest_here(kind: str, name: str) -> str | None:
     """`source_digest` of the project's own file of that name, or of the readers of a stream; None where there is none.
@@ -34,6 +46,11 @@ def digest_here(kind: str, name: str) -> str | None:
     """
     try:
         names = stream.load_stream(name).reader.split("+") if kind == "scenario" else [name]
-        return "+".join(source_digest(registry.find_entry(kind, each)) for each in names)
-    except BadInput:
+        return "+".join(source_digest(_entries(kind)[each]) for each in names)
+    except (BadInput, KeyError):
         return None
+
+
+@cache
+def _entries(kind: str) -> dict[str, registry.Entry]:
+    return registry.found_entries(kind)

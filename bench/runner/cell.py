@@ -19,6 +19,7 @@ from bench.evaluation.replay_fidelity import Quality
 from bench.registry.source import source_files
 from bench.results import segments, stored
 from bench.runner import checkpoint
+from bench.runner.cost import Neighbours
 from bench.runner.cost_log import SIZES, CostLog
 from bench.runner.environment import environment
 from bench.runner.feature_cache import FOLDER, FeatureCache
@@ -107,15 +108,16 @@ class CellRun:
         )
         self.carried: list[bytes] | None = None  # what the last step handed over: the detector's, then each plugin's
         self.fresh: dict = {}  # the detector as it is built, before the method's code runs: its size
+        self.digests: list[str] = []  # SHA-256 of the stored scores of each step
         self.closed: list[str] = []
         self.refused: list[str] = []
 
     def resume(self) -> int:
         """Return the step to start with, everything before it restored: state, costs and scores."""
         saved, step = checkpoint.load_checkpoint(self.checkpoint, self.cell.resume_key), 0
-        held = segments.steps_held(self.scores, self.hash, self.cell.request.save_maps) if saved else 0
-        if saved and saved["step"] < held:
-            step, self.carried = saved["step"] + 1, saved["carried"]
+        held = segments.steps_held(self.scores, saved["scores"], self.cell.request.save_maps) if saved else 0
+        if saved and held == len(saved["scores"]):
+            step, self.carried, self.digests = held, saved["carried"], saved["scores"]
             self.log.restore(saved["log"])
             for earlier, row in segments.rows(self.scores, step):
                 self.evaluation.rows.put(earlier, row)
@@ -131,6 +133,7 @@ class CellRun:
         wall = unconfined if self.cell.request.no_wall else confined
         at_hand = {"weights": readable(self.cell), "tell": self._tell}
         features = self.features.answer if self.cell.request.feature_cache else None
+        neighbours = Neighbours()
         with wall(self.nursery, self.task(t), self.carried, used, features=features, **at_hand) as method:
             # give: the step's images; the state that the last step handed over is there already
             self.closed = used.closed
@@ -141,7 +144,8 @@ class CellRun:
             start = time.perf_counter()
             said = self.evaluation.show(method.look, t, self.cell.tested_after(t), told=told)
             note = method.tell()
-        with wall(self.nursery, self.task(t), self.carried, Used(refused=self.refused), **at_hand) as fresh:
+        again = Used(refused=self.refused)
+        with wall(self.nursery, self.task(t), self.carried, again, **at_hand) as fresh:
             self.evaluation.show_again(fresh.look, said, told=told)
             if t == len(self.cell.stream.steps) - 1:
                 self.log.latency = self.evaluation.time(fresh.look, said, told=told)
@@ -150,15 +154,16 @@ class CellRun:
         # score
         arrays = self.evaluation.enter(said)
         line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests)}
+        line |= {"others_share": neighbours.share(used.cpu_s + again.cpu_s)}
         grown, added = grown_by(self.carried[0], self.fresh)
         about |= {name: self.fresh[name] for name in SIZES} | {"detector_bytes": self.fresh["detector_bytes"] + grown}
         line |= {"carried_bytes": sum(map(len, self.carried[1:])) + added}
         line |= {name: about[name] for name in ("extra_s", "train_images")}
         self.log.enter(line, about, note, self.features.lap(), used)
         # save: the scores first, so that the checkpoint never points beyond them
-        segments.write_segment(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t))
+        self.digests.append(segments.write_segment(self.scores, t, arrays, self.evaluation.rows.row(t)))
         self._announce(t)
-        checkpoint.save(self.checkpoint, self.cell.resume_key, t, self.carried, self.log.state())
+        checkpoint.save(self.checkpoint, self.cell.resume_key, self.carried, self.log.state(), self.digests)
         if self.cell.request.keep:
             checkpoint.keep(self.checkpoint, results.kept(self.path, t))
         self.pace.write(lambda: results.write_cell(self.root, self.record("partial")))
@@ -193,7 +198,7 @@ class CellRun:
 
     def finish(self) -> None:
         """Write the finished cell, drop the checkpoint."""
-        segments.join(self.scores, self.hash, len(self.cell.stream.steps))
+        segments.join(self.scores, self.hash, self.digests)
         results.write_cell(self.root, self.record("ok"))
         self.checkpoint.unlink(missing_ok=True)
         segments.drop(self.scores)

@@ -1,6 +1,10 @@
-"""What the GPU says of itself, and how long single images take."""
+"""What the machine says of itself: the GPU, and what others do on its processors meanwhile."""
+
+import math
+import time
 
 import numpy as np
+import psutil
 
 from bench.training.device import nvml_handle
 
@@ -35,3 +39,20 @@ class GpuMeter:
             "utilisation": float(np.mean(self.utilisation)) / 100 if self.utilisation else None,
             "energy_j": energy,
         }
+
+
+class Neighbours:
+    """How much of the machine's processors others use, from now on."""
+
+    def __init__(self):
+        self.before, self.own = psutil.cpu_times(), time.process_time()
+
+    def share(self, of_method_s: float) -> float:
+        """Processor seconds of others over those that all processors had, 0..1; `of_method_s`: the method's own."""
+        spent = [now - then for now, then in zip(psutil.cpu_times(), self.before, strict=True)]
+        spent = dict(zip(self.before._fields, spent, strict=True))
+        # A guest's seconds are counted in the user's as well.
+        all_of_it = math.fsum(seconds for name, seconds in spent.items() if not name.startswith("guest"))
+        busy = all_of_it - spent["idle"] - spent.get("iowait", 0.0)
+        others = busy - of_method_s - (time.process_time() - self.own)
+        return max(0.0, others) / all_of_it if all_of_it > 0 else 0.0

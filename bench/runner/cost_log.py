@@ -53,7 +53,9 @@ class CostLog:
 
     def restore(self, saved: dict) -> None:
         """Go on from what `state` gave."""
-        self.cost, self.notes = saved["cost"], saved["notes"]
+        steps = len(saved["cost"]["train_s"])  # an earlier version may not have counted all of it
+        self.cost = {name: [math.nan] * steps for name in PER_STEP} | saved["cost"]
+        self.notes = saved["notes"]
         self.peak_rss, self.sizes = saved["peak_rss"], saved["sizes"]
 
     def record(self) -> dict:

@@ -11,8 +11,8 @@ class Execution:
 
     results: Path = Path("results")  # the tables are written beside it
     # Which cells run: those not finished; beside them none, those that failed, those measured with other code, data or
-    # settings than now; or all.
-    redo: Literal["missing", "failed", "changed", "all"] = "missing"
+    # settings than now, those of which the seconds are not their own; or all.
+    redo: Literal["missing", "failed", "changed", "disturbed", "all"] = "missing"
     jobs: int | None = None  # cells at a time; None: one per core, at most 8; on a GPU 1
     threads: int = 1  # of the CPU, per cell
     loggers: tuple[str, ...] = ()  # csv, tensorboard, wandb

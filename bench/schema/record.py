@@ -20,7 +20,8 @@ from bench.schema.disk import replace
 from bench.schema.spec import FieldMapping, Natural, Spec, adapter, cell_path, first_fault, key_of
 
 SCHEMA = 1
-PER_STEP = ("train_s", "train_cpu_s", "eval_s", "extra_s", "train_images", "eval_images", "carried_bytes")  # of `Cost`
+TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s", "others_share")  # of `Cost`, per step
+PER_STEP = (*TIMES, "train_images", "eval_images", "carried_bytes")  # of `Cost`
 FEATURES = ("feature_hits", "feature_misses")  # of `Cost`, with --feature-cache
 DEVICE_PEAK = "device_peak_bytes"  # of `Cost`, on an accelerator
 MICRO_BATCH = "micro_batch"  # of `Cost`, with --auto-batch
@@ -89,7 +90,8 @@ class Cost(TypedDict):
     micro_batch: NotRequired[Amounts]  # with --auto-batch: most images that the memory had to hold a graph of
     # of all processor packages since the cell's process began, by RAPL, whatever else ran on them; null: not readable
     cpu_energy_j: NotRequired[float | None]
-    beside: NotRequired[Natural]  # other cells that ran on the machine meanwhile, at most: seconds are then disturbed
+    # of the machine's processors, the share (0..1) that others used during the step: wall seconds are then disturbed
+    others_share: NotRequired[Amounts]
     __pydantic_config__ = OPEN
 
 

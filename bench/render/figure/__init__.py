@@ -14,7 +14,6 @@ from bench.render.figure import sheet
 from bench.render.figure.kept import Kept, revive
 from bench.render.show import find_cells
 from bench.training.experiences import as_float
-from bench.training.strategy import Strategy
 
 NORMAL, ANOMALOUS = 2, 4  # test images drawn unless told otherwise
 REMEMBERED = 4  # training images whose memory is drawn
@@ -83,7 +82,10 @@ def _memory(kept: Kept, column: int, options) -> Iterator[Path]:
     images = _images(kept, rows)
     columns = {"original": _pictures(images)}
     for step in (step for step in kept.steps if step >= learned):
-        for title, pictures in _exhibits(kept.after(step), images, learned).items():
+        strategy = kept.after(step)
+        with torch.no_grad():
+            shown = [plugin.exhibits(images.to(strategy.device), learned) for plugin in strategy.methods]
+        for title, pictures in (exhibit for exhibits in shown for exhibit in exhibits.items()):
             columns[f"{title},\nstep {step + 1}"] = _pictures(pictures)
     if len(columns) > 1:
         yield sheet.write_sheet(
@@ -92,12 +94,6 @@ def _memory(kept: Kept, column: int, options) -> Iterator[Path]:
             [str(place) for place in range(len(rows))],
             columns,
         )
-
-
-def _exhibits(strategy: Strategy, images: Tensor, learned: int) -> dict[str, Tensor]:
-    with torch.no_grad():
-        shown = [plugin.exhibits(images.to(strategy.device), learned) for plugin in strategy.methods]
-    return {title: pictures for exhibits in shown for title, pictures in exhibits.items()}
 
 
 def _chosen(kept: Kept, column: int, asked: tuple[int, ...] | None) -> np.ndarray:

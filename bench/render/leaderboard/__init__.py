@@ -96,14 +96,14 @@ def _csv(grouped: Sequence[Section]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _field(value) for name, value in line.items()} for line in found)
+    writer.writerows(
+        {
+            name: inert(value) if not isinstance(value, float) else "" if math.isnan(value) else f"{value:.8g}"
+            for name, value in line.items()
+        }
+        for line in found
+    )
     return text.getvalue()
-
-
-def _field(value: object) -> object:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.8g}"
-    return inert(value)
 
 
 def inert(value: object) -> object:

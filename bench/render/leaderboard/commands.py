@@ -29,15 +29,12 @@ def commands(rows: Sequence[Row]) -> list[str]:
             groups.append(group := (shared, [], []))
         group[1].append(method)
         group[2].extend(own)
-    return [
-        _one_line([f"python -m bench run --methods {','.join(methods)}", *own, *shared])
+    found = (
+        " ".join([f"python -m bench run --methods {','.join(methods)}", *own, *shared])
         for shared, methods, own in groups
-    ]
-
-
-def _one_line(words: Sequence[str]) -> str:
-    """What strangers named may hold anything: it must not end the block of code on the page."""
-    return " ".join(" ".join(words).split()).replace("`", "'")
+    )
+    # What strangers named may hold anything: it must stay one line and not end the block of code on the page.
+    return [" ".join(command.split()).replace("`", "'") for command in found]
 
 
 def _options(cell: Cell) -> tuple[tuple[str, ...], list[str]]:

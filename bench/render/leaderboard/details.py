@@ -4,6 +4,7 @@ import html
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -27,27 +28,25 @@ def details(section: Section) -> Iterator[str]:
     """Tables of all detectors together, per set of weights; "" where there is nothing to show."""
     yield _per_weights(section, "Every other metric", tables.other_metrics())
     summary = "One threshold for the whole line: pooled ranking, precision, recall, false alarms, drift, routing"
-    yield _per_weights(section, summary, tables.ONE_LINE)
+    yield _per_weights(section, summary, tables.figures_of("line"))
     for device in device_names(section.rows):
-        yield _per_weights(section, f"Cost on {device}", tables.COST, device)
+        yield _per_weights(section, f"Cost on {device}", tables.figures_of("cost"), device)
 
 
 def below_lanczos(section: Section) -> str:
     """Codecs that give images back worse than the plain filter does; "" where there is none."""
     lines = []
     for row in (row for row in section.rows if not row.status):
-        decoded, plain = (_final_note(row, name) for name in ("memory_psnr", "memory_psnr_lanczos"))
+        noted = [  # after the last step, by the cells that note it
+            [cell["notes"][name][-1] for cell in row.cells if name in cell.get("notes", {})]
+            for name in ("memory_psnr", "memory_psnr_lanczos")
+        ]
+        decoded, plain = (sum(values) / len(values) if values else math.nan for values in noted)
         if decoded < plain:
             system = f"{escape_markdown(row.short)} on {row.spec['detector']}"
             lines.append(f"- {system}: {decoded:.1f} dB, Lanczos' filter alone {plain:.1f} dB")
     head = "**Codecs that give back images worse than the filter that made them small** (PSNR after the last step):"
     return "\n".join([head, "", *lines]) if lines else ""
-
-
-def _final_note(row: Row, name: str) -> float:
-    """Mean over the cells of what is noted after the last step; NaN where it is not."""
-    values = [cell["notes"][name][-1] for cell in row.cells if name in cell.get("notes", {})]
-    return sum(values) / len(values) if values else math.nan
 
 
 def device_names(rows: Iterable[Row]) -> list[str]:
@@ -117,11 +116,16 @@ def how_to_run(section: Section) -> str:
         f"WEIGHTS of {name}: a file named {escape_markdown(source)}, sha256 `{sha256}`."
         for name, source, sha256 in sorted(files)
     ]
-    for protocol in map(protocols.load_protocol, protocols.protocol_names()):
+    for protocol in _shipped_protocols():
         if section.spec["scenario"] in protocol.scenarios and not protocol.paper:
             told.append(f"All headline rows: `python -m bench run --protocol {protocol.name} ...`.")
     body = "\n".join(["```bash", *lines, "```"])
     return fold("How to run these rows", "\n\n".join([" ".join(told), body]) if told else body)
+
+
+@cache
+def _shipped_protocols() -> list[protocols.Protocol]:
+    return [protocols.load_protocol(name) for name in protocols.protocol_names()]
 
 
 def skipped(section: Section) -> str:

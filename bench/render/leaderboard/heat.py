@@ -63,7 +63,12 @@ def _panel(panel: Panel, worst: float, best: float) -> list[str]:
 
 
 def _cell(x: int, y: int, value: float, share: float, *, fresh: bool) -> list[str]:
-    ground, ink = _colours(share)
+    place = min(max(share, 0.0), 1.0) * (len(CIVIDIS) - 1)
+    ends = [[int(CIVIDIS[i][k : k + 2], 16) for k in (0, 2, 4)] for i in (math.floor(place), math.ceil(place))]
+    rgb = [round(low + (place % 1) * (high - low)) for low, high in zip(*ends, strict=True)]
+    ground = "#" + "".join(f"{value:02x}" for value in rgb)
+    r, g, b = ((value / 255) ** 2.2 for value in rgb)
+    ink = "#000" if 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 else "#fff"  # contrasts more, by relative luminance
     frame = ' stroke="#000" stroke-width="3"' if fresh else ""
     inset = 3 if fresh else 1
     side = SIDE - 2 * inset
@@ -72,14 +77,3 @@ def _cell(x: int, y: int, value: float, share: float, *, fresh: bool) -> list[st
         f'<rect x="{x + inset}" y="{y + inset}" width="{side}" height="{side}" fill="{ground}"{frame}/>',
         f'<text x="{x + SIDE // 2}" y="{y + SIDE // 2 + 5}" text-anchor="middle" fill="{ink}">{text}</text>',
     ]
-
-
-def _colours(share: float) -> tuple[str, str]:
-    """Ground, and the text that contrasts more with it (by relative luminance)."""
-    place = min(max(share, 0.0), 1.0) * (len(CIVIDIS) - 1)
-    ends = [[int(CIVIDIS[i][k : k + 2], 16) for k in (0, 2, 4)] for i in (math.floor(place), math.ceil(place))]
-    rgb = [round(low + (place % 1) * (high - low)) for low, high in zip(*ends, strict=True)]
-    r, g, b = ((value / 255) ** 2.2 for value in rgb)
-    return "#" + "".join(
-        f"{value:02x}" for value in rgb
-    ), "#000" if 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 else "#fff"

@@ -1,59 +1,54 @@
 """What the columns of leaderboard.md mean, and the two methods that a continual one stands between."""
 
+from bench.analysis.figures import FIGURES
 from bench.analysis.gap_to_joint import JOINT
 from bench.analysis.labels import EXTERNAL
-from bench.render.leaderboard.tables import INTERVAL, MISSING, OLDER
+from bench.render.leaderboard.tables import INTERVAL, MISSING, MIXED, OLDER
 
 LOWER, UPPER = "finetune", JOINT
 
-LEGEND = (
-    (
-        "image AUROC",
-        "detection: ranking of normal and anomalous images of a class; mean over classes after the last step",
-    ),
-    (
-        INTERVAL,
-        "of the image AUROC, 95 %: classes and runs both vary (Student's t for each). Wide, "
-        "for classes differ; to tell two methods apart on the same classes: `python -m bench compare`",
-    ),
-    ("tier", "1: not shown to differ from the best; 2: shown to be below; else why the row is not ranked"),
-    ("can show", "smallest difference from the highest row that these runs could have shown; —: none"),
-    (
-        "pixel AUPRO, AP",
-        "localisation: per-region overlap up to 30 % false positives; average precision of pixels; "
-        "over the classes that have masks, where some have none",
-    ),
-    (
-        "forgetting",
-        "image AUROC: best earlier value minus final value, mean over old classes (Chaudhry); lower is better",
-    ),
-    (
-        "plasticity",
-        "image AUROC of each class just after it was learned, mean; low forgetting is worth little without it",
-    ),
-    (
-        "drift left",
-        "at one threshold: how far the scores of held-out normal images of old classes moved, over how far "
-        f"`{LOWER}` lets them; near 1 the method does nothing, near 0 it freezes the detector",
-    ),
-    ("carried MB", "what the method keeps from step to step beyond the detector's own weights"),
-    (
-        "train s",
-        "seconds of training: wall on a GPU; on a CPU those that the processor spent, in older cells wall",
-    ),
-    ("ms/image", "inference at batch 1 after warm-up"),
-    ("peak MB", "GPU memory allocated at the peak; on a CPU, resident memory of the process"),
-    (
-        "joint minus it",
-        "in the other metrics: joint training minus this row, same detector, settings, data, seeds; where the method "
-        "replays, ReplayCAD's FM (`joint_minus_replay`)",
-    ),
-    ("seeds", "runs behind the row: ± is Student's t, half width of the 95 % interval; one seed has none"),
-    (
-        f"† ‡ § ∞ {MISSING}",
-        "reads ahead; is told the task at test; uses labels in training; keeps every image; not measured or undefined",
-    ),
-)
+
+def legend() -> tuple[tuple[str, str], ...]:
+    """(column, meaning) of all that need one."""
+    return (
+        (
+            "image AUROC",
+            "detection: ranking of normal and anomalous images of a class; mean over classes after the last step",
+        ),
+        (
+            INTERVAL,
+            "of the image AUROC, 95 %: classes and runs both vary (Student's t for each). Wide, "
+            "for classes differ; to tell two methods apart on the same classes: `python -m bench compare`",
+        ),
+        ("tier", "1: not shown to differ from the best; 2: shown to be below; else why the row is not ranked"),
+        ("can show", "smallest difference from the highest row that these runs could have shown; —: none"),
+        (
+            "pixel AUPRO, AP",
+            "localisation: per-region overlap up to 30 % false positives; average precision of pixels; "
+            "over the classes that have masks, where some have none",
+        ),
+        (
+            "forgetting",
+            "image AUROC: best earlier value minus final value, mean over old classes (Chaudhry); lower is better",
+        ),
+        (
+            "plasticity",
+            "image AUROC of each class just after it was learned, mean; low forgetting is worth little without it",
+        ),
+        *((figure.heading, figure.meaning) for figure in FIGURES.values() if figure.meaning),
+        (
+            "joint minus it",
+            "in the other metrics: joint training minus this row, same detector, settings, data, seeds; where the "
+            "method replays, ReplayCAD's FM (`joint_minus_replay`)",
+        ),
+        ("seeds", "runs behind the row: ± is Student's t, half width of the 95 % interval; one seed has none"),
+        (
+            f"† ‡ § ∞ {MISSING}",
+            "reads ahead; is told the task at test; uses labels in training; keeps every image; not measured, or "
+            "undefined",
+        ),
+    )
+
 
 OUTSIDE = (
     EXTERNAL,
@@ -65,4 +60,10 @@ AGED = (
     OLDER,
     "measured with older code: method, detector or reader have changed since, or nobody wrote down which code it was; "
     "`python -m bench run --redo changed` runs such cells again",
+)
+
+UNLIKE = (
+    MIXED,
+    "its seeds were measured with different versions of what decides numbers, named below its table: the spread over "
+    "seeds is of the versions, too",
 )

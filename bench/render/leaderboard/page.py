@@ -6,7 +6,7 @@ from itertools import groupby
 from bench.analysis.groups import Section
 from bench.analysis.labels import masks_of, odd_data, shared_options
 from bench.analysis.orders import across_orders
-from bench.analysis.race import BUDGETS, Standing, budget, out_of_race, standing
+from bench.analysis.race import BUDGETS, budget, out_of_race, standing
 from bench.analysis.rows import Row
 from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_RUNS
 from bench.published import Published
@@ -15,7 +15,7 @@ from bench.render.leaderboard import tables
 from bench.render.leaderboard.compare import compare_with_published
 from bench.render.leaderboard.details import device_names
 from bench.render.leaderboard.joint import above_joint
-from bench.render.leaderboard.legend import AGED, LEGEND, LOWER, OUTSIDE, UPPER
+from bench.render.leaderboard.legend import AGED, LOWER, OUTSIDE, UNLIKE, UPPER, legend
 from bench.render.leaderboard.tables import INTERVAL, MISSING, Markup, escape_markdown, markdown, score_text, span
 
 FIRST_LINE = (
@@ -49,16 +49,6 @@ def _place(section: Section) -> tuple:
     return name in PRIVATE, name == "synthetic", spec["scenario"], -spec["scenario_version"]
 
 
-def _asides(sections: Sequence[Section]) -> str:
-    """What is to be known of sections that others have replaced, or that nobody can run again."""
-    newest = {section.spec["scenario"]: section.spec["scenario_version"] for section in reversed(sections)}
-    older = [s for s in sections if s.spec["scenario_version"] < newest[s.spec["scenario"]]]
-    private = sorted({_data_set(section) for section in sections} & set(PRIVATE))
-    told = [f"Images of {', '.join(private)} are not published: its tables are listed below only."] if private else []
-    told += [f"{escape_markdown(section.title)} is an older version of its stream." for section in older]
-    return " ".join(told)
-
-
 def slug(section: Section) -> str:
     """The name of a section's page."""
     return "-".join("".join(c if c.isalnum() else " " for c in section.title).split())
@@ -72,21 +62,36 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
     if not sections:
         parts.append("No results yet: run `python -m bench run`.")
     else:
-        shown = [section for section in sections if _data_set(section) not in PRIVATE] or sections
-        parts += [
-            _overview(shown, links),
-            READING,
-            _asides(sections),
-            _pages(sections, published, links),
-            _orders(sections),
+        parts += _first_screen(sections, links)
+        lines = []
+        for section in sections:
+            papers = folds.tally(compare_with_published(section, published)) or MISSING
+            here = Markup(f"[{escape_markdown(section.title)}]({links[id(section)]})")
+            lines.append((here, str(len(section.blocks)), _counts(section.rows), str(len(section.skipped)), papers))
+        head = ("all tables of", "detectors", "cells", "skipped pairs", "against papers")
+        parts.append(f"## Every table\n\n{markdown(head, lines)}")
+        lines = [
+            (
+                f.scenario,
+                f.system,
+                str(f.orders),
+                str(f.runs),
+                score_text(f.auroc),
+                span(f.interval),
+                score_text(f.lost),
+            )
+            for f in across_orders(sections)
         ]
+        head = ("scenario", "system", "orders", "runs", "image AUROC", INTERVAL, "forgetting")
+        parts += [f"## Over class orders\n\n{markdown(head, lines)}"] if lines else []
         parts += [above_joint(sections)]
         rows = [row for section in sections for row in section.rows]
         marks = [OUTSIDE] * any(row.external for row in rows) + [AGED] * any(row.older for row in rows)
+        marks += [UNLIKE] * any(row.mixed for row in rows)
         parts.append(
             folds.fold(
                 "What the columns mean",
-                markdown(("column", "meaning"), [tuple(map(Markup, line)) for line in (*LEGEND, *marks)]),
+                markdown(("column", "meaning"), [tuple(map(Markup, line)) for line in (*legend(), *marks)]),
             )
         )
     if broken:
@@ -95,17 +100,24 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _overview(sections: Sequence[Section], links: dict[int, str]) -> str:
-    """Per scenario and weights: the detector with the highest racing mean, and what its table shows."""
+def _first_screen(sections: Sequence[Section], links: dict[int, str]) -> tuple[str, ...]:
+    """Per scenario and weights the detector with the highest racing mean, how to read that, and what it leaves out."""
     lines = []
-    for section in sections:
+    for section in [section for section in sections if _data_set(section) not in PRIVATE] or sections:
         for weights, rows in section.by_weights().items():
             blocks = [found for found in section.blocks.values() if any(row in rows for row in found)]
             block = max(blocks, key=leader)
             here = f"[{escape_markdown(section.title)}]({links[id(section)]})"
             lines.append((Markup(here), " ".join(weights[:2]).strip(), *winner(block)))
-    head = ("scenario", "weights", "tier 1", "image AUROC", INTERVAL, f"{LOWER} / {UPPER}", "can show", "runs")
-    return markdown(head, lines)
+    newest = {section.spec["scenario"]: section.spec["scenario_version"] for section in reversed(sections)}
+    older = [s for s in sections if s.spec["scenario_version"] < newest[s.spec["scenario"]]]
+    private = sorted({_data_set(section) for section in sections} & set(PRIVATE))
+    told = [f"Images of {', '.join(private)} are not published: its tables are listed below only."] if private else []
+    told += [f"{escape_markdown(section.title)} is an older version of its stream." for section in older]
+    return markdown(("scenario", "weights", *WINNER), lines), READING, " ".join(told)
+
+
+WINNER = ("tier 1", "image AUROC", INTERVAL, f"{LOWER} / {UPPER}", "can show", "runs")  # heads of its columns
 
 
 def winner(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -121,12 +133,9 @@ def winner(rows: Sequence[Row]) -> tuple[str, ...]:
         for name in (LOWER, UPPER)
     )
     between = " / ".join(MISSING if bound is None else f"{_auroc(bound):.3f}" for bound in bounds)
-    figures = (f"{_auroc(row):.3f}", span(row.interval()), between, _smallest(found), str(len(row.cells)))
+    smallest = MISSING if found.smallest != found.smallest else f"± {found.smallest:.2f}"
+    figures = (f"{_auroc(row):.3f}", span(row.interval()), between, smallest, str(len(row.cells)))
     return f"{names} on {row.spec['detector']}", *figures
-
-
-def _smallest(found: Standing) -> str:
-    return MISSING if found.smallest != found.smallest else f"± {found.smallest:.2f}"
 
 
 def leader(rows: Sequence[Row]) -> tuple[bool, float]:
@@ -138,27 +147,6 @@ def leader(rows: Sequence[Row]) -> tuple[bool, float]:
 def _auroc(row: Row) -> float:
     mean = row.stat("final_image_auroc").mean
     return mean if mean == mean else -1.0
-
-
-def _pages(sections: Sequence[Section], published: Sequence[Published], links: dict[int, str]) -> str:
-    """What there is to read on."""
-    lines = []
-    for section in sections:
-        papers = folds.tally(compare_with_published(section, published)) or MISSING
-        here = Markup(f"[{escape_markdown(section.title)}]({links[id(section)]})")
-        lines.append((here, str(len(section.blocks)), _counts(section.rows), str(len(section.skipped)), papers))
-    head = ("all tables of", "detectors", "cells", "skipped pairs", "against papers")
-    return f"## Every table\n\n{markdown(head, lines)}"
-
-
-def _orders(sections: Sequence[Section]) -> str:
-    """Systems that ran in several class orders, over all of them."""
-    lines = [
-        (f.scenario, f.system, str(f.orders), str(f.runs), score_text(f.auroc), span(f.interval), score_text(f.lost))
-        for f in across_orders(sections)
-    ]
-    head = ("scenario", "system", "orders", "runs", "image AUROC", INTERVAL, "forgetting")
-    return f"## Over class orders\n\n{markdown(head, lines)}" if lines else ""
 
 
 def _counts(rows: Iterable[Row]) -> str:
@@ -177,25 +165,27 @@ def page(section: Section, published: Sequence[Published]) -> str:
     facts = f"{len(spec['classes'])} classes in {len(spec['steps'])} steps ({sizes}), order {spec['order']}, "
     facts += f"evaluated at {spec['image_size']} px, size {spec['size']}, data `{spec['fingerprint'][:12]}`, "
     facts += ", ".join(filter(None, (f"metrics version {spec['metric_version']}", masks_of(section.cells)))) + "."
-    parts = [FIRST_LINE, f"# {escape_markdown(section.title)}", f"{facts} {_devices(section.rows)}".strip()]
+    devices = device_names(section.rows)
+    told = escape_markdown(", ".join(devices))
+    if len(devices) > 1:
+        times = f"Times and memory come from several devices ({told}): compare them in the cost tables only."
+    else:
+        times = f"Times on {told}." if devices else ""
+    parts = [FIRST_LINE, f"# {escape_markdown(section.title)}", f"{facts} {times}".strip()]
     parts += ["\n".join(f"- data: {escape_markdown(line)}" for line in odd_data(section.cells))]
-    parts += [_per_detector(section)] if len(section.blocks) > 1 else []
+    if len(section.blocks) > 1:  # what the section comes to: tier 1 on each detector, between its bounds
+        blocks = sorted(section.blocks.items(), key=lambda block: leader(block[1]), reverse=True)
+        lines = [(key[0], " ".join(key[1:3]).strip(), *winner(rows)) for key, rows in blocks]
+        parts.append(markdown(("detector", "weights", *WINNER), lines))
     parts += [_budgets(section)]
     parts += [_block(section, key) for key in section.blocks]
     parts += [folds.below_lanczos(section)]
     parts += [*folds.details(section), folds.comparison_table(pairs), folds.skipped(section), _options(section.rows)]
     parts += [folds.how_to_run(section)]
     parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
+    unlike = [f"{row.short} + {row.spec['detector']}: {', '.join(row.mixed)}" for row in section.rows if row.mixed]
+    parts += [f"{UNLIKE[0]} {UNLIKE[1]}.", *(f"- {escape_markdown(line)}" for line in unlike)] if unlike else []
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _per_detector(section: Section) -> str:
-    """What the section comes to: tier 1 on each detector, between its bounds."""
-    lines = []
-    for (detector, *weights), rows in sorted(section.blocks.items(), key=lambda block: leader(block[1]), reverse=True):
-        lines.append((detector, " ".join(weights[:2]).strip(), *winner(rows)))
-    head = ("detector", "weights", "tier 1", "image AUROC", INTERVAL, f"{LOWER} / {UPPER}", "can show", "runs")
-    return markdown(head, lines)
 
 
 def _budgets(section: Section) -> str:
@@ -226,19 +216,16 @@ def _block(section: Section, key: tuple) -> str:
     rows, title = section.blocks[key], key[0] + _weights(section.blocks[key][0], key[1:], section)
     options, found = shared_options(cell for row in rows for cell in row.cells), standing(rows)
     text = f"Run with {escape_markdown(', '.join(options))}.\n\n" if options else ""
-    text += f"{_shows(found)}\n\n{tables.table(tables.headline(found), rows)}"
+    if found.smallest == found.smallest:
+        text += f"Differences from the highest row below about {found.smallest:.3f} cannot be shown with these runs."
+    else:
+        text += f"No difference can be shown: that takes two rows with {FEWEST_RUNS} runs and {FEWEST_CLASSES} classes."
+    text += f"\n\n{tables.table(tables.headline(found), rows)}"
     return (
         f"### {escape_markdown(title)}\n\n{text}"
         if len(section.blocks) == 1
         else folds.fold(f"{title}: {_counts(rows)}", text)
     )
-
-
-def _shows(found: Standing) -> str:
-    """What the design of a table can show, in a sentence."""
-    if found.smallest == found.smallest:
-        return f"Differences from the highest row below about {found.smallest:.3f} cannot be shown with these runs."
-    return f"No difference can be shown: that takes two rows with {FEWEST_RUNS} runs and {FEWEST_CLASSES} classes."
 
 
 def _options(rows: Iterable[Row]) -> str:
@@ -255,11 +242,3 @@ def _weights(row: Row, weights: Sequence[str], section: Section) -> str:
     alike = [key for key in section.blocks if key[:3] == (row.spec["detector"], kind, backbone)]
     told = f" {identity[:8]}" if len(alike) > 1 else ""
     return f" · {backbone} · {kind} weights{told}" if backbone else f" · {kind} weights{told}"
-
-
-def _devices(rows: Iterable[Row]) -> str:
-    names = device_names(rows)
-    if len(names) < 2:
-        return f"Times on {escape_markdown(names[0])}." if names else ""
-    told = escape_markdown(", ".join(names))
-    return f"Times and memory come from several devices ({told}): compare them in the cost tables only."

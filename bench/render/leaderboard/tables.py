@@ -4,9 +4,12 @@ import html
 import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import compress
+from typing import Literal
 
 from tabulate import tabulate
 
+from bench.analysis.figures import FIGURES, Figure
 from bench.analysis.race import Standing
 from bench.analysis.rows import Row
 from bench.analysis.summary import Stat
@@ -15,6 +18,7 @@ from bench.schema.metric import METRICS
 
 MISSING = "—"
 OLDER = "°"  # behind the name of a row that was measured with older code
+MIXED = "≠"  # behind the name of a row whose seeds were measured with different versions
 INTERVAL = "over classes"  # the head of the column
 NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| – [\d.]+| %)?")
 Column = tuple[str, Callable[[Row], str]]
@@ -41,8 +45,9 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def compact(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """The same without padding, for the long tables that are folded away: half the bytes."""
-    text = markdown(head, lines)
+    """The same for the long tables that are folded away: without padding, and without columns that tell nothing."""
+    told = [any(cell != MISSING for cell in column) for column in zip(*lines, strict=True)]
+    text = markdown(list(compress(head, told)), [list(compress(line, told)) for line in lines])
     return "\n".join(re.sub(r"-{3,}", "---", re.sub(r" +", " ", line)) for line in text.splitlines())
 
 
@@ -84,26 +89,20 @@ def _score(name: str) -> Callable[[Row], str]:
     return lambda row: score_text(row.stat(name))
 
 
-def _amount(name: str) -> Callable[[Row], str]:
-    return lambda row: amount(row.stat(name).mean)
+def _figure(figure: Figure) -> Column:
+    """Its mean over seeds; over different machines some mean nothing."""
+    if figure.kind == "score":
+        return figure.heading, _score(figure.id)
 
-
-def _timed(name: str) -> Callable[[Row], str]:
-    """A mean over different machines means nothing."""
-    return lambda row: amount(row.stat(name).mean) if len(row.devices) == 1 else "mixed"
-
-
-def _percent(name: str, sign: str = "-") -> Callable[[Row], str]:
     def show(row: Row) -> str:
-        mean = row.stat(name).mean
-        return MISSING if math.isnan(mean) else f"{_no_minus_zero(f'{100 * mean:{sign}.1f}')} %"
+        mean = row.stat(figure.id).mean
+        if figure.of_machine and len(row.devices) != 1:
+            return "mixed"
+        if figure.kind == "percent":
+            return MISSING if math.isnan(mean) else f"{_no_minus_zero(f'{100 * mean:.1f}')} %"
+        return amount(mean)
 
-    return show
-
-
-def _peak_memory(row: Row) -> str:
-    gpu = row.stat("gpu_allocated_mb").mean
-    return _timed("peak_rss_mb" if math.isnan(gpu) else "gpu_allocated_mb")(row)
+    return figure.heading, show
 
 
 def _seeds(row: Row) -> str:
@@ -118,7 +117,7 @@ def _status(row: Row) -> str:
     return Markup(f"**{kind}** {escape_markdown(text)}") if kind else "ok"
 
 
-_METHOD: Column = ("method", lambda row: row.short + OLDER * row.older)
+_METHOD: Column = ("method", lambda row: row.short + OLDER * row.older + MIXED * bool(row.mixed))
 _SYSTEM: tuple[Column, Column] = (("detector", lambda row: row.spec["detector"]), _METHOD)
 _SEEDS: Column = ("seeds", _seeds)
 
@@ -132,7 +131,7 @@ def headline(found: Standing) -> tuple[Column, ...]:
         (INTERVAL, lambda row: span(row.interval())),
         ("forgetting", _score("forgetting_image_auroc")),
         *_finals("headline"),
-        ("carried MB", _amount("carried_mb")),
+        _figure(FIGURES["carried_mb"]),
         _SEEDS,
     )
 
@@ -157,36 +156,7 @@ OTHER_SUMMARIES: tuple[Column, ...] = (
     _SEEDS,
 )
 
-ONE_LINE: tuple[Column, ...] = (
-    *_SYSTEM,
-    ("pooled image AUROC", _score("pooled_image_auroc")),
-    ("pooled pixel AUROC", _score("pooled_pixel_auroc")),
-    ("F1 at threshold", _score("threshold_f1")),
-    ("precision", _score("threshold_precision")),
-    ("recall", _score("threshold_recall")),
-    ("false alarms", _percent("false_alarm")),
-    ("threshold drift, sd", _amount("threshold_drift")),
-    ("drift left", _amount("drift_left")),
-    ("routing accuracy", _percent("routing_accuracy")),
-    _SEEDS,
-)
 
-COST: tuple[Column, ...] = (
-    *_SYSTEM,
-    ("train s", _amount("training_s")),
-    ("images seen", _amount("images_seen")),
-    ("peak MB", _peak_memory),
-    ("evaluation share", _percent("evaluation_share")),
-    ("training images/s", _amount("train_images_per_s")),
-    ("ms/image, batch 1", _amount("ms_per_image_1")),
-    ("images/s, batch 32", _amount("images_per_s")),
-    ("GPU allocated MB", _amount("gpu_allocated_mb")),
-    ("GPU reserved MB", _amount("gpu_reserved_mb")),
-    ("GPU use", _percent("gpu_utilisation")),
-    ("energy J", _amount("energy_j")),
-    ("CPU energy J", _amount("cpu_energy_j")),
-    ("RSS MB", _amount("peak_rss_mb")),
-    ("carried MB", _amount("carried_mb")),
-    ("parameters", _amount("parameters")),
-    _SEEDS,
-)
+def figures_of(table: Literal["line", "cost"]) -> tuple[Column, ...]:
+    """The columns of the table of all figures that belong there."""
+    return (*_SYSTEM, *(_figure(figure) for figure in FIGURES.values() if figure.table == table), _SEEDS)

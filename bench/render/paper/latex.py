@@ -39,8 +39,9 @@ def latex_table(section: Section, rows: Sequence[Row]) -> str:
         numbers = (score_text(row.stat("final_image_auroc")), span(row.interval()))
         numbers += (score_text(row.stat("forgetting_image_auroc")), score_text(row.stat("final_aupro")))
         numbers += (amount(row.stat("carried_mb").mean), str(len(row.cells)))
+        key = bibtex_key("method", row.spec["method"])
         names = (
-            f"{escape_latex(row.short)}{_cite(row)}",
+            escape_latex(row.short) + (rf"~\cite{{{key}}}" if key else ""),
             escape_latex(row.spec["detector"]),
             escape_latex(tiers[id(row)]),
         )
@@ -65,11 +66,6 @@ def latex_table(section: Section, rows: Sequence[Row]) -> str:
             r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}}", r"\end{table}", "",
         ]
     )  # fmt: skip
-
-
-def _cite(row: Row) -> str:
-    key = bibtex_key("method", row.spec["method"])
-    return rf"~\cite{{{key}}}" if key else ""
 
 
 def measured(chosen: Sequence[tuple[Section, Sequence[Row]]]) -> str:

@@ -1,6 +1,6 @@
 """The results as a static HTML site: opens from a file, without a network; every number comes from the cell files."""
 
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from bench import published, results
 from bench.analysis import gap_to_joint as distance
@@ -9,7 +9,6 @@ from bench.errors import BadInput
 from bench.render.report import boards, charts, methods, systems
 from bench.render.report import failures as faults
 from bench.render.report.site import Site
-from bench.schema.cell import Cell
 
 
 def write_report(root: Path, out: Path, pictures=None) -> Path:
@@ -18,6 +17,8 @@ def write_report(root: Path, out: Path, pictures=None) -> Path:
     With `pictures` (data, scenario, plugin and cache, as `bench score` has them) also test images with their maps.
     Raises BadInput where there is nothing to report or nowhere to write.
     """
+    if pictures:  # what reads images is slow to import
+        from bench.render.report import gallery
     found = list(results.scan(root))
     if not found:
         raise BadInput(f"no results in {root}: run `python -m bench run`, or name the folder with --results")
@@ -43,18 +44,12 @@ def write_report(root: Path, out: Path, pictures=None) -> Path:
     site.page("definitions.html", **systems.definitions())
     joint = distance.joint_cells(cells.values())
     for folder, members in folders.items():
-        galleries = _galleries(root, folder, members, pictures, site) if pictures else []
+        galleries = []
+        for cell in members if pictures else ():
+            name = folder / f"seed-{cell['spec']['seed']}"
+            address = f"systems/{name.as_posix()}"
+            galleries.append(gallery.of_run(root / f"{name}.json", cell, pictures, site.folder, address))
+        galleries = [one for one in galleries if one["classes"] or one["note"]]  # those with maps, or that lack them
         shown = systems.system(folder, members, joint)
         site.page("system.html", systems.system_address(folder), **shown, galleries=galleries)
     return site.folder / "index.html"
-
-
-def _galleries(root: Path, folder: PurePath, members: list[Cell], pictures, site: Site) -> list[dict]:
-    """Of each run that has maps, or that should and says why not."""
-    from bench.render.report import gallery
-
-    found = []
-    for cell in members:
-        name = folder / f"seed-{cell['spec']['seed']}"
-        found.append(gallery.of_run(root / f"{name}.json", cell, pictures, site.folder, f"systems/{name.as_posix()}"))
-    return [one for one in found if one["classes"] or one["note"]]

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.analysis.figures import FIGURES, Figure
 from bench.analysis.groups import Section
 from bench.analysis.labels import masks_of
 from bench.analysis.race import standing
 from bench.analysis.rows import Row
 from bench.published import Published
 from bench.render.leaderboard import inert
-from bench.render.leaderboard.compare import Comparison, compare_with_published
+from bench.render.leaderboard.compare import compare_with_published
 from bench.render.leaderboard.page import leader, slug, winner
 from bench.render.leaderboard.tables import score_text
 from bench.render.report.failures import skipped_pairs
@@ -21,23 +22,14 @@ from bench.render.report.field import Field, field
 from bench.schema.cell import Cell
 from bench.schema.metric import headings, summarised
 
-# figure -> (heading, kind of number, which end is better, group of columns)
-COMMON = {
-    "pooled_image_auroc": ("pooled AUROC", "score", "high", "line"),
-    "threshold_f1": ("F1 at threshold", "score", "high", "line"),
-    "threshold_precision": ("precision", "score", "high", "line"),
-    "threshold_recall": ("recall", "score", "high", "line"),
-    "false_alarm": ("false alarms", "percent", "low", "line"),
-    "threshold_drift": ("threshold drift, sd", "amount", "low", "line"),
-    "routing_accuracy": ("routing", "percent", "high", "line"),
-    "carried_mb": ("carried MB", "amount", "low", "cost"),
-    "train_s": ("train s", "timed", "low", "cost"),
-    "ms_per_image_1": ("ms/image", "timed", "low", "cost"),
-    "peak_rss_mb": ("RSS MB", "timed", "low", "cost"),
-}
 # What a score is worth that says nothing; 0 where it depends on the share of anomalous images.
 CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5, "aupro": 0.15}
 GROUPS = {"cost": "scores and cost", "line": "one threshold for the line", "all": "everything"}
+
+
+def common() -> list[Figure]:
+    """The figures that every board has, whatever the metric."""
+    return [figure for figure in FIGURES.values() if figure.report]
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ class Line:
 
     def mean(self, name: str) -> float:
         """A figure over seeds; missing where it would mix the times of several machines."""
-        mixed = name in COMMON and COMMON[name][1] == "timed" and len(self.row.devices) > 1
+        mixed = name in FIGURES and FIGURES[name].of_machine and len(self.row.devices) > 1
         return float("nan") if mixed else self.row.stat(name).mean
 
 
@@ -89,10 +81,12 @@ class Board:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         columns = [f"{part}_{metric}" for metric in summarised() for part in ("final", "forgetting", "plasticity")]
-        writer.writerow(["method", "detector", "status", "seeds", "tier", *columns, *COMMON])
+        writer.writerow(
+            ["method", "detector", "status", "seeds", "tier", *columns, *(figure.id for figure in common())]
+        )
         for line in self.lines:
             row = line.row
-            numbers = [line.mean(name) for name in (*columns, *COMMON)]
+            numbers = [line.mean(name) for name in columns]
             told = [row.label, row.spec["detector"], row.status or "ok", len(row.cells), line.tier]
             writer.writerow([*map(inert, told), *("" if value != value else value for value in numbers)])
         return text.getvalue()
@@ -108,20 +102,17 @@ def boards(sections: Sequence[Section], pages: Mapping[str, str]) -> list[Board]
             lines = [Line(row, pages[row.cells[0]["key"]], tiers[id(row)]) for row in sorted(rows, key=_place)]
             here = re.sub(r"\W+", "-", " ".join([slug(section), *weights[:2], weights[2][:8]])).strip("-")
             about = (section.title, section.spec["scenario"], named(weights), facts(section), f"boards/{here}.html")
-            found.append(Board(*about, *_leading(max(blocks, key=leader)), lines, field(lines)))
+            leading = max(blocks, key=leader)
+            ranked = standing(leading)
+            racing = ranked.best or sorted(ranked.untested, key=_place)
+            best = racing[0] if racing else None
+            found.append(Board(*about, best, len(ranked.best), winner(leading)[1:], lines, field(lines)))
     return found
-
-
-def _leading(rows: Sequence[Row]) -> tuple[Row | None, int, tuple[str, ...]]:
-    """Of one detector: the highest row that races, how many share its tier, and its figures."""
-    found = standing(rows)
-    racing = found.best or sorted(found.untested, key=_place)
-    return (racing[0] if racing else None), len(found.best), winner(rows)[1:]
 
 
 def page_of(board: Board) -> dict:
     """Values of a board's template."""
-    return {"board": board, "metrics": headings(), "common": COMMON, "groups": GROUPS, "chance": CHANCE}
+    return {"board": board, "metrics": headings(), "common": common(), "groups": GROUPS, "chance": CHANCE}
 
 
 def named(weights: tuple) -> str:
@@ -161,19 +152,20 @@ def overview(cells: Iterable[Cell], broken: Sequence[str]) -> dict[str, int]:
 
 def published_boards(sections: Sequence[Section], rows: Sequence[Published], pages: Mapping[str, str]) -> list[dict]:
     """Every section that papers have numbers for, its verdicts beside them."""
-    found = [(section.title, compare_with_published(section, rows)) for section in sections]
-    return [{"title": title, "lines": [_verdict(pair, pages) for pair in pairs]} for title, pairs in found if pairs]
-
-
-def _verdict(pair: Comparison, pages: Mapping[str, str]) -> dict:
-    row, printed, measured, verdict = pair
-    return {
-        "row": row,
-        "href": pages[row.cells[0]["key"]],
-        "printed": printed,
-        "metric": headings()[printed.metric],
-        "measured": measured,
-        "verdict": verdict,
-        "kind": verdict.split()[0],
-        "lost": score_text(pair.lost),
-    }
+    found = []
+    for section in sections:
+        lines = [
+            {
+                "row": pair.row,
+                "href": pages[pair.row.cells[0]["key"]],
+                "printed": pair.published,
+                "metric": headings()[pair.published.metric],
+                "measured": pair.measured,
+                "verdict": pair.verdict,
+                "kind": pair.verdict.split()[0],
+                "lost": score_text(pair.lost),
+            }
+            for pair in compare_with_published(section, rows)
+        ]
+        found += [{"title": section.title, "lines": lines}] if lines else []
+    return found

@@ -82,19 +82,19 @@ def fields(sections: Sequence[Section], pages: Mapping[str, str]) -> dict:
     boards = []
     for section in sections:
         for weights, rows in section.by_weights().items():
-            points = [_point(row, pages) for row in rows if not row.status]
+            points = [
+                {
+                    "method": row.label,
+                    "detector": row.spec["detector"],
+                    "href": pages[row.cells[0]["key"]],
+                    "races": not (row.may("reads_ahead") or row.may("task_oracle")),
+                    "carried_mb": row.stat("carried_mb").mean,
+                    "scores": {metric: row.stat(f"final_{metric}").mean for metric in summarised()},
+                    "halves": {metric: row.stat(f"final_{metric}").half for metric in summarised()},
+                }
+                for row in rows
+                if not row.status
+            ]
             if points:
                 boards.append({"title": f"{section.title} · {named(weights)}", "points": points})
     return results.plain({"metrics": headings(), "boards": boards})
-
-
-def _point(row, pages: Mapping[str, str]) -> dict:
-    return {
-        "method": row.label,
-        "detector": row.spec["detector"],
-        "href": pages[row.cells[0]["key"]],
-        "races": not (row.may("reads_ahead") or row.may("task_oracle")),
-        "carried_mb": row.stat("carried_mb").mean,
-        "scores": {metric: row.stat(f"final_{metric}").mean for metric in summarised()},
-        "halves": {metric: row.stat(f"final_{metric}").half for metric in summarised()},
-    }

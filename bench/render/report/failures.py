@@ -11,11 +11,15 @@ from bench.schema.cell import Cell
 
 def faults(cells: Mapping[PurePath, Cell], broken: Sequence[str], pages: Mapping[str, str]) -> dict:
     """Values of the template."""
+    skipped = defaultdict(set)  # (method, reason): detectors
+    for cell in cells.values():
+        if cell["status"] == "skipped":
+            skipped[cell["spec"]["method"], last_line(cell["reason"])].add(cell["spec"]["detector"])
     return {
         "failed": [_line(path, cell, pages) for path, cell in cells.items() if cell["status"] == "failed"],
         "partial": [_line(path, cell, pages) for path, cell in cells.items() if cell["status"] == "partial"],
         "broken": broken,
-        "skipped": _skipped(cells),
+        "skipped": [(*key, sorted(detectors)) for key, detectors in sorted(skipped.items())],
         "pairs": len(skipped_pairs(cells.values())),
     }
 
@@ -33,12 +37,3 @@ def _line(path: PurePath, cell: Cell, pages: Mapping[str, str]) -> dict:
         "reason": cell["reason"],
         "steps": f"{steps_done(cell)} of {len(cell['spec']['steps'])} steps",
     }
-
-
-def _skipped(cells: Mapping[PurePath, Cell]) -> list[tuple[str, str, list[str]]]:
-    """(method, reason, detectors)."""
-    found = defaultdict(set)
-    for cell in cells.values():
-        if cell["status"] == "skipped":
-            found[cell["spec"]["method"], last_line(cell["reason"])].add(cell["spec"]["detector"])
-    return [(*key, sorted(detectors)) for key, detectors in sorted(found.items())]

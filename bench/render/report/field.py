@@ -82,13 +82,10 @@ def field(lines: Sequence["Line"]) -> Field:
     ticks = [(x(0), "0"), *((x(10**k), f"{10**k:g}") for k in range(zero + 1, end + 1))]
     path = "".join(f"H{px}V{py}" if i else f"M{px} {py}" for i, (_, px, py) in enumerate(front))
     chance = y(CHANCE) if low < CHANCE < high else None
-    return Field(sorted(points, key=_depth), ticks, [(y(s), f"{s:.2f}") for s in scores], chance, path)
+    # What matters most is drawn last, on top.
+    points.sort(key=lambda point: ("out", "few", "2", "1").index(point.kind) + 10 * bool(point.label))
+    return Field(points, ticks, [(y(s), f"{s:.2f}") for s in scores], chance, path)
 
 
 def _kind(tier: str) -> str:
     return tier if tier in KINDS else "few" if tier.endswith(("run", "runs")) else "out"
-
-
-def _depth(point: Point) -> int:
-    """What matters most is drawn last, on top."""
-    return ("out", "few", "2", "1").index(point.kind) + 10 * bool(point.label)

@@ -52,13 +52,17 @@ def strips(path: Path, cell: Cell, options) -> Iterator[Strip]:
 
 
 def _of_class(held: stored.StoredScores, arrays: Arrays, rows, name: str, steps: range) -> Iterator[Strip]:
+    from matplotlib import colormaps
+
     labels = np.asarray(arrays.labels[rows])
     standing = np.array([_standing(held.scores[step, name], labels) for step in steps])  # (steps, images)
     shown = np.unique(np.linspace(0, len(steps) - 1, min(STEPS, len(steps)), dtype=int))
     maps = [held.maps(steps[i], name) for i in shown]
     for kind, place in _chosen(standing, np.flatnonzero(labels > 0)):
         pictures = [arrays.images[rows[place]], _grey(arrays.masks[rows[place]])]
-        pictures += [_heat(each[place], each.min(), each.max()) for each in maps]
+        for each in maps:  # in cividis, from the least to the most of the class's test images after that step
+            share = (each[place] - each.min()) / ((each.max() - each.min()) or 1)
+            pictures.append((255 * colormaps["cividis"](share)[..., :3]).astype(np.uint8))
         ranks = [(steps[i] + 1, float(standing[i, place])) for i in shown]
         yield Strip(name, kind, int(place), ranks, _joined(pictures))
 
@@ -82,14 +86,6 @@ def _chosen(standing: np.ndarray, anomalous: np.ndarray) -> list[tuple[str, int]
 
 def _grey(mask: np.ndarray) -> np.ndarray:
     return np.repeat(np.where(mask, 255, 0).astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def _heat(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A map in cividis; `low` and `high` are the least and most of the class's test images after that step."""
-    from matplotlib import colormaps
-
-    share = (values - low) / ((high - low) or 1)
-    return (255 * colormaps["cividis"](share)[..., :3]).astype(np.uint8)
 
 
 def _joined(pictures: list[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A page per method: what it does and whose it is, our rows, what papers print of it, how to run it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bench import registry
 from bench.published import PRINTED_AS, Published
@@ -19,24 +19,23 @@ def methods(boards: Sequence[Board], printed: Sequence[Published]) -> dict[str, 
     """Values of the templates by name: of the project's methods, and of others that have rows."""
     entries = registry.found_entries("method")
     ran = {line.row.spec["method"] for board in boards for line in board.lines}
-    return {name: _method(name, entries, boards, printed) for name in sorted({*entries, *ran})}
-
-
-def _method(name: str, entries: Mapping[str, registry.Entry], boards: Sequence[Board], printed) -> dict:
-    entry = entries.get(name)
-    found = [(board, [line for line in board.lines if line.row.spec["method"] == name]) for board in boards]
-    systems = {detector: names for (method, detector), names in PRINTED_AS.items() if method == name}
-    return {
-        "name": name,
-        "summary": entry.summary if entry else FOREIGN,
-        "about": entry.description if entry else "",
-        "declared": entry.declared if entry else {},
-        "own": bool(entry),
-        "rows": [(board, lines) for board, lines in found if lines],
-        "printed": [
-            (detector, headings().get(row.metric, row.metric), row)
-            for detector, names in systems.items()
-            for row in printed
-            if row.method in names and not row.of_class
-        ],
-    }
+    found = {}
+    for name in sorted({*entries, *ran}):
+        entry = entries.get(name)
+        rows = [(board, [line for line in board.lines if line.row.spec["method"] == name]) for board in boards]
+        systems = {detector: names for (method, detector), names in PRINTED_AS.items() if method == name}
+        found[name] = {
+            "name": name,
+            "summary": entry.summary if entry else FOREIGN,
+            "about": entry.description if entry else "",
+            "declared": entry.declared if entry else {},
+            "own": bool(entry),
+            "rows": [(board, lines) for board, lines in rows if lines],
+            "printed": [
+                (detector, headings().get(row.metric, row.metric), row)
+                for detector, names in systems.items()
+                for row in printed
+                if row.method in names and not row.of_class
+            ],
+        }
+    return found

@@ -6,11 +6,12 @@ from pathlib import PurePath
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
+from bench.analysis.figures import figures, own_times
 from bench.analysis.labels import last_line, masks_of
 from bench.analysis.pairing import system_name
 from bench.analysis.rows import tuned_on
-from bench.analysis.summary import Stat, classes_of, figures, learned_at, own_times, stat
-from bench.metrics.definitions import ALL, Definition
+from bench.analysis.summary import classes_of, learned_at, stat
+from bench.metrics.definitions import ALL
 from bench.schema.cell import PER_STEP, Cell
 from bench.schema.metric import headings, summarised
 
@@ -35,6 +36,18 @@ def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) 
     """What the template shows of the runs in one folder; `joint`: finished joint cells, their references among them."""
     whole = [cell for cell in cells if cell["status"] == "ok"]
     numbers = [figures(cell) | distance.gap_figures(cell, joint) for cell in whole]
+    defined = defaultdict(dict)  # of each definition the mean over seeds by metric, from R of complete cells
+    for metric in ("image_auroc", "aupro"):
+        of_runs = [distance.definitions_of(cell, metric, joint) for cell in whole if cell["matrices"].get(metric)]
+        for name in ALL:
+            defined[name][metric] = stat(run[name] for run in of_runs)
+    embedded = []  # the measured lists of each run, untouched, for the plots
+    for cell in cells:
+        cost = own_times(cell)
+        lists = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
+        lists |= {"over": {metric: classes_of(cell, metric) for metric in summarised()}}
+        lists |= {"seed": cell["spec"]["seed"], "whole": cell["status"] == "ok", "learned_at": learned_at(cell)}
+        embedded.append(results.plain(lists))
     return {
         "name": system_name(cells[0]["spec"]),
         "folder": folder.as_posix(),
@@ -46,8 +59,8 @@ def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) 
         "measured": any(cell["matrices"] for cell in cells),
         "metrics": headings(),
         "figures": {name: stat(found[name] for found in numbers) for name in numbers[0]} if numbers else {},
-        "definitions": _definitions(whole, joint),
-        "data": {"classes": cells[0]["spec"]["classes"], "metrics": headings(), "runs": [_embedded(c) for c in cells]},
+        "definitions": [(name, definition, defined[name]) for name, definition in ALL.items()],
+        "data": {"classes": cells[0]["spec"]["classes"], "metrics": headings(), "runs": embedded},
     }
 
 
@@ -60,30 +73,6 @@ def _run(cell: Cell) -> dict:
         "environment": cell["environment"],
         "key": cell["key"],
     }
-
-
-def _embedded(cell: Cell) -> dict:
-    """The measured lists of one cell, untouched, for the plots."""
-    cost = own_times(cell["cost"])
-    parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
-    over = {metric: classes_of(cell, metric) for metric in summarised()}
-    about = {
-        "over": over,
-        "seed": cell["spec"]["seed"],
-        "whole": cell["status"] == "ok",
-        "learned_at": learned_at(cell),
-    }
-    return results.plain(parts | about)
-
-
-def _definitions(cells: Sequence[Cell], joint: Sequence[Cell]) -> list[tuple[str, Definition, dict[str, Stat]]]:
-    """(id, definition, {metric: mean over seeds}) of every definition, from R of complete cells."""
-    found = defaultdict(dict)
-    for metric in ("image_auroc", "aupro"):
-        of_runs = [distance.definitions_of(cell, metric, joint) for cell in cells if cell["matrices"].get(metric)]
-        for name in ALL:
-            found[name][metric] = stat(run[name] for run in of_runs)
-    return [(name, definition, found[name]) for name, definition in ALL.items()]
 
 
 def definitions() -> dict:
