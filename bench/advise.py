@@ -186,7 +186,16 @@ def _written(rows: list[Row], table: Sequence[dict], untried: list[str], size: s
     paragraph = " ".join(_sentences(rows, table, untried, size))
     picture, page = out / "advice.svg", out / "advice.md"
     other = next((row for row in rows[1:] if row.spec["method"] == "finetune"), rows[-1])
-    picture.write_text(_picture([rows[0], *([other] if other is not rows[0] else [])]), encoding="utf-8")
+    # R of the recommended system beside fine-tuning: image AUROC, or false alarms where there is no defect.
+    measured = any(value == value for row in rows[0].cells[0]["matrices"]["image_auroc"] for value in row)
+    metric, ends = ("image_auroc", (0.4, 1.0)) if measured else (CLASS_FALSE_ALARM, (0.5, 0.0))
+    panels = [
+        Panel(_name(row), row.spec["classes"], row.cells[0]["matrices"][metric], learned_at(row.cells[0]).tolist())
+        for row in (rows[0], *([other] if other is not rows[0] else []))
+        if row.cells[0]["matrices"].get(metric)
+    ]
+    drawn = drawing(panels, "Image AUROC" if measured else "Share of good images rejected", ends)
+    picture.write_text(drawn, encoding="utf-8")
     lines = [
         "| system | image AUROC | forgetting | false alarms | recall | carried MB | ms/image |",
         "|---|" + "---:|" * 6,
@@ -234,13 +243,6 @@ def _sentences(rows: list[Row], table: Sequence[dict], untried: list[str], size:
         f"It carries {amount(best.stat('carried_mb').mean)} MB from class to class and takes {latency} ms per image on "
         f"{cell['environment'].get('device', 'this machine')}; training took {duration(sum(cell['cost']['train_s']))}."
     )
-    yield from _how_sure(rows, size)
-    if untried:
-        yield f"The time did not allow {', '.join(untried)}: give more --minutes and run it again."
-
-
-def _how_sure(rows: list[Row], size: str) -> Iterator[str]:
-    chosen = _ranked(rows[0])
     if len(rows) > 1 and chosen:
         finals = [[row.cells[0]["matrices"]["image_auroc"][-1][c] for c in chosen] for row in rows[:2]]
         gap = crossed_mean([np.subtract(*finals)])
@@ -251,6 +253,8 @@ def _how_sure(rows: list[Row], size: str) -> Iterator[str]:
     yield "One run: another seed and another order of the classes may give another result."
     if size == "tiny":
         yield "These are the small networks; on a GPU, --size paper takes the papers' settings and weights."
+    if untried:
+        yield f"The time did not allow {', '.join(untried)}: give more --minutes and run it again."
 
 
 def _name(row: Row) -> str:
@@ -268,16 +272,3 @@ def _share(value: float, count: int) -> str:
     centre = (value + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = Z / (1 + Z**2 / count) * math.sqrt(value * (1 - value) / count + Z**2 / (4 * count**2))
     return f"{value:.0%} ({max(centre - half, 0):.0%} to {min(centre + half, 1):.0%})"
-
-
-def _picture(rows: Sequence[Row]) -> str:
-    """R of the recommended system beside fine-tuning: image AUROC, or false alarms where there is no defect."""
-    measured = any(value == value for row in rows[0].cells[0]["matrices"]["image_auroc"] for value in row)
-    metric, ends = ("image_auroc", (0.4, 1.0)) if measured else (CLASS_FALSE_ALARM, (0.5, 0.0))
-    panels = []
-    for row in rows:
-        cell = row.cells[0]
-        R = cell["matrices"].get(metric)
-        if R:
-            panels.append(Panel(_name(row), cell["spec"]["classes"], R, learned_at(cell).tolist()))
-    return drawing(panels, "Image AUROC" if measured else "Share of good images rejected", ends)

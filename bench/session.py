@@ -112,7 +112,7 @@ def script(request: Request, execution: Execution) -> str:
     if execution.backend != "slurm":
         raise BadInput(f"--dry-run belongs to --backend slurm; this run has --backend {execution.backend}.")
     todo = plan(request, execution).todo
-    return backends.find_backend(request, execution).script(len(todo), execution) if todo else ""
+    return backends.find_backend(request, execution).slurm_script(len(todo), execution) if todo else ""
 
 
 def load_results(root: str | Path = "results") -> "DataFrame":
@@ -275,16 +275,13 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
     with Watch({todo[i].name: seconds[i] for i in order}, execution.results) as watch:
         backend.run([todo[i] for i in order], execution, watch)
     for cell, reason in watch.ended.get("died", ()):
-        results.write_cell(execution.results, _died(cell, execution.results, reason))
+        # The steps that it told of before its process went, and why there are no more.
+        record = results.blank(cell.spec, cell.capabilities, "failed", reason)
+        with suppress(BadInput):
+            old = results.read(results.cell_path(execution.results, cell.spec))
+            if old["key"] == cell.key and old["status"] == "partial":
+                record = old | {"status": "failed", "reason": reason}
+        results.write_cell(execution.results, record)
     if watch.ended.get("bad input"):
         raise BadInput(watch.ended["bad input"][0][1])
     return [cell for how in ("failed", "died") for cell, _ in watch.ended.get(how, ())]
-
-
-def _died(cell: Cell, root: Path, reason: str) -> Record | dict:
-    """The record of a cell whose process has gone: the steps that it told of, and why there are no more."""
-    with suppress(BadInput):
-        old = results.read(results.cell_path(root, cell.spec))
-        if old["key"] == cell.key and old["status"] == "partial":
-            return old | {"status": "failed", "reason": reason}
-    return results.blank(cell.spec, cell.capabilities, "failed", reason)

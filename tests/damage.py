@@ -166,7 +166,7 @@ class Forms:
         self.folder.mkdir(parents=True)
         manifest = folder / "mini.yaml"
         manifest.write_text(trees.MANIFEST)
-        self.options = SimpleNamespace(scenario=str(manifest), plugin=[])
+        self.options = SimpleNamespace(scenario=str(manifest), plugin=())
         self.stream = streams.load_stream(str(manifest))
         self.arrays, _ = data.load_arrays(self.stream, None, 64, folder / "cache")
         self.truth = Truth(self.arrays, 2)
@@ -244,10 +244,10 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self.path, self.scores = folder / "seed-0.ckpt", folder / "seed-0.scores.npz"
         self.carried = [bytes(range(256)) * 4, b"bank" * 100]
-        checkpoint.save(self.path, "key", 1, self.carried, {"train_s": [1.5, 2.5]})
         self.arrays = {"bolt/scores": np.linspace(0, 1, 9, dtype=np.float32)}
         self.row = {"matrices.image_auroc": np.array([0.5, 0.75]), "pooled.image_auroc": np.array(0.5)}
-        segments.write_segment(self.scores, 7, 0, self.arrays, self.row)
+        self.digests = [segments.write_segment(self.scores, 0, self.arrays, self.row)]
+        checkpoint.save(self.path, "key", self.carried, {"train_s": [1.5, 2.5]}, self.digests)
         self.step = segments.file_of(self.scores, 0)
         self.content = {"checkpoint": self.path.read_bytes(), "step": self.step.read_bytes()}
 
@@ -258,14 +258,14 @@ class Checkpoints:
         try:
             if kind == "checkpoint":
                 saved = checkpoint.load_checkpoint(self.path, "key")
-                assert saved is None or (saved["step"], saved["carried"]) == (1, self.carried)
+                assert saved is None or (saved["carried"], saved["scores"]) == (self.carried, self.digests)
                 assert saved is None or saved["log"] == {"train_s": [1.5, 2.5]}
                 return "taken" if saved else "refused"
-            if not segments.steps_held(self.scores, 7, maps=False):
+            if not segments.steps_held(self.scores, self.digests, maps=False):
                 return "refused"
             ((_, row),) = segments.rows(self.scores, 1)
             assert row.keys() == self.row.keys() and all(np.array_equal(row[name], self.row[name]) for name in row)
-            segments.join(self.scores, 7, 1)
+            segments.join(self.scores, 7, self.digests)
             with Archive(self.scores) as archive:
                 assert np.array_equal(archive.read("step-0/bolt/scores"), self.arrays["bolt/scores"])
             return "taken"

@@ -125,10 +125,8 @@ def test_a_slow_write_waits_until_it_is_a_small_share_of_the_time():
 
 def test_a_gap_among_the_steps_ends_what_is_held(tmp_path):
     path = tmp_path / "seed-0.scores.npz"
-    for step in (0, 1, 3):
-        segments.write_segment(path, 7, step, {}, {"pooled.x": np.array(step)})
-    assert (
-        segments.steps_held(path, 7, False) == segments.steps_held(path, 7, True) == 2
-        and segments.steps_held(path, 8, False) == 0
-    )
+    digests = [segments.write_segment(path, step, {}, {"pooled.x": np.array(step)}) for step in range(4)]
+    segments.file_of(path, 2).unlink()
+    assert segments.steps_held(path, digests, False) == segments.steps_held(path, digests, True) == 2
+    assert segments.steps_held(path, digests[::-1], False) == 0, "they are of another run"
     assert [(t, row["pooled.x"].item()) for t, row in segments.rows(path, 2)] == [(0, 0), (1, 1)]

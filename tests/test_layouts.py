@@ -13,7 +13,7 @@ from trees import mask, picture, stream, tree, visa_tree, write_split
 from bench.cli import main
 from bench.data import Sample, decode, load_arrays
 from bench.data.check import check_data
-from bench.data.look import look
+from bench.data.look import look, outlined
 from bench.data.pixels import mask as mask_of
 from bench.errors import BadInput
 from scenarios import folder, visa
@@ -417,7 +417,7 @@ def test_file_names_that_are_no_utf8(root, cache, raw, capsys):
     (root / "bolt/train/good" / os.fsdecode(raw)).write_bytes(b"")
     assert main(["data", "check", str(root), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["wrong"]
-    assert "empty" in look(root).encode().decode()
+    assert "empty" in look(check_data(root)).encode().decode()
 
 
 def test_every_oddity_is_listed(root, cache):
@@ -517,6 +517,23 @@ def test_a_page_to_look_at(root, tmp_path, masks):
     assert text.count("<img src='data:image/jpeg;base64,") == 7
     assert ("(no mask)" in text) == (masks == "none")
     assert "test · scratch · 2 images" in text
+    assert text.count(", 25.0% marked") == (2 if masks == "read" else 0)
+
+
+def test_a_page_tells_what_the_check_found_and_shows_inverted_masks_as_what_they_are(root, cache):
+    marked = np.zeros((24, 24), bool)
+    marked[6:18, 6:18] = True
+    red = np.full((24, 24, 3), (230, 20, 30), np.uint8)  # an image as red as an outline
+    right, inverted = outlined(red, marked), outlined(red, ~marked)
+    assert (right[marked] == red[marked]).all() and right[0, 0].max() < 0.5 * red.max()
+    assert (inverted[~marked] == red[~marked]).all() and inverted[12, 12].max() < 0.5 * red.max()
+    assert (outlined(red, np.zeros_like(marked)) == red).all()
+    invert(root)
+    shutil.copy(root / "bolt/train/good/000.png", root / "bolt/test/good/000.png")
+    report = check_data(root, cache=cache)
+    text = look(report)
+    assert text.count("<p class='wrong'>") == 2 and "75.0% marked" in text
+    assert "is the training image" in text and "masks: inverted" in text
 
 
 def test_options_of_the_reader(root):

@@ -23,14 +23,14 @@ from bench.analysis.summary import stat, t95
 from bench.metrics.statistics import interval
 from bench.published import load_published
 from bench.render import leaderboard
-from bench.render.leaderboard.compare import compare_with_published
+from bench.render.leaderboard.compare import TEST_IMAGES, compare_with_published
 from bench.render.show import show
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}
 PAPER = {
     "scenario": "mvtec/1x15",
-    "classes": [str(i) for i in range(15)],
-    "steps": [[str(i)] for i in range(15)],
+    "classes": list(TEST_IMAGES["mvtec"]),
+    "steps": [[name] for name in TEST_IMAGES["mvtec"]],
     "size": "paper",
     "image_size": 256,
     "weights": IMAGENET,
@@ -300,6 +300,20 @@ def test_a_method_whose_third_seed_failed_is_not_ranked(tmp_path):
     assert row_of(text, "[toy/1x3@1](results/tables/toy-1x3-1.md)")[2] == "replay on patchcore"
 
 
+def test_a_bound_is_the_best_of_no_table_and_of_no_budget(tmp_path):
+    """`cumulative`, which keeps every image, once counted as the best method."""
+    made = seven("ewc", around(0.7, 0)) + seven("cumulative", around(0.95, 1), capabilities=["unlimited_memory"])
+    made += seven("single", around(0.97, 2), capabilities=["task_oracle"])
+    text = page(tmp_path, *made)
+    assert row_of(text, "[toy/1x3@1](results/tables/toy-1x3-1.md)")[2] == "highest: ewc (not shown) on patchcore"
+    lines = text[text.index("By memory budget") :].splitlines()
+    best = {
+        line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines if line.startswith(("| ≤", "| unl"))
+    }
+    assert best["unlimited"].startswith("cumulative") and best["≤ 10 MB"].startswith("ewc")
+    assert not any("single" in name for name in best.values())
+
+
 def test_one_run_shows_nothing(tmp_path):
     text = page(tmp_path, *seven("replay", around(0.9, 0, 1)), *seven("ewc", around(0.4, 1, 1)))
     assert row_of(text, "ewc")[1] == "1 run" and "highest: replay (not shown)" in text
@@ -430,15 +444,23 @@ def test_many_detectors_are_folded_away_under_a_table_of_the_best(tmp_path):
     assert "\n### " not in text and text.count("<details><summary>d") == 12
 
 
+def on_mvtec(*scores, images=1725, seeds=3, **given):
+    """Cells of all of MVTec AD, one per seed."""
+    made = [cell(*scores, seed=seed, **(PAPER | given)) for seed in range(seeds)]
+    for one in made:
+        one["cost"]["eval_images"][-1] = float(images)
+    return made
+
+
 def test_verdicts(tmp_path):
-    joint = cell(0.975, method="joint", **PAPER)
-    text = page(tmp_path, joint, cell(0.7, 0.9, method="finetune", metrics={"pixel_ap": 0.2}, **PAPER))
+    finetune = on_mvtec(0.7, 0.9, method="finetune", metrics={"pixel_ap": 0.2})
+    text = page(tmp_path, *on_mvtec(0.975, method="joint"), *finetune)
     assert "Published beside measured" in text and "ADer" in text and "Joint PatchCore(R)" not in text
     row = row_of(text, "joint + patchcore")
-    assert row[1:6] == ["Joint PatchCore", "image_auroc", "0.975", "0.978", "within 0.02, at 224 px there"]
+    assert row[1:6] == ["Joint PatchCore", "image_auroc", "0.975 ± 0.000", "0.978", "within 0.02, at 224 px there"]
     assert row[-2:] == ["CADIC arXiv:2511.08634v1 Tab I-IV", "copied"]
     row = row_of(text, "finetune + patchcore")
-    assert row[5:9] == ["off by +0.098, at 224 px there", "0.383", "0.200", "forgetting"]
+    assert row[5:9] == ["off by +0.098, at 224 px there", "0.383", "0.200 ± 0.000", "forgetting"]
 
 
 @pytest.mark.parametrize(
@@ -448,11 +470,19 @@ def test_verdicts(tmp_path):
         ({"size": "tiny"}, "size tiny"),
         ({"order": "reversed"}, "class order reversed"),
         ({"variant": "coreset=0.5"}, "options coreset=0.5"),
+        ({"seeds": 2}, "2 of at least 3 seeds"),
+        ({"images": 1700}, "1,700 test images instead of 1,725"),
+        (
+            {
+                "classes": [*list(TEST_IMAGES["mvtec"])[:-1], "zip"],
+                "steps": [[n] for n in [*TEST_IMAGES["mvtec"]][:-1]] + [["zip"]],
+            },
+            "a class 'zip', which the data set has not",
+        ),
     ],
 )
 def test_what_cannot_be_compared_with_papers_says_why(change, why):
-    made = cell(0.602, method="finetune", **(PAPER | change))
-    (section,) = sections([made])
+    (section,) = sections(on_mvtec(0.602, method="finetune", **change))
     pairs = [
         pair for pair in compare_with_published(section, load_published()) if pair.published.metric == "image_auroc"
     ]
@@ -460,7 +490,7 @@ def test_what_cannot_be_compared_with_papers_says_why(change, why):
 
 
 def test_a_gap_that_seeds_may_explain_is_told():
-    made = [cell(value, method="finetune", seed=seed, **PAPER) for seed, value in enumerate((0.60, 0.70, 0.80))]
+    made = [on_mvtec(value, method="finetune")[seed] for seed, value in enumerate((0.60, 0.70, 0.80))]
     pairs = compare_with_published(sections(made)[0], load_published())
     (found,) = [pair for pair in pairs if pair.published.metric == "image_auroc"]
     half = stat([0.6, 0.7, 0.8]).half
@@ -468,7 +498,7 @@ def test_a_gap_that_seeds_may_explain_is_told():
 
 
 def test_the_overview_counts_the_verdicts(tmp_path):
-    made = [cell(0.975, method="joint", **PAPER), cell(0.7, method="finetune", **PAPER)]
+    made = on_mvtec(0.975, method="joint") + on_mvtec(0.7, method="finetune")
     verdicts = [pair.verdict for pair in compare_with_published(sections(made)[0], load_published())]
     within = sum(verdict.startswith("within") for verdict in verdicts)
     assert 0 < within < len(verdicts)
@@ -483,7 +513,11 @@ def test_other_data_has_no_published_numbers(tmp_path):
 
 
 def test_joint_numbers_are_for_all_classes():
-    few = PAPER | {"scenario": "mvtec/clad-10", "classes": list("abc"), "steps": [["a"], ["b"], ["c"]]}
+    few = PAPER | {
+        "scenario": "mvtec/clad-10",
+        "classes": ["bottle", "pill", "wood"],
+        "steps": [["bottle"], ["pill"], ["wood"]],
+    }
     (section,) = sections([cell(method="joint", **few)])
     assert {pair.verdict for pair in compare_with_published(section, load_published())} == {
         "not comparable: 3 classes instead of 15"
@@ -597,3 +631,24 @@ def test_rows_of_older_code_are_marked(tmp_path, code):
     text = page(tmp_path, old, new)
     assert row_of(text, "replay°") and row_of(text, "finetune") and "° measured with older code" in text
     assert "older code" not in page(tmp_path / "other", new)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"environment": {"versions": {"torch": "1.13.0"}}}, "torch 1.13.0 and 2.15.0"),
+        ({"environment": {"versions": {"timm": "0.9"}}}, ""),  # the other does not tell its own: nothing is known
+        ({"code": {"detector": "of another day"}}, "the code of detector"),
+        ({"code": {"bench": "0.0.1"}}, "the code of bench"),
+        ({"environment": {"cpu": "Another CPU"}}, ""),
+    ],
+)
+def test_seeds_of_other_versions_are_told(tmp_path, change, told):
+    first, second = cell(0.5, seed=0), cell(0.6, seed=1)
+    for one in (first, second):
+        one["environment"]["versions"] = {"torch": "2.15.0"}
+    for part, other in change.items():
+        second[part] = second[part] | other
+    text = page(tmp_path, first, second)
+    assert ("≠ its seeds were measured with different versions" in text) == bool(told)
+    assert (f"- replay + patchcore: {told}" in text) == bool(told)

@@ -187,7 +187,7 @@ def test_a_run_that_dies_after_storing_a_step_goes_on_to_the_same_bytes(
         run_cell(one, tmp_path)
     monkeypatch.undo()
     path = scores_of(tmp_path, one)
-    assert segments.steps_held(path, stored.run_of(one.spec), True) == 2, "what was stored is ahead of the cell file"
+    assert segments.file_of(path, 1).exists(), "what was stored is ahead of the cell file"
     events = []
     run_cell(one, tmp_path, events.append)
     assert events[0]["start"] == (1 if at == "scores" else 2)

@@ -9,7 +9,7 @@ from bench.analysis import gap_to_joint as distance
 from bench.analysis.figures import figures
 from bench.analysis.summary import Stat, interval_of, stat
 from bench.metrics.statistics import Interval
-from bench.results.age import older_code
+from bench.results.age import differing_versions, older_code
 from bench.schema.cell import Cell, Spec
 
 LONGEST = 40  # characters of a label in a table
@@ -79,6 +79,11 @@ class Row:
     def older(self) -> bool:
         """Whether any of its cells was measured with older code."""
         return any(map(older_code, self.cells))
+
+    @cached_property
+    def mixed(self) -> list[str]:
+        """What decides numbers and was not the same for all of its cells: libraries with their versions, code."""
+        return [] if self.external else differing_versions(self.cells)
 
     def may(self, capability: str) -> bool:
         """Whether the method declares it."""

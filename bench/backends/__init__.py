@@ -32,7 +32,11 @@ def find_backend(request: Request, execution: Execution) -> ModuleType:
             raise BadInput(f"--{option.replace('_', '-')} belongs to {owners}; this run has --backend {name}.")
     if name != "local":
         _check(request, execution)
-        _require(PACKAGES[name], extra=name)
+        if importlib.util.find_spec(PACKAGES[name]) is None:
+            raise BadInput(
+                f"--backend {name} needs the package {PACKAGES[name]}, which is not installed: "
+                f"pip install 'continual-anomaly-bench[{name}]', in a clone pip install -e '.[{name}]'."
+            )
     return importlib.import_module(f"bench.backends.{name}")
 
 
@@ -50,14 +54,6 @@ def _check(request: Request, execution: Execution) -> None:
         raise BadInput("--jobs is for this machine and for Slurm: on Ray, --cpus-per-cell and --gpus-per-cell decide.")
     if execution.backend == "slurm" and gpus != int(gpus):
         raise BadInput(f"--gpus-per-cell {gpus:g}: Slurm gives whole GPUs; Ray shares them (--backend ray).")
-
-
-def _require(package: str, *, extra: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise BadInput(
-            f"--backend {extra} needs the package {package}, which is not installed: "
-            f"pip install 'continual-anomaly-bench[{extra}]', in a clone pip install -e '.[{extra}]'."
-        )
 
 
 def device(request: Request, execution: Execution) -> str | None:

@@ -23,6 +23,7 @@ from bench.schema.disk import locked
 from bench.schema.execution import Execution
 from bench.schema.request import Cell
 
+MARK = Path(".lock", "mark")  # below the results folder
 Files = dict[str, bytes]  # by path below the results folder; empty where they are in place
 
 
@@ -32,7 +33,7 @@ class Job:
 
     cell: Cell  # its paths absolute
     root: Path  # the results folder, absolute
-    mark: str  # what lies in there and nowhere else
+    mark: str  # what lies in its file MARK and nowhere else
     before: str  # digest of the cell's file as it was; "" if there was none
     threads: int
     loggers: tuple[str, ...]
@@ -41,8 +42,10 @@ class Job:
 def jobs(cells: Sequence[Cell], execution: Execution) -> list[Job]:
     """Make the cells ready to travel."""
     root = execution.results.resolve()
-    mark = _mark(root)
-    made = []
+    file = root / MARK
+    if not file.is_file():  # names the folder once and for all: only who sees this very folder can read it
+        results.replace(file, uuid.uuid4().hex)
+    mark, made = file.read_text(), []
     for cell in cells:
         asked = cell.request
         there = replace(
@@ -56,14 +59,6 @@ def jobs(cells: Sequence[Cell], execution: Execution) -> list[Job]:
     return made
 
 
-def _mark(root: Path) -> str:
-    """Name the results folder, once and for all, by a file that only who sees this very folder can read."""
-    file = root / ".lock" / "mark"
-    if not file.is_file():
-        results.replace(file, uuid.uuid4().hex)
-    return file.read_text()
-
-
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
@@ -71,9 +66,21 @@ def _digest(file: Path) -> str:
 def work_on_job(job: Job, send: Callable[[dict], None]) -> tuple[dict, Files]:
     """Run a cell on this machine; `send` hears of its start, epochs and steps. Returns how it ended, and its files."""
     try:
-        _check_data(job.cell)
-        if not _in_place(job):
-            return _apart(job, send)
+        # The data set may be a copy on this machine: it must be the one that was planned with.
+        asked, spec = job.cell.request, job.cell.spec
+        size, plugins = spec["image_size"], asked.plugins
+        found = data.load_arrays(job.cell.stream, asked.data, size, asked.cache, plugins=plugins)[1]
+        if found != spec["fingerprint"]:
+            raise BadInput(
+                f"the images in {asked.data} have the fingerprint {found[:16]}, where this was started they have "
+                f"{spec['fingerprint'][:16]}: copy the data set anew, or give a folder that all machines see."
+            )
+        mark = job.root / MARK
+        if not mark.is_file() or mark.read_text() != job.mark:  # this machine does not see the results folder
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                ended = _run(job, Path(folder), send)
+                files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+                return ended, {str(path.relative_to(folder)): path.read_bytes() for path in files}
         lock = job.root / ".lock" / f"{job.cell.key}.lock"
         with locked(lock):  # a machine given up for lost may still be at work: two writers must never meet
             ended = _ended_before(job) or _run(job, job.root, send)
@@ -81,22 +88,6 @@ def work_on_job(job: Job, send: Callable[[dict], None]) -> tuple[dict, Files]:
         return ended, {}
     except BadInput as error:
         return {"done": "bad input", "reason": f"{socket.gethostname()}: {error}"}, {}
-
-
-def _check_data(cell: Cell) -> None:
-    """The data set may be a copy on this machine: it must be the one that was planned with."""
-    asked = cell.request
-    found = data.load_arrays(cell.stream, asked.data, cell.spec["image_size"], asked.cache, plugins=asked.plugins)[1]
-    if found != cell.spec["fingerprint"]:
-        raise BadInput(
-            f"the images in {asked.data} have the fingerprint {found[:16]}, where this was started they have "
-            f"{cell.spec['fingerprint'][:16]}: copy the data set anew, or give a folder that all machines see."
-        )
-
-
-def _in_place(job: Job) -> bool:
-    mark = job.root / ".lock" / "mark"
-    return mark.is_file() and mark.read_text() == job.mark
 
 
 def _ended_before(job: Job) -> dict | None:
@@ -109,20 +100,9 @@ def _ended_before(job: Job) -> dict | None:
         return None
     if record["status"] == "failed":
         return {"done": "failed", "reason": record["reason"]}
-    return {"done": "ok", "seconds": _seconds(record)}
-
-
-def _seconds(record: dict) -> float:
-    """From its start to its end, resumed runs from their last start."""
-    times = [datetime.fromisoformat(record["environment"][name]) for name in ("started", "finished")]
-    return (times[1] - times[0]).total_seconds()
-
-
-def _apart(job: Job, send) -> tuple[dict, Files]:
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        ended = _run(job, Path(folder), send)
-        files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
-        return ended, {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    # From its start to its end, resumed runs from their last start.
+    started, finished = (datetime.fromisoformat(record["environment"][name]) for name in ("started", "finished"))
+    return {"done": "ok", "seconds": (finished - started).total_seconds()}
 
 
 def _run(job: Job, root: Path, send) -> dict:

@@ -33,7 +33,18 @@ def run(cells: Sequence[Cell], execution: Execution, on_event: Callable) -> None
     """
     jobs = node.jobs(cells, execution)
     with _connected(execution.address or "auto"):
-        task, events = _task(execution), _events()
+        needs = {"CPU": execution.cpus_per_cell or execution.threads, "GPU": execution.gpus_per_cell or 0}
+        machines = [there.get("Resources", {}) for there in ray.nodes() if there["Alive"]]
+        if not any(all(machine.get(kind, 0) >= count for kind, count in needs.items()) for machine in machines):
+            print(f"no machine of the cluster has {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs: waiting for one")
+        # What a cell raises is no reason to run it again; a lost machine is.
+        task = ray.remote(_cell).options(
+            num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_retries=RETRIES, retry_exceptions=False,
+            scheduling_strategy="SPREAD", name="cell",
+        )  # fmt: skip
+        # What the cells say is kept beside this process, so that it is not lost with any other machine.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         sent = {}
         try:
             for number, (cell, job) in enumerate(zip(cells, jobs, strict=True)):
@@ -42,16 +53,6 @@ def run(cells: Sequence[Cell], execution: Execution, on_event: Callable) -> None
                 _look(sent, cells, events, on_event)
         finally:
             _stop(sent)
-
-
-def _check_address(address: str) -> None:
-    """Ray itself would try for a quarter of an hour."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise _absent(address, error) from error
 
 
 def _absent(address: str, error: Exception) -> BadInput:
@@ -64,7 +65,12 @@ def _absent(address: str, error: Exception) -> BadInput:
 
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
-    _check_address(address)
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():  # looked for here: Ray itself would try for a quarter of an hour
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _absent(address, error) from error
     code = os.pathsep.join(filter(None, [str(Path(bench.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     try:
         ray.init(
@@ -76,27 +82,6 @@ def _connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _task(execution: Execution):
-    """The task that runs a cell. What it raises is no reason to run it again; a lost machine is."""
-    needs = {"CPU": execution.cpus_per_cell or execution.threads, "GPU": execution.gpus_per_cell or 0}
-    if not any(all(there.get("Resources", {}).get(kind, 0) >= n for kind, n in needs.items()) for there in _alive()):
-        print(f"no machine of the cluster has {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs: waiting for one")
-    return ray.remote(_cell).options(
-        num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_retries=RETRIES, retry_exceptions=False,
-        scheduling_strategy="SPREAD", name="cell",
-    )  # fmt: skip
-
-
-def _alive() -> list[dict]:
-    return [there for there in ray.nodes() if there["Alive"]]
-
-
-def _events() -> Queue:
-    """What the cells say, kept beside this process, so that it is not lost with any other machine."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
 def _cell(job: node.Job, events: Queue, number: int) -> tuple[dict, node.Files]:

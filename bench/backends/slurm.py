@@ -72,7 +72,16 @@ def run(cells: Sequence[Cell], execution: Execution, on_event: Callable, *, clus
     folder.mkdir(parents=True, exist_ok=True)
     jobs = node.jobs(cells, execution)
     posts = [Post(folder / f"{cell.key}-{time.time_ns()}.events") for cell in cells]
-    waiting = dict(enumerate(zip(_submit(jobs, posts, execution, cluster), cells, jobs, posts, strict=True)))
+    try:
+        executor = submitit.AutoExecutor(folder, cluster=cluster)
+        own = {f"slurm_{name}": value for name, value in _own(execution, len(jobs)).items()}
+        executor.update_parameters(**_common(execution), **own)
+        submitted = executor.map_array(Work(), jobs, posts)
+    except (RuntimeError, FailedJobError, FailedSubmissionError) as error:
+        raise BadInput(
+            f"--backend slurm: the jobs were not submitted ({error}); --dry-run prints the script."
+        ) from error
+    waiting = dict(enumerate(zip(submitted, cells, jobs, posts, strict=True)))
     try:
         while waiting:
             time.sleep(PAUSE)
@@ -80,20 +89,8 @@ def run(cells: Sequence[Cell], execution: Execution, on_event: Callable, *, clus
                 if _look(*parts, on_event):
                     del waiting[number]
     finally:
-        for submitted, *_ in waiting.values():
-            submitted.cancel()
-
-
-def _submit(jobs: list[node.Job], posts: list[Post], execution: Execution, cluster: str) -> list[submitit.Job]:
-    try:
-        executor = submitit.AutoExecutor(_folder(execution), cluster=cluster)
-        own = {f"slurm_{name}": value for name, value in _own(execution, len(jobs)).items()}
-        executor.update_parameters(**_common(execution), **own)
-        return executor.map_array(Work(), jobs, posts)
-    except (RuntimeError, FailedJobError, FailedSubmissionError) as error:
-        raise BadInput(
-            f"--backend slurm: the jobs were not submitted ({error}); --dry-run prints the script."
-        ) from error
+        for lost, *_ in waiting.values():
+            lost.cancel()
 
 
 def slurm_script(cells: int, execution: Execution) -> str:
@@ -116,15 +113,13 @@ def _common(execution: Execution) -> dict:
 
 def _own(execution: Execution, cells: int) -> dict:
     """What only Slurm knows."""
-    partition = {"partition": execution.partition} if execution.partition else {}
-    more = {"additional_parameters": _more(execution.sbatch)} if execution.sbatch else {}
-    return {"array_parallelism": execution.jobs or cells} | partition | more
-
-
-def _more(texts: list[str]) -> dict:
-    if bad := [text for text in texts if "=" not in text]:
+    if bad := [text for text in execution.sbatch if "=" not in text]:
         raise BadInput(f"--sbatch {bad[0]!r} is not OPTION=VALUE, as in --sbatch account=lab.")
-    return dict(text.lstrip("-").split("=", 1) for text in texts)
+    own = {"array_parallelism": execution.jobs or cells}
+    own |= {"partition": execution.partition} if execution.partition else {}
+    more = dict(text.lstrip("-").split("=", 1) for text in execution.sbatch)
+    own |= {"additional_parameters": more} if more else {}
+    return own
 
 
 def _look(submitted: submitit.Job, cell, job: node.Job, post: Post, on_event) -> bool:
@@ -133,15 +128,10 @@ def _look(submitted: submitit.Job, cell, job: node.Job, post: Post, on_event) ->
     for event in post.news():
         on_event(cell, event)
     if ended:
-        on_event(cell, _result(submitted, job))
+        try:
+            event, files = submitted.result()
+        except (UncompletedJobError, FailedJobError) as error:
+            event, files = {"done": "died", "reason": str(error)}, {}
+        node.receive(job, files)
+        on_event(cell, event)
     return ended
-
-
-def _result(submitted: submitit.Job, job: node.Job) -> dict:
-    """How a cell ended, its files written."""
-    try:
-        event, files = submitted.result()
-    except (UncompletedJobError, FailedJobError) as error:
-        return {"done": "died", "reason": str(error)}
-    node.receive(job, files)
-    return event

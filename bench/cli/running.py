@@ -1,6 +1,7 @@
 """Commands that run something: cells, pictures of them, and the training of the small networks."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from bench.cli.arguments import (
@@ -181,29 +182,47 @@ def _do_reproduce(options) -> int:
 
 
 def _do_run(options) -> int:
-    from bench import session
+    from rich.console import Console
+
+    from bench import results, session
+    from bench.render import plans
+    from bench.render.outcome import tables
+    from bench.results import stored
     from bench.schema import protocol as protocols
 
     protocol = protocols.load_protocol(options.protocol) if options.protocol else None
     request, execution = asked(options, protocol)
-    if protocol or options.plan:
-        _tell_before(protocol, request, execution, plan=options.plan)
+    if protocol:
+        print(plans.heading(protocol), flush=True)
+    if options.plan or (protocol and protocol.paper):  # the fate of each cell, and what it will cost
+        planned = session.plan(request, execution)
+        print(plans.plan_text(planned.cells, planned.fates, *session.estimates(planned, execution)), flush=True)
     if options.plan:
         return 0
     if options.dry_run:
         print(session.script(request, execution) or "nothing to submit: all cells are finished.")
         return 0
-    outcome = session.run(request, execution)
-    print(_told_after(outcome))
+    outcome, root = session.run(request, execution), execution.results
+    skipped = [cell.skip for cell in outcome.cells if cell.skip]
+    finished = sum(fate.startswith("finished") for fate in outcome.fates)
+    ran, failed = len(outcome.todo) - len(outcome.failed), len(outcome.failed)
+    rest = [fate.removeprefix("finished, ") for fate in outcome.fates if fate not in ("finished", "run")]
+    other = Counter(fate for fate in rest if not fate.startswith("skip: "))
+    told = [f"{ran} cells ran, {failed} failed, {finished} were finished before, {len(skipped)} pairs skipped."]
+    print("\n".join([*told, *(f"{count} {fate}" for fate, count in other.items())]))
     if request.save_maps:
-        print(_sizes(outcome.todo, execution.results))
-    for reason in dict.fromkeys(cell.skip for cell in outcome.cells if cell.skip):
+        files = [stored.scores_path(results.cell_path(root, cell.spec)) for cell in outcome.todo]
+        sizes = [file.stat().st_size for file in files if file.is_file()]
+        print(f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}.")
+    for reason in dict.fromkeys(skipped):
         print(f"skipped: {reason}")
     for path in outcome.written:
         print(f"wrote {path}")
-    _show([cell for cell in outcome.cells if not cell.skip], execution.results)
+    asked_for = [results.cell_path(root, cell.spec) for cell in outcome.cells if not cell.skip]
+    for table in tables(results.read(path) for path in asked_for if path.is_file()):  # finished before or now
+        Console(highlight=False).print(table)
     if protocol:
-        _tell_verdicts(protocol, outcome, execution.results)
+        _tell_verdicts(protocol, outcome, root)
     return 0 if outcome.ok else 1
 
 
@@ -220,19 +239,6 @@ def _tell_verdicts(protocol, outcome, root: Path) -> None:
         print(verdicts.beside_paper(sections, keys, published.load_published()))
     else:
         print(verdicts.verdicts(sections, keys, protocol.budget_mb))
-
-
-def _show(cells: list, root: Path) -> None:
-    """The table of what was asked for, finished before or now."""
-    from rich.console import Console
-
-    from bench import results
-    from bench.render import outcome
-
-    paths = [results.cell_path(root, cell.spec) for cell in cells]
-    console = Console(highlight=False)
-    for table in outcome.tables(results.read(path) for path in paths if path.is_file()):
-        console.print(table)
 
 
 def asked(options, protocol=None):
@@ -267,37 +273,6 @@ def asked(options, protocol=None):
     elif "methods" not in given:
         raise BadInput("nothing to compare: give --methods, or the --protocol that names them.")
     return Request(**given), execution
-
-
-def _tell_before(protocol, request, execution, *, plan: bool) -> None:
-    """The protocol; for a paper and for --plan also the fate of each cell, and what it will cost."""
-    from bench import session
-    from bench.render import plans
-
-    if protocol:
-        print(plans.heading(protocol), flush=True)
-    if plan or protocol.paper:
-        planned = session.plan(request, execution)
-        print(plans.plan_text(planned.cells, planned.fates, *session.estimates(planned, execution)), flush=True)
-
-
-def _told_after(outcome) -> str:
-    skipped = sum(bool(cell.skip) for cell in outcome.cells)
-    finished = sum(fate.startswith("finished") for fate in outcome.fates)
-    ran = len(outcome.todo) - len(outcome.failed)
-    line = f"{ran} cells ran, {len(outcome.failed)} failed, {finished} were finished before, {skipped} pairs skipped."
-    rest = [fate.removeprefix("finished, ") for fate in outcome.fates if fate not in ("finished", "run")]
-    rest = [fate for fate in rest if not fate.startswith("skip: ")]
-    return "\n".join([line, *(f"{rest.count(fate)} {fate}" for fate in dict.fromkeys(rest))])
-
-
-def _sizes(todo: list, root: Path) -> str:
-    from bench import results
-    from bench.results import stored
-
-    files = [stored.scores_path(results.cell_path(root, cell.spec)) for cell in todo]
-    sizes = [file.stat().st_size for file in files if file.is_file()]
-    return f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}."
 
 
 FIGURES = """examples:

@@ -88,7 +88,7 @@ def _check(options) -> int:
         report.command = report.command.replace("my-stream.yaml", str(options.stream))
     print(json.dumps(report.json(), indent=1) if options.json else report)
     if options.look:
-        write_text(options.look, look(options.folder, options.reader, how))
+        write_text(options.look, look(report, how))
     return int(report.has_problems)
 
 

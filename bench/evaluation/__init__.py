@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from bench.data import Arrays, held_out_rows, rows_of
 from bench.errors import BadInput
 from bench.metrics.scoring import Judged, Rows, Truth
-from bench.results.stored import quantise, restore
+from bench.results.stored import codes_of, restore, scale_of
 from bench.schema.stream import Stream
 
 BATCH = 32  # test images
@@ -147,11 +148,13 @@ class Evaluation:
             return judged, arrays
         if self.save_maps:
             codes = scratch((len(places), *said.maps.shape[1:]), np.uint16, self.arrays)
-            codes[:], scale = quantise(said.maps[places])
+            scale = scale_of(said.maps[places])
+            for code, place in zip(codes, places, strict=True):
+                code[:] = codes_of(said.maps[place], scale)
             arrays |= {f"{name}/maps": codes, f"{name}/scale": scale}
             maps, peaks = partial(restore, codes, scale), [restore(code[None], scale).max() for code in codes]
         else:
-            maps, peaks = partial(_taken, said.maps, places), [said.maps[place].max() for place in places]
+            maps, peaks = partial(getitem, said.maps, places), [said.maps[place].max() for place in places]
         arrays[f"{name}/peaks"] = np.array(peaks)
         return judged._replace(map=partial(self._beside, maps), map_max=arrays[f"{name}/peaks"]), arrays
 
@@ -257,10 +260,6 @@ class Said:
         of_class = held_out_rows(arrays, [column]) if held else rows_of(arrays, [column], train=False)
         number, kind = int(np.searchsorted(of_class, row)), "held-out" if held else "test"
         return f"{kind} image {number} of {self.evaluation.stream.classes[column]}"
-
-
-def _taken(maps: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return np.array(maps[places])
 
 
 def scratch(shape: tuple[int, ...], kind: type, arrays: Arrays) -> np.ndarray:

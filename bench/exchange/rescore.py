@@ -36,7 +36,14 @@ def score(options) -> Iterator[str]:
                 known[identity] = truth_of(cell["spec"], options)
             new = rescored(path, cell, *known[identity], images_only=options.images_only)
             results.rewrite(path, new)
-            yield f"{path}: metrics version {METRIC_VERSION}, {_moved(cell, new)}"
+            moved = {}  # by matrix, how far the numbers are at most from what they were
+            for name, matrix in new["matrices"].items():
+                before = np.array(cell["matrices"].get(name, np.full(np.shape(matrix), np.nan)), float)
+                distance = np.abs(np.array(matrix, float) - before)
+                moved[name] = 0.0 if np.isnan(distance).all() else float(np.nanmax(distance))
+            most = max(moved, key=moved.get)
+            told = f"numbers moved by {moved[most]:.2g} at most ({most})" if moved[most] else "no number moved"
+            yield f"{path}: metrics version {METRIC_VERSION}, {told}"
         for path in leaderboard.write_leaderboard(options.results):
             yield f"wrote {path}"
 
@@ -69,7 +76,19 @@ def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_onl
     held = stored.read_stored(stored.scores_path(path))
     if held.run != stored.run_of(cell["spec"]) or held.steps != len(stream.steps):
         raise BadInput(f"{held.path} is of another run or of fewer steps: run the cell again with --redo all.")
-    _refuse_others(held, cell)
+    known = cell.get("stored", {}).get("sha256")  # the scores must be those that the cell's numbers came from
+    if known and stored.checksum(held.path) != known:
+        raise BadInput(
+            f"{held.path} is not the file that the cell was written with (other SHA-256): put that file back, or run "
+            "the cell again with --redo all."
+        )
+    classes, R = cell["spec"]["classes"], np.array(cell["matrices"]["image_auroc"], float)
+    for step, column in zip(*np.nonzero(~np.isnan(R)), strict=True):
+        if (int(step), classes[column]) not in held.scores:
+            raise BadInput(
+                f"{held.path} lacks the scores of the class {classes[column]!r} after step {step}, which the cell has "
+                "numbers of: run the cell again with --redo all."
+            )
     old = cell["spec"]["metric_version"]
     if not (held.scales or images_only or old == METRIC_VERSION):
         raise BadInput(
@@ -95,31 +114,3 @@ def tabulate(held: stored.StoredScores, stream: Stream, truth: Truth) -> Rows:
         if judged := held.judged(step, stream.classes):
             rows.enter(step, judged, held.held_out(step, stream.classes))
     return rows
-
-
-def _refuse_others(held: stored.StoredScores, cell: Cell) -> None:
-    """Raise BadInput unless the scores are those that the cell's numbers came from."""
-    known = cell.get("stored", {}).get("sha256")
-    if known and stored.checksum(held.path) != known:
-        raise BadInput(
-            f"{held.path} is not the file that the cell was written with (other SHA-256): put that file back, or run "
-            "the cell again with --redo all."
-        )
-    classes, R = cell["spec"]["classes"], np.array(cell["matrices"]["image_auroc"], float)
-    for step, column in zip(*np.nonzero(~np.isnan(R)), strict=True):
-        if (int(step), classes[column]) not in held.scores:
-            raise BadInput(
-                f"{held.path} lacks the scores of the class {classes[column]!r} after step {step}, which the cell has "
-                "numbers of: run the cell again with --redo all."
-            )
-
-
-def _moved(old: Cell, new: Cell) -> str:
-    """How far the numbers are from what they were, in words."""
-    most = {}
-    for name, matrix in new["matrices"].items():
-        before = np.array(old["matrices"].get(name, np.full(np.shape(matrix), np.nan)), float)
-        distance = np.abs(np.array(matrix, float) - before)
-        most[name] = 0.0 if np.isnan(distance).all() else float(np.nanmax(distance))
-    name = max(most, key=most.get)
-    return f"numbers moved by {most[name]:.2g} at most ({name})" if most[name] else "no number moved"

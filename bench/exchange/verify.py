@@ -93,36 +93,33 @@ def _within(path: Path, cell: Cell) -> Iterator[str]:
             for column in np.flatnonzero(~np.isnan(np.array(row, float))):
                 if column not in tested[step]:
                     yield f"{metric} has a number of {cell.spec.classes[column]!r}, not tested after step {step + 1}"
-    yield from _same(cell["threshold"], _f1(cell["threshold"]), "threshold")
-    yield from _same(cell["matrices"], _shift(cell["matrices"], learned), "matrices")
+    for part, made in _derived(cell).items():
+        yield from _same(cell[part], made, part)
     for step, pooled in enumerate(cell["pooled"].get("image_auroc", ())):
         if (learned <= step).sum() == 1:  # one class is the whole line
             alone = cell["matrices"]["image_auroc"][step][int(np.argmin(learned))]
             yield from _same({"image_auroc": [pooled]}, {"image_auroc": [alone]}, f"after step {step + 1} pooled")
 
 
-def _f1(threshold: dict) -> dict:
-    """F1 of precision and recall, over all classes and of routed images; NaN where one of them is."""
-    made = {}
-    for prefix in ("", "routed_"):
+def _derived(cell: Cell) -> dict[str, dict]:
+    """What other numbers of the cell give, by part: F1 of precision and recall, and how far thresholds have moved."""
+    threshold, matrices = cell["threshold"], cell["matrices"]
+    f1 = {}
+    for prefix in ("", "routed_"):  # over all classes, and of routed images
         if all(len(threshold.get(prefix + name, ())) for name in ("f1", "precision", "recall")):
             precision, recall = (np.array(threshold[prefix + name], float) for name in ("precision", "recall"))
             both = precision + recall
-            f1 = 2 * precision * recall / np.where(both == 0, 1, both)
+            made = 2 * precision * recall / np.where(both == 0, 1, both)
             given = np.array(threshold[f"{prefix}f1"], float)
-            made[f"{prefix}f1"] = np.where(np.isnan(f1), given, f1)  # nothing rejected: F1 is 0, precision undefined
-    return made
-
-
-def _shift(matrices: dict, learned: np.ndarray) -> dict:
-    """How far each class's threshold has moved, from the thresholds themselves."""
+            f1[f"{prefix}f1"] = np.where(np.isnan(made), given, made)  # nothing rejected: F1 is 0, precision undefined
     if not all(name in matrices for name in (CLASS_SHIFT, CLASS_THRESHOLD, CLASS_SPREAD)):
-        return {}
+        return {"threshold": f1}
+    learned, columns = cell.learned_at, range(len(cell.learned_at))
     value, spread = (np.array(matrices[name], float) for name in (CLASS_THRESHOLD, CLASS_SPREAD))
-    columns = range(len(learned))
     moved = [[drift(row[c], value[learned[c], c], spread[learned[c], c]) for c in columns] for row in value]
     told = np.isnan(np.array(matrices[CLASS_FALSE_ALARM], float)) if CLASS_FALSE_ALARM in matrices else False
-    return {CLASS_SHIFT: np.where(told, np.array(matrices[CLASS_SHIFT], float), moved)}
+    shift = np.where(told, np.array(matrices[CLASS_SHIFT], float), moved)
+    return {"threshold": f1, "matrices": {CLASS_SHIFT: shift}}
 
 
 def _code(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:

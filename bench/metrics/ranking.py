@@ -13,6 +13,7 @@ AUPRO_BY_SIZE = ("aupro_small", "aupro_middle", "aupro_large")
 METRIC_VERSION = 1
 
 NAN = float("nan")
+TINY = float(np.finfo(np.float64).tiny)
 BLOCK = 4096  # anomalous scores that are looked up together on a CPU: their neighbourhood stays in the cache
 DEVICE_BLOCK = 2**22  # on a GPU, where a call costs more than its work
 
@@ -95,12 +96,11 @@ def pixel_metrics(maps, regions: Regions, fpr_limit=0.3, *, overwrite=False):
         raise ValueError(f"maps have shape {tuple(np.shape(maps))}, masks {regions.shape}; they differ")
     xp, maps = _flat(maps)
     anomalous = _anomalous(xp, maps, regions.pixel, regions.region)
-    each = 1 / regions.size  # what a pixel weighs in the mean over regions, all of them and a third of them
-    thirds = [np.where(regions.third == third, each, 0) for third in range(3)]
-    auroc, ap, f1max, areas = _metrics(
-        xp, _sort(xp, maps, overwrite), *anomalous, weights=(each, *thirds), fpr_limit=fpr_limit
+    each, third = 1 / regions.size, regions.third  # what a pixel weighs in the mean over regions
+    auroc, ap, f1max, by_third = _metrics(
+        xp, _sort(xp, maps, overwrite), *anomalous, weights=each, groups=third, fpr_limit=fpr_limit
     )
-    counts = [len(each), *np.bincount(regions.third, minlength=3)]
+    areas, counts = [sum(by_third), *by_third], [len(each), *np.bincount(third, minlength=3)]
     aupros = [float(area / count) / fpr_limit if count else NAN for area, count in zip(areas, counts, strict=True)]
     values = dict(zip(("aupro", *AUPRO_BY_SIZE), aupros, strict=True))
     return {"pixel_auroc": auroc, "pixel_ap": ap, "pixel_f1max": f1max, **values}
@@ -169,11 +169,11 @@ def _anomalous(xp, scores, places, region):
     return np.where(bits & sign, bits ^ sign, ~bits).view(np.float32), region
 
 
-def _metrics(xp, everything, anomalous, region, weights=(), fpr_limit=1.0):
+def _metrics(xp, everything, anomalous, region, weights=None, groups=None, fpr_limit=1.0):
     """(auroc, ap, f1max, areas): `everything` and `anomalous` are all scores and the anomalous among them, ascending.
 
-    `areas` holds, for each of `weights` (one number per region), the sum over the anomalous scores of what each adds to
-    the area under the overlap curve up to `fpr_limit`, times the weight of its region.
+    `areas` holds, for each of three `groups` (one of 0..2 per region), the sum over its anomalous scores of what each
+    adds to the area under the overlap curve up to `fpr_limit`, times the weight of its region; zeros without `weights`.
 
     AUROC, AP and AUPRO are means, F1-max a maximum, over the anomalous scores. A threshold at a normal score moves
     neither recall nor overlap: it cannot raise F1, and on the overlap curve it is a point of a horizontal line. So the
@@ -181,28 +181,37 @@ def _metrics(xp, everything, anomalous, region, weights=(), fpr_limit=1.0):
     """
     positives, normals = len(anomalous), len(everything) - len(anomalous)
     if not positives:
-        return NAN, NAN, NAN, [NAN] * len(weights)
-    if xp is not np:
-        weights = [xp.from_numpy(weight).to(anomalous.device) for weight in weights]
-    pairs, precisions, f1max, areas = 0.0, 0.0, 0.0, [0.0] * len(weights)
+        return NAN, NAN, NAN, [NAN] * 3
+    if xp is not np and weights is not None:
+        weights, groups = (xp.from_numpy(values).to(anomalous.device) for values in (weights, groups))
+    pairs, precisions, f1max, areas = 0.0, 0.0, 0.0, np.zeros(3)
     for first, last, copies, below, upto in _blocks(xp, everything, anomalous):
-        own_upto = xp.cumsum(copies, 0) + first
-        own_below = own_upto - copies
-        tp = _cast(xp, positives - own_below, xp.float64)
-        fp = _cast(xp, normals - (below - own_below), xp.float64)  # normal scores that are no lower
-        fp_above = _cast(xp, normals - (upto - own_upto), xp.float64)  # higher
-        pairs += float((copies * (fp + fp_above)).sum())
-        precisions += float((copies * tp / (tp + fp)).sum())
-        f1max = max(f1max, float((2 * tp / (tp + fp + positives)).max()))
-        if weights and normals:
-            area = _under_ramp(xp, fp_above / normals, fp / normals, fpr_limit)
+        each = _cast(xp, copies, xp.float64)
+        own_upto = xp.cumsum(each, 0) + first
+        own_below = own_upto - each
+        tp = positives - own_below
+        fp = own_below + normals - below  # normal scores that are no lower
+        fp_above = own_upto + normals - upto  # higher
+        pairs += float((each * (fp + fp_above)).sum())
+        rejected = tp + fp
+        precisions += float((each * tp / rejected).sum())
+        f1max = max(f1max, 2 * float((tp / (rejected + positives)).max()))
+        if weights is not None and normals:
+            area = _under_ramp(xp, fp_above, fp, fpr_limit * normals)
             if len(area) < last - first:
                 area = area.repeat(copies) if xp is np else area.repeat_interleave(copies)
-            for index, weight in enumerate(weights):
-                areas[index] += float((area * weight[region[first:last]]).sum())
+            here = region[first:last]
+            areas += _sums(xp, area * weights[here], groups[here])
     if not normals:
-        return NAN, precisions / positives, f1max, [NAN] * len(weights)
-    return 1 - pairs / (2 * positives * normals), precisions / positives, f1max, areas
+        return NAN, precisions / positives, f1max, [NAN] * 3
+    return 1 - pairs / (2 * positives * normals), precisions / positives, f1max, (areas / normals).tolist()
+
+
+def _sums(xp, values, groups):
+    """Three sums of `values`, by group."""
+    if xp is np:
+        return np.bincount(groups, values, 3)
+    return np.array([float(values[groups == group].sum()) for group in range(3)])  # bincount is not deterministic
 
 
 def _blocks(xp, everything, anomalous):
@@ -217,6 +226,8 @@ def _blocks(xp, everything, anomalous):
     edges = [*dict(zip(firsts, lows, strict=True)).items(), (len(anomalous), len(everything))]
     for (first, low), (last, high) in pairwise(edges):
         scores, among = anomalous[first:last], everything[low:high]
+        if xp is np and scores.dtype == np.float32 and among[0] > 0:
+            scores, among = scores.view(np.int32), among.view(np.int32)  # sorted alike, and compared faster
         new = xp.ones_like(scores, dtype=bool)
         new[1:] = scores[1:] != scores[:-1]
         starts = xp.where(new)[0]
@@ -240,7 +251,7 @@ def _under_ramp(xp, start, end, x):
     where normal pixels tie with it.
     """
     left, right = start.clip(max=x), end.clip(max=x)
-    width = xp.where(end > start, end - start, xp.ones_like(end))
+    width = (end - start).clip(min=TINY)  # of a step nothing lies under the ramp
     return x - right + (right - left) ** 2 / (2 * width)
 
 
@@ -251,17 +262,15 @@ def pooled_pixel_auroc(maps, regions) -> float:
     asked for twice, one at a time, and what is given is sorted in place: never two of them, nor a copy, lie in memory.
     NaN and errors: see `image_metrics`.
     """
-    anomalous, count = [], len(regions)
-    for index in range(count):
-        xp, scores = _flat(maps(index))
-        place = regions[index].pixel
-        anomalous.append(scores[place if xp is np else xp.from_numpy(place).to(scores.device)])
+    count = len(regions)
+    anomalous = [_at(maps(index), regions[index].pixel) for index in range(count)]
+    xp = np if isinstance(anomalous[0], np.ndarray) else sys.modules["torch"]
     anomalous = _sort(xp, xp.concatenate(anomalous))
     positives, total, pairs = len(anomalous), 0, 0
     for index in range(count):
-        ordered = _sort(xp, _flat(maps(index))[1], overwrite=True)
-        total += len(ordered)
-        pairs += 2 * positives * len(ordered) - _ranks(xp, ordered, anomalous)
+        size, ranks = _ranks(maps(index), anomalous)
+        total += size
+        pairs += 2 * positives * size - ranks
     normals = total - positives
     if not positives or not normals:
         return NAN
@@ -269,13 +278,22 @@ def pooled_pixel_auroc(maps, regions) -> float:
     return 1 - pairs / (2 * positives * normals)
 
 
-def _ranks(xp, ordered, scores) -> int:
-    """How many of `ordered` lie below each of `scores` (ascending), plus how many below or level, summed up."""
-    size, found = (BLOCK if xp is np else DEVICE_BLOCK), 0
+def _at(maps, places):
+    """The scores at `places` in the flat maps."""
+    xp, scores = _flat(maps)
+    return scores[places if xp is np else xp.from_numpy(places).to(scores.device)]
+
+
+def _ranks(maps, scores) -> tuple[int, int]:
+    """(how many pixels `maps` have, how many of them lie below each of `scores` (ascending) plus below or level, summed
+    up). Sorts the maps in place."""
+    xp, flat = _flat(maps)
+    ordered, found = _sort(xp, flat, overwrite=True), 0
+    size = BLOCK if xp is np else DEVICE_BLOCK
     lows = xp.searchsorted(ordered, scores[::size] + 0).tolist()
     for index, low in enumerate(lows):
         some = scores[index * size : (index + 1) * size]
         among = ordered[low : int(xp.searchsorted(ordered, some[-1:], side="right")[0])]
         ranks = xp.searchsorted(among, some) + xp.searchsorted(among, some, side="right")
         found += int(ranks.sum()) + 2 * low * len(some)
-    return found
+    return len(ordered), found

@@ -1,6 +1,6 @@
-"""Whether a result was measured with the code that lies here."""
+"""Whether a result was measured with the code that lies here, and several with the same."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,18 @@ def other_parts(record: Mapping[str, Any]) -> list[str]:
     own = [kind for kind in registry.FOLDERS if kind not in spec.get("plugin_code", {})]
     now = {kind: digest_here(kind, spec[kind]) for kind in own} | {"bench": __version__}
     return [kind for kind, digest in now.items() if digest is not None and code[kind] != digest]
+
+
+def differing_versions(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What decides numbers and is not the same in all of `records`, as far as they tell: libraries with their versions,
+    and which part of the code."""
+    records = list(records)
+    libraries = [record["environment"].get("versions") or {} for record in records]
+    codes = [record["code"] for record in records if record.get("code")]
+    told = {name: sorted({str(one[name]) for one in libraries if name in one}) for one in libraries for name in one}
+    parts = {kind for code in codes for kind in code if code[kind] != codes[0][kind]}
+    lines = [f"{name} {' and '.join(versions)}" for name, versions in sorted(told.items()) if len(versions) > 1]
+    return lines + [f"the code of {kind}" for kind in sorted(parts)]
 
 
 @cache

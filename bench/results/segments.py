@@ -2,11 +2,12 @@
 
 So a step costs what it holds, however long the stream has been. Each file holds the step's entries as
 `bench.results.stored` names them, and its numbers as `step-K/NAME/row`: together with the checkpoint they are what a
-killed run goes on from.
+killed run goes on from, and the checkpoint knows the SHA-256 of each.
 """
 
 import shutil
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -28,33 +29,32 @@ def file_of(scores: Path, step: int) -> Path:
     return folder_of(scores) / f"step-{step}.npz"
 
 
-def write_segment(scores: Path, run: int, step: int, arrays: dict[str, np.ndarray], row: dict[str, np.ndarray]) -> None:
-    """Store the arrays and the numbers of a step; both are empty where it was not evaluated.
+def write_segment(scores: Path, step: int, arrays: dict[str, np.ndarray], row: dict[str, np.ndarray]) -> str:
+    """Store the arrays and the numbers of a step; both are empty where it was not evaluated. Returns the SHA-256.
 
     Raises:
         BadInput: if the disk does not take it.
     """
-    entries = {"run": np.array(run, np.uint64)} | {f"step-{step}/{name}": values for name, values in arrays.items()}
+    entries = {f"step-{step}/{name}": values for name, values in arrays.items()}
     entries |= {f"step-{step}/{name}/{ROW}": values for name, values in row.items()}
     stored.write_stored(file_of(scores, step), entries.items(), compress=False)  # compressed once, in `join`
+    return stored.checksum(file_of(scores, step))
 
 
-def steps_held(scores: Path, run: int, maps: bool) -> int:
-    """How many steps, from the first on without a gap, are stored of this very run, with maps or without."""
-    step = 0
-    while _fits(file_of(scores, step), run, maps):
-        step += 1
-    return step
+def steps_held(scores: Path, digests: list[str], maps: bool) -> int:
+    """How many steps, from the first on, lie there as they were written, with maps or without."""
+    fit = (_fits(file_of(scores, step), digest, maps) for step, digest in enumerate(digests))
+    return sum(takewhile(bool, fit))
 
 
-def _fits(path: Path, run: int, maps: bool) -> bool:
+def _fits(path: Path, digest: str, maps: bool) -> bool:
     try:
+        if stored.checksum(path) != digest:
+            return False
         with Archive(path) as archive:
             parts = {stored.split(entry)[2] for entry in archive.entries}
-            for entry in archive.entries:
-                archive.read(entry)  # whole, or the run could not be finished
-            return int(archive.read("run")) == run and ("scores" not in parts or ("maps" in parts) == maps)
-    except (BadInput, KeyError, TypeError):
+        return "scores" not in parts or ("maps" in parts) == maps
+    except (BadInput, OSError):
         return False
 
 
@@ -76,21 +76,24 @@ def cut(scores: Path, steps: int) -> None:
         steps += 1
 
 
-def join(scores: Path, run: int, steps: int) -> None:
+def join(scores: Path, run: int, digests: list[str]) -> None:
     """Write `scores` from the files of all steps, one array in memory at a time.
 
     Raises:
-        BadInput: if the disk does not take it.
+        BadInput: if a file is no longer as it was written, or if the disk does not take it.
     """
-    stored.write_stored(scores, _entries(scores, run, steps))
+    stored.write_stored(scores, _entries(scores, run, digests))
 
 
-def _entries(scores: Path, run: int, steps: int) -> Iterator[tuple[str, np.ndarray]]:
+def _entries(scores: Path, run: int, digests: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     yield "run", np.array(run, np.uint64)
-    for step in range(steps):
-        with Archive(file_of(scores, step)) as archive:
+    for step, digest in enumerate(digests):
+        path = file_of(scores, step)
+        if not path.is_file() or stored.checksum(path) != digest:
+            raise BadInput(f"{path} is no longer as the run wrote it: run the same command again.")
+        with Archive(path) as archive:
             for entry in archive.entries:
-                if entry != "run" and stored.split(entry)[2] != ROW:
+                if stored.split(entry)[2] != ROW:
                     yield entry, archive.read(entry)
 
 

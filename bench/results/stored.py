@@ -57,24 +57,34 @@ def run_of(spec: dict) -> int:
 def quantise(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(codes (n, H, W) uint16, scale (k,) float64) of float maps; see `restore`.
 
-    The knots of the scale lie at quantiles that are even in their log-odds, so both tails, where rankings are decided,
-    have levels of their own however long they are: even levels would make a map depend on its scores' scale.
-
     Raises:
         ValueError: for NaN and infinite values, as the metrics do.
     """
-    if not np.isfinite(maps).all():
+    scale, codes = scale_of(maps.copy()), np.empty(maps.shape, np.uint16)
+    for code, one in zip(codes, maps, strict=True):
+        code[:] = codes_of(one, scale)
+    return codes, scale
+
+
+def scale_of(maps: np.ndarray) -> np.ndarray:
+    """The scale alone, of contiguous maps that are sorted in place: a second copy of them may not fit into memory.
+
+    The knots of the scale lie at quantiles that are even in their log-odds, so both tails, where rankings are decided,
+    have levels of their own however long they are: even levels would make a map depend on its scores' scale.
+    """
+    ordered = maps.reshape(-1) if maps.size else np.zeros(1)
+    ordered.sort()
+    if not np.isfinite(ordered[[0, -1]]).all():  # NaN is sorted to the end
         raise ValueError("a map holds NaN or infinite values; a ranking needs finite scores")
-    ordered = np.sort(maps, axis=None) if maps.size else np.zeros(1)
     odds = np.linspace(-1, 1, KNOTS - 2) * np.log(len(ordered) + 1)
     places = np.rint((len(ordered) - 1) / (1 + np.exp(-odds))).astype(int)
     knots = np.unique(ordered[[0, *places, -1]].astype(float))
-    del ordered
-    scale = knots if len(knots) > 1 else np.repeat(knots, 2)
-    codes = np.empty(maps.shape, np.uint16)
-    for code, one in zip(codes, maps, strict=True):  # image by image: what is interpolated is float64
-        code[:] = np.rint(np.interp(one, scale, _codes(scale)))
-    return codes, scale
+    return knots if len(knots) > 1 else np.repeat(knots, 2)
+
+
+def codes_of(image: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The codes of one map, which passes through float64."""
+    return np.rint(np.interp(image, scale, _codes(scale))).astype(np.uint16)
 
 
 def restore(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:

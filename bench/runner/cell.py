@@ -109,15 +109,16 @@ class CellRun:
         )
         self.carried: list[bytes] | None = None  # what the last step handed over: the detector's, then each plugin's
         self.fresh: dict = {}  # the detector as it is built, before the method's code runs: its size
+        self.digests: list[str] = []  # SHA-256 of the stored scores of each step
         self.closed: list[str] = []
         self.refused: list[str] = []
 
     def resume(self) -> int:
         """Return the step to start with, everything before it restored: state, costs and scores."""
         saved, step = checkpoint.load_checkpoint(self.checkpoint, self.cell.resume_key), 0
-        held = segments.steps_held(self.scores, self.hash, self.cell.request.save_maps) if saved else 0
-        if saved and saved["step"] < held:
-            step, self.carried = saved["step"] + 1, saved["carried"]
+        held = segments.steps_held(self.scores, saved["scores"], self.cell.request.save_maps) if saved else 0
+        if saved and held == len(saved["scores"]):
+            step, self.carried, self.digests = held, saved["carried"], saved["scores"]
             self.log.restore(saved["log"])
             for earlier, row in segments.rows(self.scores, step):
                 self.evaluation.rows.put(earlier, row)
@@ -169,9 +170,9 @@ class CellRun:
         line |= {name: about[name] for name in ("extra_s", "train_images")}
         self.log.enter(line, about, note, self.features.lap(), used)
         # save: the scores first, so that the checkpoint never points beyond them
-        segments.write_segment(self.scores, self.hash, t, arrays, self.evaluation.rows.row(t))
+        self.digests.append(segments.write_segment(self.scores, t, arrays, self.evaluation.rows.row(t)))
         self._announce(t)
-        checkpoint.save(self.checkpoint, self.cell.resume_key, t, self.carried, self.log.state())
+        checkpoint.save(self.checkpoint, self.cell.resume_key, self.carried, self.log.state(), self.digests)
         if self.cell.request.keep:
             checkpoint.keep(self.checkpoint, results.kept(self.path, t))
         self.pace.write(lambda: results.write_cell(self.root, self.record("partial")))
@@ -206,7 +207,7 @@ class CellRun:
 
     def finish(self) -> None:
         """Write the finished cell, drop the checkpoint."""
-        segments.join(self.scores, self.hash, len(self.cell.stream.steps))
+        segments.join(self.scores, self.hash, self.digests)
         results.write_cell(self.root, self.record("ok"))
         self.checkpoint.unlink(missing_ok=True)
         segments.drop(self.scores)

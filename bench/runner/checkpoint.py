@@ -1,4 +1,7 @@
-"""What a killed run needs to go on at the next step with the same numbers: the bytes that passed, and the cost log."""
+"""What a killed run needs to go on at the next step with the same numbers: the bytes that passed, and the cost log.
+
+Its own SHA-256 comes first, and it holds that of each step's scores: no bit changes unseen of what a run goes on from.
+"""
 
 import hashlib
 import os
@@ -12,13 +15,13 @@ from bench.wall import state as states
 DIGEST = hashlib.sha256().digest_size  # bytes, before the content
 
 
-def save(path: Path, key: str, step: int, carried: list[bytes], log: dict) -> None:
-    """Write what was handed over after `step` and the record, whole or not at all.
+def save(path: Path, key: str, carried: list[bytes], log: dict, scores: list[str]) -> None:
+    """Write what the last step handed over, the cost log and the SHA-256 of each step's scores, whole or not at all.
 
     Raises:
         BadInput: if the disk does not take it.
     """
-    content = states.encode({"key": key, "step": step, "carried": carried, "log": log})
+    content = states.encode({"key": key, "carried": carried, "log": log, "scores": scores})
     results.replace(path, hashlib.sha256(content).digest() + content)
 
 
@@ -39,7 +42,7 @@ def keep(path: Path, target: Path) -> None:
 
 
 def load_checkpoint(path: Path, key: str) -> dict | None:
-    """`step`, `carried` and `log` of this very cell; None where the file is absent, damaged or another's."""
+    """`carried`, `log` and `scores` of this very cell; None where the file is absent, damaged or another's."""
     try:
         content = memoryview(path.read_bytes())
         digest, content = content[:DIGEST], content[DIGEST:]

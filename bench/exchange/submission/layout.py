@@ -35,7 +35,11 @@ def check_layout(archive: Archive, stream: Stream, truth: Truth, arrays: Arrays)
             continue
         step, category, part = split(name)
         if step < len(stream.steps) and (category, part) == ("", "calibration"):
-            _calibration(path, name, dtype, shape, _trained_on(stream, arrays, step))
+            columns = [column for column, learned in enumerate(stream.learned_at) if learned == step]
+            most = len(rows_of(arrays, columns, train=True))
+            if dtype != np.float32 or len(shape) != 1 or not 1 <= shape[0] <= most:
+                right = f"float32 (1 to {most},), one per training image"
+                raise BadInput(f"{path}: {name} is {dtype} {shape}: it must be {right}.")
             continue
         if name not in wanted:
             raise BadInput(f"{path}: {_unwanted(stream, name)}.")
@@ -84,16 +88,6 @@ def _unwanted(stream: Stream, name: str) -> str:
     if part not in ALONE or not category:
         return f"{name} is no array of a submission: a class has {', '.join(ALONE)}, a step calibration"
     return f"{name} is of a class that has not been learned after step {step}"
-
-
-def _calibration(path: Path, name: str, dtype: np.dtype, shape: tuple[int, ...], most: int) -> None:
-    if dtype != np.float32 or len(shape) != 1 or not 1 <= shape[0] <= most:
-        raise BadInput(f"{path}: {name} is {dtype} {shape}: it must be float32 (1 to {most},), one per training image.")
-
-
-def _trained_on(stream: Stream, arrays: Arrays, step: int) -> int:
-    columns = [column for column, learned in enumerate(stream.learned_at) if learned == step]
-    return len(rows_of(arrays, columns, train=True))
 
 
 def _complete(path: Path, entries: dict, wanted: dict, steps: int) -> None:

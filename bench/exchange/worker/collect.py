@@ -33,16 +33,20 @@ def _entries(folder: Path, key: Key) -> Iterator[tuple[str, np.ndarray]]:
     for step in range(key.steps):
         answers = folder / f"step-{step}" / SCORES
         try:
-            made = _sorted(_answers(answers, key, step), key, step)
+            made = _by_class(answers, key, step)
         except ValueError as error:
             raise BadInput(f"{answers}: {error}.") from error
         for name, values in made.items():
             yield f"step-{step}/{name}", values
 
 
-def _answers(path: Path, key: Key, step: int) -> dict[str, np.ndarray]:
-    """The arrays of one step, their names, types and shapes compared with what was shown before they are read."""
-    count = len(key.shown(step)[0])
+def _by_class(path: Path, key: Key, step: int) -> dict[str, np.ndarray]:
+    """The arrays of one step by class, as `bench.results.stored` names them.
+
+    Their names, types and shapes are compared with what was shown before they are read.
+    """
+    columns, places = key.shown(step)
+    count = len(columns)
     right = {"scores": (count,), "maps": (count, key.image_size, key.image_size), "routes": (count,)}
     with Archive(path) as archive:
         if "scores" not in archive.entries:
@@ -54,12 +58,7 @@ def _answers(path: Path, key: Key, step: int) -> dict[str, np.ndarray]:
             if dtype.kind not in PARTS[name] or shape != wanted:
                 kind = "floats" if PARTS[name] == "f" else "whole numbers"
                 raise BadInput(f"{path}: {name} is {dtype} {shape}: it must be {kind} {wanted}, one per image shown.")
-        return {name: archive.read(name) for name in archive.entries}
-
-
-def _sorted(values: dict[str, np.ndarray], key: Key, step: int) -> dict[str, np.ndarray]:
-    """The arrays of a step by class, as `bench.results.stored` names them."""
-    columns, places = key.shown(step)
+        values = {name: archive.read(name) for name in archive.entries}
     made = {"calibration": values["calibration"].astype(np.float32)} if "calibration" in values else {}
     for column in np.unique(columns):
         name, mine = key.classes[column], np.flatnonzero(columns == column)

@@ -36,10 +36,27 @@ def export(options) -> Iterator[str]:
     key = _key(stream, arrays)
     keys.write_key(folder, key)
     for step in range(len(stream.steps)):
-        _train(folder / f"step-{step}", stream, arrays, step, "labels" in options.capabilities)
-        _test(folder / f"step-{step}", key, arrays, step, "task_oracle" in options.capabilities)
+        # Normal images of the step; class labels if declared; which of the images may set the threshold.
+        rows = rows_of(arrays, [c for c, learned in enumerate(stream.learned_at) if learned == step], train=True)
+        chosen = np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows)), dtype=int)
+        told = {"labels": arrays.categories[rows]} if "labels" in options.capabilities else {}
+        _save(folder / f"step-{step}" / "train.npz", images=arrays.images[rows], calibrate=chosen, **told)
+        # Test images of all classes seen, shuffled; the class of each if declared.
+        columns, places = key.shown(step)
+        tests = [rows_of(arrays, [c], train=False) for c in range(len(key.classes))]
+        shown = np.array([tests[c][i] for c, i in zip(columns, places, strict=True)])
+        told = {"classes": columns} if "task_oracle" in options.capabilities else {}
+        _save(folder / f"step-{step}" / "test.npz", images=arrays.images[shown], **told)
     results.replace(folder / FORM, _form(stream, fingerprint, options))
-    results.replace(folder / SPEC, json.dumps(_spec(stream, options), indent=1))  # last: what has it is whole
+    spec = {
+        "schema": 1,
+        "scenario": f"{stream.name}@{stream.version}",
+        "steps": len(stream.steps),
+        "image_size": stream.image_size,
+        "seed": options.seed,
+        "capabilities": list(options.capabilities),
+    }
+    results.replace(folder / SPEC, json.dumps(spec, indent=1))  # last: what has it is whole
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     yield f"wrote {folder}: {len(stream.steps)} steps, {size:,} bytes; docs/submissions.md says what is in it"
     yield f"keep {keys.key_path(folder)} to yourself: it holds the order of the test images"
@@ -51,39 +68,12 @@ def _key(stream: Stream, arrays: Arrays) -> Key:
     return Key(secrets.randbits(63), stream.image_size, names, learned, counts)
 
 
-def _train(folder: Path, stream: Stream, arrays: Arrays, step: int, labels: bool) -> None:
-    """Normal images of the step; class labels if declared; which of the images may set the threshold."""
-    rows = rows_of(arrays, [c for c, learned in enumerate(stream.learned_at) if learned == step], train=True)
-    chosen = np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows)), dtype=int)
-    told = {"labels": arrays.categories[rows]} if labels else {}
-    _save(folder / "train.npz", images=arrays.images[rows], calibrate=chosen, **told)
-
-
-def _test(folder: Path, key: Key, arrays: Arrays, step: int, told: bool) -> None:
-    """Test images of all classes seen, shuffled; the class of each if declared."""
-    columns, places = key.shown(step)
-    rows = [rows_of(arrays, [c], train=False) for c in range(len(key.classes))]
-    shown = np.array([rows[c][i] for c, i in zip(columns, places, strict=True)])
-    _save(folder / "test.npz", images=arrays.images[shown], **({"classes": columns} if told else {}))
-
-
 def _save(path: Path, **arrays: np.ndarray) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **arrays)
     except OSError as error:
         raise BadInput(f"{path} was not written ({error.strerror}): free some space or choose another --to.") from error
-
-
-def _spec(stream: Stream, options) -> dict:
-    return {
-        "schema": 1,
-        "scenario": f"{stream.name}@{stream.version}",
-        "steps": len(stream.steps),
-        "image_size": stream.image_size,
-        "seed": options.seed,
-        "capabilities": list(options.capabilities),
-    }
 
 
 def _form(stream: Stream, fingerprint: str, options) -> str:

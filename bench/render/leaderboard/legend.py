@@ -3,7 +3,7 @@
 from bench.analysis.figures import FIGURES
 from bench.analysis.gap_to_joint import JOINT
 from bench.analysis.labels import EXTERNAL
-from bench.render.leaderboard.tables import INTERVAL, MISSING, OLDER
+from bench.render.leaderboard.tables import INTERVAL, MISSING, MIXED, OLDER
 
 LOWER, UPPER = "finetune", JOINT
 
@@ -60,4 +60,10 @@ AGED = (
     OLDER,
     "measured with older code: method, detector or reader have changed since, or nobody wrote down which code it was; "
     "`python -m bench run --redo changed` runs such cells again",
+)
+
+UNLIKE = (
+    MIXED,
+    "its seeds were measured with different versions of what decides numbers, named below its table: the spread over "
+    "seeds is of the versions, too",
 )

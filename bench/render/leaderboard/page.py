@@ -15,7 +15,7 @@ from bench.render.leaderboard import tables
 from bench.render.leaderboard.compare import compare_with_published
 from bench.render.leaderboard.details import device_names
 from bench.render.leaderboard.joint import above_joint
-from bench.render.leaderboard.legend import AGED, LOWER, OUTSIDE, UPPER, legend
+from bench.render.leaderboard.legend import AGED, LOWER, OUTSIDE, UNLIKE, UPPER, legend
 from bench.render.leaderboard.tables import INTERVAL, MISSING, Markup, escape_markdown, markdown, score_text, span
 
 FIRST_LINE = (
@@ -87,6 +87,7 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
         parts += [above_joint(sections)]
         rows = [row for section in sections for row in section.rows]
         marks = [OUTSIDE] * any(row.external for row in rows) + [AGED] * any(row.older for row in rows)
+        marks += [UNLIKE] * any(row.mixed for row in rows)
         parts.append(
             folds.fold(
                 "What the columns mean",
@@ -182,6 +183,8 @@ def page(section: Section, published: Sequence[Published]) -> str:
     parts += [*folds.details(section), folds.comparison_table(pairs), folds.skipped(section), _options(section.rows)]
     parts += [folds.how_to_run(section)]
     parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
+    unlike = [f"{row.short} + {row.spec['detector']}: {', '.join(row.mixed)}" for row in section.rows if row.mixed]
+    parts += [f"{UNLIKE[0]} {UNLIKE[1]}.", *(f"- {escape_markdown(line)}" for line in unlike)] if unlike else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

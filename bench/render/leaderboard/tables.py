@@ -18,6 +18,7 @@ from bench.schema.metric import METRICS
 
 MISSING = "—"
 OLDER = "°"  # behind the name of a row that was measured with older code
+MIXED = "≠"  # behind the name of a row whose seeds were measured with different versions
 INTERVAL = "over classes"  # the head of the column
 NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| – [\d.]+| %)?")
 Column = tuple[str, Callable[[Row], str]]
@@ -116,7 +117,7 @@ def _status(row: Row) -> str:
     return Markup(f"**{kind}** {escape_markdown(text)}") if kind else "ok"
 
 
-_METHOD: Column = ("method", lambda row: row.short + OLDER * row.older)
+_METHOD: Column = ("method", lambda row: row.short + OLDER * row.older + MIXED * bool(row.mixed))
 _SYSTEM: tuple[Column, Column] = (("detector", lambda row: row.spec["detector"]), _METHOD)
 _SEEDS: Column = ("seeds", _seeds)
 

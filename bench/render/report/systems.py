@@ -41,6 +41,13 @@ def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) 
         of_runs = [distance.definitions_of(cell, metric, joint) for cell in whole if cell["matrices"].get(metric)]
         for name in ALL:
             defined[name][metric] = stat(run[name] for run in of_runs)
+    embedded = []  # the measured lists of each run, untouched, for the plots
+    for cell in cells:
+        cost = own_times(cell)
+        lists = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
+        lists |= {"over": {metric: classes_of(cell, metric) for metric in summarised()}}
+        lists |= {"seed": cell["spec"]["seed"], "whole": cell["status"] == "ok", "learned_at": learned_at(cell)}
+        embedded.append(results.plain(lists))
     return {
         "name": system_name(cells[0]["spec"]),
         "folder": folder.as_posix(),
@@ -53,7 +60,7 @@ def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) 
         "metrics": headings(),
         "figures": {name: stat(found[name] for found in numbers) for name in numbers[0]} if numbers else {},
         "definitions": [(name, definition, defined[name]) for name, definition in ALL.items()],
-        "data": {"classes": cells[0]["spec"]["classes"], "metrics": headings(), "runs": [_embedded(c) for c in cells]},
+        "data": {"classes": cells[0]["spec"]["classes"], "metrics": headings(), "runs": embedded},
     }
 
 
@@ -66,20 +73,6 @@ def _run(cell: Cell) -> dict:
         "environment": cell["environment"],
         "key": cell["key"],
     }
-
-
-def _embedded(cell: Cell) -> dict:
-    """The measured lists of one cell, untouched, for the plots."""
-    cost = own_times(cell)
-    parts = {name: cell[name] for name in EMBEDDED} | {"cost": {name: cost.get(name) for name in PER_STEP}}
-    over = {metric: classes_of(cell, metric) for metric in summarised()}
-    about = {
-        "over": over,
-        "seed": cell["spec"]["seed"],
-        "whole": cell["status"] == "ok",
-        "learned_at": learned_at(cell),
-    }
-    return results.plain(parts | about)
 
 
 def definitions() -> dict:
