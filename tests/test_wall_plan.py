@@ -26,7 +26,7 @@ class Config:
 def planned(code: str, cache, tmp_path, **about):
     (tmp_path / "cheat.py").write_text(code)
     about |= {"plugins": (tmp_path / "cheat.py",), "cache": cache, "device": "cpu"}
-    (cell,) = plan_cells(Request(("cheat",), ("autoencoder",), ("synthetic/1x2",), **about))
+    (cell,) = plan_cells(Request(("cheat",), ("autoencoder",), ("synthetic/1x6",), **about))
     return cell
 
 
