@@ -240,14 +240,13 @@ def grown_by(state: bytes, fresh: dict) -> tuple[int, int]:
     """Bytes by which a detector's state exceeds that of a `fresh` one, and those of them that are the method's.
 
     The method's is every byte of entries that a freshly built detector lacks, and by which others are longer, names,
-    types, shapes and text counted. Not the method's are the numbers that fill what is built empty: a memory bank, or
+    types, shapes and text counted. Not the method's are the numbers that fill what is built to grow: a memory bank, or
     the statistics of features.
     """
     before, now, added = fresh["entries"], states.entry_sizes(state), 0
     for name, (numbers, text) in now.items():
         had, told = before.get(name, (0, 0))
-        filled = name in before and not had
-        added += max(0, text - told) + (0 if filled else max(0, numbers - had))
+        added += max(0, text - told) + (0 if name in fresh["grows"] else max(0, numbers - had))
     return sum(map(sum, now.values())) - sum(map(sum, before.values())), added
 
 

@@ -284,7 +284,7 @@ class _Extra:
 
 
 def _size_of(detector: torch.nn.Module) -> dict[str, Any]:
-    """Parameters (all, trainable), bytes with buffers, epochs, and the sizes of each entry of the state."""
+    """Parameters (all, trainable), bytes with buffers, epochs, the sizes of each entry of the state, what grows."""
     parameters, buffers = list(detector.parameters()), list(detector.buffers())
     return {
         "parameters": sum(p.numel() for p in parameters),
@@ -292,7 +292,22 @@ def _size_of(detector: torch.nn.Module) -> dict[str, Any]:
         "detector_bytes": sum(t.nbytes for t in parameters + buffers),
         "epochs": detector.epochs,
         "entries": states.sizes_of(detector.state_dict()),
+        "grows": _growing(detector),
     }
+
+
+def _growing(detector: torch.nn.Module) -> list[str]:
+    """Buffers that a detector may fill with what it sees, as a memory bank: they are built empty, or hold but zeros.
+
+    Those of torch's own layers do not grow.
+    """
+    modules = [(path, one) for path, one in detector.named_modules() if not type(one).__module__.startswith("torch.")]
+    return [
+        f"{path}.{name}".removeprefix(".")
+        for path, one in modules
+        for name, value in one.named_buffers(recurse=False)
+        if value.is_floating_point() and not value.any()
+    ]
 
 
 def main(end: socket.socket, scratch: str, witness: socket.socket) -> None:

@@ -107,6 +107,5 @@ def _model(config: Config, features: Features) -> CfaModel:
     model.descriptor.layer = CoordConv2d(channels, channels // config.descriptor_divisor, kernel_size=1)
     model.descriptor.layer.weight = model.descriptor.layer.bias = None  # the real ones are in its `conv2d`
     model.anomaly_map_generator = AnomalyMapGenerator(config.neighbors, config.sigma)
-    model.memory_bank = torch.empty(0)  # filled by the first step, as every bank; anomalib's is a number until then
     model.radius = config.radius  # unused; anomalib leaves a graph behind it
     return model

@@ -47,7 +47,7 @@ class PositionBank(Detector):
         self.side = self.encoder.side_for(config.side or setup.image_size)
         places = self.side // self.encoder.patch_size
         self.register_buffer("centre", torch.zeros(self.encoder.dimension))
-        self.register_buffer("bank", torch.empty(places, places, 0, self.encoder.dimension))
+        self.register_buffer("bank", torch.zeros(places, places, 1, self.encoder.dimension))
         self.stored: list[tuple[Tensor, Tensor]] = []  # class tokens (n, D) and tokens (n, D, h, w) of this step
         self.memories: list[dict[str, Tensor]] = []  # if set, predict with the nearest of these
 
