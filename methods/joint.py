@@ -1,4 +1,4 @@
-"""Joint training: every class at once, during the first step. The upper bound; not a continual method."""
+"""Joint training: every class at once, during the first step. A reference, not a continual method."""
 
 from bench.api import Plugin, Setup, Strategy
 from methods import finetune
@@ -13,7 +13,7 @@ def build(config: Config, setup: Setup) -> Strategy:
 
 
 class WholeStream(Plugin):
-    """The one plugin that may look ahead; it is what makes this an upper bound."""
+    """The one plugin that may look ahead. That is no upper bound: what sees classes one by one may end higher."""
 
     def after_train_dataset_adaptation(self, strategy, **_):
         """Put the images of all steps in place of the first one's."""

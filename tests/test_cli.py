@@ -55,6 +55,14 @@ def test_cells_that_others_disturbed_are_measured_again_one_at_a_time(bench, tmp
     assert anew["matrices"] == record["matrices"] and anew["cost"]["others_share"] != [0.0, 0.3]
 
 
+def test_a_size_that_one_detector_cannot_take_stops_no_other(bench, tmp_path):
+    asked = ("run", "--methods", "finetune", "--detectors", "padim,efficientad", "--scenario", "mini.yaml")
+    code, out = bench(*asked, "--image-size", "48", "--device", "cpu")
+    assert code == 2 and "efficientad needs images of 64 px or more, not 48" in out
+    (table,) = (tmp_path / "results" / "tables").glob("*.md")
+    assert "finetune" in table.read_text(), "the other is ranked"
+
+
 def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
     code, out = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
     assert code == 0 and "skipped: cl_patchcore needs a detector with memory_bank" in out

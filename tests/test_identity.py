@@ -134,6 +134,40 @@ def test_a_digest_follows_what_a_plugin_imports(tmp_path):
     assert source_digest(entry) != before
 
 
+SOURCE = '''"""What it is."""
+import helper  # beside it
+
+class Mine:
+    """A class."""
+
+    def act(self):
+        """Act."""
+        return "# no comment", f"{helper.x}"  # äö
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("What it is", "What else\n\nit is", True),
+        ("  # beside it", "", True),
+        ("# äö", "# a\n        # longer one", True),
+        ('"""A class."""\n\n', "# a class\n\n\n", True),
+        ("# no comment", "# no comments", False),
+        ('"""Act."""', '"""Act."""; self.x = 1', False),
+        ("helper.x", "helper.y", False),
+        ("return", "self.y =", False),
+    ],
+)
+def test_a_digest_is_of_what_can_change_a_number(tmp_path, old, new, same):
+    (tmp_path / "mine.py").write_text(SOURCE)
+    entry = registry.Entry("method", "mine", tmp_path / "mine.py", "")
+    before = source_digest(entry)
+    assert old in SOURCE
+    (tmp_path / "mine.py").write_text(SOURCE.replace(old, new))
+    assert (source_digest(entry) == before) == same
+
+
 def test_papers_are_matched_with_what_exists():
     for method, detector in PRINTED_AS:
         registry.find_entry("method", method)

@@ -2,7 +2,10 @@
 
 import ast
 import hashlib
+import io
+import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from bench import registry
@@ -11,17 +14,18 @@ from bench.registry.entry import Entry
 
 
 def source_digest(entry: Entry) -> str:
-    """SHA-256 of the source of a plugin and of the modules that it imports from beside it and from the project's plugin
+    """SHA-256 of the code of a plugin and of the modules that it imports from beside it and from the project's plugin
     folders, at any depth; the bench itself, whose version a record tells, does not count.
+
+    Comments, docstrings and blank lines change no number, so they are not in it.
 
     Raises:
         BadInput: if one of the files cannot be read.
     """
-    first, *others = source_files(entry)
-    digest = hashlib.sha256(_source(first, entry))
-    for text in sorted(hashlib.sha256(_source(file, entry)).digest() for file in others):
-        digest.update(text)
-    return digest.hexdigest()
+    first, *others = (hashlib.sha256(_code(_source(file, entry)).encode()) for file in source_files(entry))
+    for text in sorted(other.digest() for other in others):
+        first.update(text)
+    return first.hexdigest()
 
 
 def source_files(entry: Entry) -> list[Path]:
@@ -46,12 +50,37 @@ def _source(file: Path, entry: Entry) -> bytes:
         ) from error
 
 
+@cache
+def _nodes(source: bytes) -> list[ast.AST]:
+    """Imports, and what has docstrings."""
+    kinds = ast.Import | ast.ImportFrom | ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+
+
+@cache
+def _code(source: bytes) -> str:
+    """The lines of a file without what only people read. As text: a parsed tree differs between versions of Python."""
+    lines = source.decode().splitlines()
+    for token in tokenize.tokenize(io.BytesIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in _nodes(source):
+        if not isinstance(node, ast.Import | ast.ImportFrom) and ast.get_docstring(node, clean=False) is not None:
+            text = node.body[0]
+            before = lines[text.lineno - 1].encode()[: text.col_offset]
+            after = lines[text.end_lineno - 1].encode()[text.end_col_offset :]
+            lines[text.lineno - 1 : text.end_lineno] = [""] * (text.end_lineno - text.lineno + 1)
+            lines[text.lineno - 1] = (before + after).decode()
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
 def _imported_files(file: Path, entry: Entry) -> Iterator[Path]:
     try:
-        tree = ast.parse(_source(file, entry))
+        nodes = _nodes(_source(file, entry))
     except SyntaxError as error:
         raise BadInput(f"{entry.kind} {entry.name!r} ({file}) cannot be read: {error}; mend the file.") from error
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _files_of(alias.name, file.parent)

@@ -46,6 +46,11 @@ def digest_here(kind: str, name: str) -> str | None:
     """
     try:
         names = stream.load_stream(name).reader.split("+") if kind == "scenario" else [name]
-        return "+".join(source_digest(registry.find_entry(kind, each)) for each in names)
-    except BadInput:
+        return "+".join(source_digest(_entries(kind)[each]) for each in names)
+    except (BadInput, KeyError):
         return None
+
+
+@cache
+def _entries(kind: str) -> dict[str, registry.Entry]:
+    return registry.found_entries(kind)
