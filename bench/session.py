@@ -185,16 +185,20 @@ def _cells(root: str | Path) -> list[Record]:
 def _planned(request: Request, execution: Execution) -> Planned:
     if execution.redo == "disturbed" and execution.backend == "local" and execution.jobs != 1:
         raise BadInput("--redo disturbed asks for undisturbed times: give --jobs 1 too, cells side by side have none.")
-    cells = pool.call(pool.cell_server(), _cells_of, request, execution)
+    from bench.wall import nursery
+
+    with nursery.opened() as forks:
+        cells = pool.call(pool.cell_server(), _cells_of, request, execution, forks.end)
     return Planned(cells, [_fate(cell, execution) for cell in cells])
 
 
-def _cells_of(request: Request, execution: Execution) -> list[Cell]:
+def _cells_of(request: Request, execution: Execution, end=None) -> list[Cell]:
     from bench.runner.plan import plan_cells
     from bench.training.device import resolve_device
+    from bench.wall.nursery import Nursery
 
     device = backends.device(request, execution) or resolve_device(request.device)
-    return plan_cells(replace(request, device=device))
+    return plan_cells(replace(request, device=device), end and Nursery(end))
 
 
 def _machine(device: str) -> str:

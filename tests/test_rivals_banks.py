@@ -9,8 +9,8 @@ from mini import RANDOM, build, config_of, setup_for, train
 from bench import registry
 from bench.api import BadInput, Setup
 from bench.data import rows_of
-from bench.runner.backbone_fit import unfit
 from bench.schema.request import BackboneSpec, Weights
+from bench.training.backbone_fit import unfit
 from bench.training.tokens import MapTokens, Tokens
 from methods import cadic, gcr, replay
 from methods._quota import Quota

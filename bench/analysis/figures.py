@@ -192,7 +192,9 @@ def own_times(cell: Cell) -> Cost:
     cost, kept, quiet = cell["cost"], kept_features(cell), undisturbed(cell)
     if quiet and not kept:
         return cost
-    lists = {name: [math.nan] * len(cost[name]) for name in TIMES if name in cost and (kept or name != "train_cpu_s")}
+    lists = {
+        name: [math.nan] * len(cost[name]) for name in TIMES if name in cost and (kept or not name.endswith("cpu_s"))
+    }
     gpu = cost.get("gpu") and cost["gpu"] | {"utilisation": None, "energy_j": None}
     latency = {} if quiet else {"ms_per_image": {}}  # it is measured without kept features
     return cost | lists | latency | {"gpu": gpu, "cpu_energy_j": None}

@@ -99,6 +99,8 @@ class Watch:
         self.progress.update(self.bars[cell.name], completed=steps, note=note)
 
     def _end(self, cell, event: dict) -> None:
+        if event["done"] == "ok" and not results.cell_path(self.root, cell.spec).is_file():
+            event = {"done": "died", "reason": "it says that it is done, and left no record"}
         self.ended.setdefault(event["done"], []).append((cell, event.get("reason", "")))
         self.done[cell.name] = 1.0
         if cell.name in self.bars:

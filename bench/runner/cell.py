@@ -3,7 +3,7 @@
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +24,9 @@ from bench.runner.cost_log import SIZES, CostLog
 from bench.runner.environment import environment
 from bench.runner.feature_cache import FOLDER, FeatureCache
 from bench.runner.throttle import Pace
+from bench.schema import config
 from bench.schema.cell import SCHEMA
-from bench.schema.request import Cell
+from bench.schema.request import BackboneSpec, Cell, Request
 from bench.training.seeding import make_deterministic
 from bench.wall import nursery as nurseries
 from bench.wall import state as states
@@ -131,18 +132,21 @@ class CellRun:
         """Train on step `t`, show the test images of the classes that are tested then, save."""
         used, told = Used(refused=self.refused), "task_oracle" in self.cell.capabilities
         wall = unconfined if self.cell.request.no_wall else confined
-        at_hand = {"weights": readable(self.cell), "tell": self._tell}
+        at_hand = {
+            "weights": readable(self.cell),
+            "tell": self._tell,
+        }
         features = self.features.answer if self.cell.request.feature_cache else None
         neighbours = Neighbours()
         with wall(self.nursery, self.task(t), self.carried, used, features=features, **at_hand) as method:
             # give: the step's images; the state that the last step handed over is there already
             self.closed = used.closed
-            start, spent = time.perf_counter(), method.cpu_seconds()
             about, self.carried = method.train(self.given(t))
             # take: the new state, then what it says of the test images
-            line = {"train_s": time.perf_counter() - start, "train_cpu_s": method.cpu_seconds() - spent}
-            start = time.perf_counter()
+            start, spent = time.perf_counter(), method.cpu_seconds()
+            line = {"train_s": start - method.began[0], "train_cpu_s": spent - method.began[1], "epochs": method.epochs}
             said = self.evaluation.show(method.look, t, self.cell.tested_after(t), told=told)
+            line |= {"eval_cpu_s": method.cpu_seconds() - spent}
             note = method.tell()
         again = Used(refused=self.refused)
         with wall(self.nursery, self.task(t), self.carried, again, **at_hand) as fresh:
@@ -151,6 +155,11 @@ class CellRun:
                 self.log.latency = self.evaluation.time(fresh.look, said, told=told)
         if self.refused:
             raise BreachError(self.refused)
+        if line["epochs"] > self.fresh["epochs"]:
+            raise MethodError(
+                f"the method trained for {line['epochs']} epochs where its row says {self.fresh['epochs']}: "
+                "leave `strategy.train_epochs` as it is, epochs are set by an option of the detector."
+            )
         # score
         arrays = self.evaluation.enter(said)
         line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests)}
@@ -186,7 +195,7 @@ class CellRun:
         if kind == "built":
             self.fresh = what
         else:
-            self.emit(what if kind == "epoch" else {"note": str(what["text"])})
+            self.emit(what if kind == "epoch" else {"note": what["text"]})
 
     def _announce(self, t: int) -> None:
         for logger in self.loggers:
@@ -230,34 +239,47 @@ class CellRun:
 def grown_by(state: bytes, fresh: dict) -> tuple[int, int]:
     """Bytes by which a detector's state exceeds that of a `fresh` one, and those of them that are the method's.
 
-    These are entries that a freshly built detector lacks, and what its weights have grown by; its buffers (a bank, the
-    statistics of features) grow by the detector's own doing.
+    The method's is every byte of entries that a freshly built detector lacks, and by which others are longer, names,
+    types, shapes and text counted. Not the method's are the numbers that fill what is built to grow: a memory bank, or
+    the statistics of features.
     """
-    before, weights = fresh["entries"], set(fresh["weights"])
-    now = states.entry_sizes(state)
-    added = [size - before.get(name, 0) for name, size in now.items() if name not in before or name in weights]
-    return sum(now.values()) - sum(before.values()), sum(size for size in added if size > 0)
+    before, now, added = fresh["entries"], states.entry_sizes(state), 0
+    for name, (numbers, text) in now.items():
+        had, told = before.get(name, (0, 0))
+        added += max(0, text - told) + (0 if name in fresh["grows"] else max(0, numbers - had))
+    return sum(map(sum, now.values())) - sum(map(sum, before.values())), added
 
 
 def task_of(cell: Cell, step: int, threads: int = 1) -> Task:
     """All that a method's process is told of its cell."""
     spec, asked = cell.spec, cell.request
-    found = [registry.find_entry(kind, spec[kind], asked.plugins) for kind in ("method", "detector")]
+    found = entries_of(cell)
     method, detector = ((entry.name, str(entry.file), entry.module) for entry in found)
+    released = [bool(entry.declared["AS_RELEASED"]) for entry in found]
+    options = config.split(method[0], detector[0], asked.overrides, spec["method_config"], released)
+    options = dict(zip(("method", "detector"), options, strict=True))
     return Task(
-        method, detector, spec["size"], asked.overrides, spec["image_size"], spec["seed"], step, asked.device, threads,
+        method, detector, spec["size"], options, spec["image_size"], spec["seed"], step, asked.device, threads,
         spec.get("precision", "float32"), bool(spec.get("auto_batch")), cell.backbone,
         "reads_ahead" in cell.capabilities,
     )  # fmt: skip
 
 
+def entries_of(cell: Cell) -> list[registry.Entry]:
+    """Its method and its detector."""
+    return [registry.find_entry(kind, cell.spec[kind], cell.request.plugins) for kind in ("method", "detector")]
+
+
 def readable(cell: Cell) -> list[str]:
-    """What a method may read beside the bench's code: its files, weights that are given, and the hubs' caches."""
-    asked = cell.request
+    """What its method may read beside the bench's code."""
+    return may_read(entries_of(cell), cell.request, cell.backbone)
+
+
+def may_read(found: Sequence[registry.Entry], asked: Request, backbone: BackboneSpec | None) -> list[str]:
+    """What they may read beside the bench's code: their files, weights that are given, and the hubs' caches."""
     named = [value for options in asked.overrides.values() for value in options.values() if isinstance(value, str)]
-    weights = cell.backbone.weights.file if cell.backbone else ""
+    weights = backbone.weights.file if backbone else ""
     hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
-    found = [registry.find_entry(kind, cell.spec[kind], asked.plugins) for kind in ("method", "detector")]
     packages = [entry.file.parent for entry in found if entry.module]  # wherever an entry point leads
     code = [file for entry in found for file in source_files(entry)]
     places = [*code, *packages, *filter(None, [*named, weights]), *hubs]

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import cache, partial
 from pathlib import Path
 
 from timm.models import get_pretrained_cfg
@@ -14,7 +15,7 @@ from bench.data.counts import counts
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
 from bench.registry.source import from_outside, source_digest
-from bench.runner.backbone_fit import unfit
+from bench.runner.cell import may_read
 from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
@@ -29,10 +30,11 @@ from bench.schema.request import (
 )
 from bench.schema.spec import Spec
 from bench.training.tokens import check_token_options
+from bench.wall import child, nursery, parent
 
 
-def plan_cells(request: Request) -> list[Cell]:
-    """Resolve a request.
+def plan_cells(request: Request, forks: nursery.Nursery | None = None) -> list[Cell]:
+    """Resolve a request. What a plugin's file says is asked behind the wall, of a process of `forks`, or of an own one.
 
     Raises:
         BadInput: for the first thing that could not be run: a name, an option, the data, the weights.
@@ -41,6 +43,7 @@ def plan_cells(request: Request) -> list[Cell]:
     pairs = [(method, detector) for method in methods for detector in _detectors(method, request)]
     _check_owners(request, pairs)
     cells, digest = [], cache(source_digest)  # each file is read once
+    described = cache(partial(_described, request, forks))
     streams = [
         stream.reorder(stream.load_stream(name), order)
         for name in dict.fromkeys(request.scenarios)
@@ -48,7 +51,7 @@ def plan_cells(request: Request) -> list[Cell]:
     ]
     for size in {request.size or _default_size(chosen, request) for chosen in streams}:
         for pair in pairs:
-            _configured(*pair, size, request)  # what is wrong with an option is told before data are read
+            described(*pair, size)  # what is wrong with an option is told before data are read
     for chosen in streams:
         size = request.size or _default_size(chosen, request)
         pixels = request.image_size or chosen.image_size
@@ -56,7 +59,7 @@ def plan_cells(request: Request) -> list[Cell]:
         for method, detector in pairs:
             backbone = _backbone(detector, size, request)
             for seed in dict.fromkeys(request.seeds):
-                cell = _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request)
+                cell = _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request, described)
                 cell = dataclasses.replace(cell, images=images)
                 cells.append(_with_code(cell, method, detector, digest))
     if not any(_absent(chosen, request) for chosen in streams):
@@ -101,14 +104,27 @@ def _data(chosen: stream.Stream, pixels: int, request: Request) -> tuple[str, Ma
     return fingerprint, arrays.counts(chosen.classes)
 
 
-def _configured(method: registry.Entry, detector: registry.Entry, size: str, request: Request) -> tuple:
-    """The configurations of a pair."""
-    parts = ((entry.name, entry.load()) for entry in (method, detector))
-    return config.configured_pair(*parts, size, request.overrides)
+def _described(request: Request, forks, method: registry.Entry, detector: registry.Entry, size: str, pixels: int = 0):
+    """What `bench.wall.child.described` finds; with `pixels` whether the detector can take its backbone, too.
+
+    The project's own files are asked in this very process.
+    """
+    pair = (method, detector)
+    backbone = _backbone(detector, size, request) if pixels else None
+    about = {entry.kind: (entry.name, str(entry.file), entry.module) for entry in pair}
+    about |= {"size": size, "overrides": request.overrides, "image_size": pixels}
+    about |= {"backbone": backbone and dataclasses.asdict(backbone)}
+    if request.no_wall or not any(map(from_outside, pair)):
+        return child.described(about)
+    with nullcontext(forks) if forks else nursery.opened() as forked:
+        return parent.described(forked, about, may_read(pair, request, backbone))
 
 
-def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request) -> Cell:
-    method_config, detector_config = _configured(method, detector, size, request)
+def _cell(
+    method, detector, chosen, size, pixels, fingerprint, backbone, seed, request, described: Callable[..., dict]
+) -> Cell:
+    skip = _skip(method, detector, request.precision)
+    about = described(method, detector, size, 0 if skip or _absent(chosen, request) else pixels)
     spec = {
         "scenario": chosen.name,
         "scenario_version": chosen.version,
@@ -118,9 +134,9 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
         "steps": [list(step) for step in chosen.steps],
         "image_size": pixels,
         "method": method.name,
-        "method_config": config.recorded(method_config),
+        "method_config": about["method_config"],
         "detector": detector.name,
-        "detector_config": config.recorded(detector_config),
+        "detector_config": about["detector_config"],
         "backbone": backbone and backbone.name,
         "backbone_arguments": _construction(backbone) if backbone else {},
         "weights": _public(backbone.weights if backbone else Weights("none")),
@@ -145,10 +161,8 @@ def _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, r
     if request.auto_batch:
         spec["auto_batch"] = True
     tuned_on = method.tuned_on(spec["method_config"], size) + detector.tuned_on(spec["detector_config"], size)
-    skip = _skip(method, detector, request.precision)
-    if not (skip or _absent(chosen, request)):
-        skip = unfit(detector.load(), detector_config, pixels, backbone)
-    return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, skip, tuple(tuned_on))
+    reason = skip or about["unfit"]
+    return Cell(spec, method.declared["CAPABILITIES"], chosen, backbone, request, reason, tuple(tuned_on))
 
 
 def _with_code(cell: Cell, method: registry.Entry, detector: registry.Entry, digest) -> Cell:

@@ -1,7 +1,7 @@
 """Turns a module's `Config` and the user's `--set owner.option=value` into one resolved configuration."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import ModuleType
 
@@ -87,17 +87,22 @@ def configured_pair(
         BadInput: as `resolve`.
     """
     (name, module), (other, its_module) = method, detector
-    given = overrides.get(name, {})
-    if name == other:
-        own = {field.name for field in dataclasses.fields(module.Config)}
-        own |= {AS_RELEASED} if getattr(module, "AS_RELEASED", {}) else set()
+    own = {field.name for field in dataclasses.fields(module.Config)}
+    released = [bool(getattr(each, "AS_RELEASED", {})) for each in (module, its_module)]
+    given, its = split(name, other, overrides, own, released)
+    return resolve(name, module, size, given), resolve(other, its_module, size, its)
+
+
+def split(method: str, detector: str, overrides: Mapping, own: Iterable[str], released: Sequence[bool]) -> tuple:
+    """The options set of a method, which has `own`, and of a detector. `released`: which of them know `as_released`."""
+    given, its = overrides.get(method, {}), overrides.get(detector, {})
+    if method == detector:
+        own = {*own, AS_RELEASED} if released[0] else {*own}
         its = {option: value for option, value in given.items() if option not in own}
         given = {option: value for option, value in given.items() if option in own}
-    else:
-        its = overrides.get(other, {})
-    if given.get(AS_RELEASED) and getattr(its_module, "AS_RELEASED", {}):
+    if given.get(AS_RELEASED) and released[1]:
         its = {AS_RELEASED: True} | its
-    return resolve(name, module, size, given), resolve(other, its_module, size, its)
+    return given, its
 
 
 def _as_type_of(default: object, value: object, name: str):

@@ -20,8 +20,8 @@ from bench.schema.disk import replace
 from bench.schema.spec import FieldMapping, Natural, Spec, adapter, cell_path, first_fault, key_of
 
 SCHEMA = 1
-TIMES = ("train_s", "train_cpu_s", "eval_s", "extra_s", "others_share")  # of `Cost`, per step
-PER_STEP = (*TIMES, "train_images", "eval_images", "carried_bytes")  # of `Cost`
+TIMES = ("train_s", "train_cpu_s", "eval_s", "eval_cpu_s", "extra_s", "others_share")  # of `Cost`, per step
+PER_STEP = (*TIMES, "epochs", "train_images", "eval_images", "carried_bytes")  # of `Cost`
 FEATURES = ("feature_hits", "feature_misses")  # of `Cost`, with --feature-cache
 DEVICE_PEAK = "device_peak_bytes"  # of `Cost`, on an accelerator
 MICRO_BATCH = "micro_batch"  # of `Cost`, with --auto-batch
@@ -69,10 +69,12 @@ class Gpu(TypedDict):
 class Cost(TypedDict):
     """What the cell cost. The lists have one number per step."""
 
-    train_s: Amounts  # wall seconds inside train, the method's own work included
+    train_s: Amounts  # wall seconds from taking its state back to handing it over, the method's own work included
     train_cpu_s: NotRequired[Amounts]  # seconds that the processor spent on it: cells side by side do not change them
     eval_s: NotRequired[Amounts]
+    eval_cpu_s: NotRequired[Amounts]  # seconds that the processor spent on judging the test images for the first time
     extra_s: NotRequired[Amounts]  # the part of train_s spent in the method's own callbacks
+    epochs: NotRequired[Amounts]  # passes over the images of the step that the method told of
     train_images: NotRequired[Amounts]  # images that the loss saw, repeats counted
     eval_images: NotRequired[Amounts]
     carried_bytes: NotRequired[Amounts]  # kept from this step to the next, beyond the detector's weights

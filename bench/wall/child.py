@@ -1,5 +1,6 @@
 """What runs behind the wall: one step of one method, from what the last step handed over to what it says of images."""
 
+import ctypes
 import os
 import socket
 import sys
@@ -28,6 +29,7 @@ from bench.training import device as devices
 from bench.training import precision
 from bench.training.auto_batch import AutoBatch
 from bench.training.backbone import Backbone, Maps, Recall
+from bench.training.backbone_fit import unfit
 from bench.training.detector import Detector
 from bench.training.experiences import TestExperience, TrainImages, train_experience
 from bench.training.feature_names import Names, frozen, pixels_of
@@ -38,6 +40,7 @@ from bench.wall import state as states
 from bench.wall.confinement import DEVICES, confine
 from bench.wall.protocol import Channel, ChannelError
 
+PAIR = ("method", "detector")
 Tell = Callable[..., None]  # (kind, **what): how far it is, for whoever watches
 
 
@@ -48,7 +51,7 @@ class Task:
     method: tuple[str, str, str]  # name, file, module ("" for a file given on the command line)
     detector: tuple[str, str, str]
     size: str
-    overrides: dict
+    options: dict  # of the method and of the detector, that are set
     image_size: int
     seed: int
     step: int
@@ -66,12 +69,31 @@ class Task:
     @classmethod
     def of(cls, header: dict) -> "Task":
         """Undo `header`."""
-        told = header["backbone"]
-        backbone = told and BackboneSpec(
-            told["name"], Weights(**told["weights"]), told["arguments"], tuple(told["mean"]), tuple(told["std"]),
-            told["seed"],
-        )  # fmt: skip
-        return cls(**header | {"backbone": backbone})
+        return cls(**header | {"backbone": _backbone(header["backbone"])})
+
+
+def _backbone(told: dict | None) -> BackboneSpec | None:
+    return told and BackboneSpec(
+        told["name"], Weights(**told["weights"]), told["arguments"], tuple(told["mean"]), tuple(told["std"]),
+        told["seed"],
+    )  # fmt: skip
+
+
+def described(about: dict) -> dict:
+    """What a pair's files say before anything is run: JSON types, `overrides` as a request has them.
+
+    `method_config` and `detector_config` as a spec records them; with an `image_size` `unfit`, why the detector cannot
+    take the `backbone`.
+
+    Raises:
+        BadInput: for what could not be run.
+    """
+    pair = [(about[kind][0], _module(kind, about[kind])) for kind in PAIR]
+    configs = config.configured_pair(*pair, about["size"], about["overrides"])
+    size = about["image_size"]
+    reason = unfit(pair[1][1], configs[1], size, _backbone(about["backbone"])) if size else ""
+    told = {f"{kind}_config": config.recorded(one) for kind, one in zip(PAIR, configs, strict=True)}
+    return told | {"unfit": reason}
 
 
 def build(task: Task, recall: Recall | None = None, tell: Tell = lambda kind, **what: None) -> Strategy:
@@ -79,13 +101,8 @@ def build(task: Task, recall: Recall | None = None, tell: Tell = lambda kind, **
 
     The detector is built, and `tell` hears how large it is, before anything of the method's file runs.
     """
-    (method_name, *_), (detector_name, *_) = task.method, task.detector
     detector = _module("detector", task.detector)
-    if method_name == detector_name:  # then it says itself which options are its own
-        given = (method_name, _module("method", task.method)), (detector_name, detector)
-        detector_config = config.configured_pair(*given, task.size, task.overrides)[1]
-    else:
-        detector_config = config.resolve(detector_name, detector, task.size, task.overrides.get(detector_name, {}))
+    detector_config = config.resolve(task.detector[0], detector, task.size, task.options["detector"])
     setup = Setup(task.image_size, task.seed, task.device, task.backbone, recall=recall)
 
     def fresh(seed: int) -> Detector:
@@ -96,10 +113,10 @@ def build(task: Task, recall: Recall | None = None, tell: Tell = lambda kind, **
 
     built = fresh(task.seed)
     tell("built", **_size_of(built))
-    parts = (method_name, _module("method", task.method)), (detector_name, detector)
-    method_config = config.configured_pair(*parts, task.size, task.overrides)[0]
+    method = _module("method", task.method)
+    method_config = config.resolve(task.method[0], method, task.size, task.options["method"])
     seed_everything(seed_for(task.seed, "method"))
-    strategy = parts[0][1].build(method_config, replace(setup, detector=built, fresh=fresh))
+    strategy = method.build(method_config, replace(setup, detector=built, fresh=fresh))
     strategy.auto_batch = AutoBatch() if task.auto_batch else None
     return strategy
 
@@ -122,6 +139,7 @@ class Learner:
     """A step: `train` once, then `look` at test images as often as one likes, then `tell`."""
 
     def __init__(self, task: Task, carried: list[bytes] | None, recall: Recall | None = None, tell: Tell | None = None):
+        self.began = time.perf_counter(), self.cpu_seconds()
         make_deterministic(task.threads)
         self.task, self.tell_of = task, tell or (lambda kind, **what: None)
         self.strategy = build(task, recall, self.tell_of)
@@ -129,7 +147,8 @@ class Learner:
             self.strategy.auto_batch.tell = lambda text: self.tell_of("note", text=text)
         self.extra = _Extra(self.strategy.methods)
         self.answers = _Answers(task.image_size)
-        self.strategy.plugins += [self.answers, _Epochs(self.tell_of)]
+        self.passes = _Epochs(self.tell_of)
+        self.strategy.plugins += [self.answers, self.passes]
         if carried is not None:
             load_carried(self.strategy, carried)
 
@@ -181,6 +200,11 @@ class Learner:
                     f"The memory of {devices.name_of(self.task.device)} is too small for this: try {way}{smaller}."
                 )
             raise
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the images of the step."""
+        return self.passes.epoch
 
     def cpu_seconds(self) -> float:
         """Processor seconds of this process so far."""
@@ -260,16 +284,30 @@ class _Extra:
 
 
 def _size_of(detector: torch.nn.Module) -> dict[str, Any]:
-    """Parameters (all, trainable), bytes with buffers, bytes of each entry of the state, which of these are weights."""
+    """Parameters (all, trainable), bytes with buffers, epochs, the sizes of each entry of the state, what grows."""
     parameters, buffers = list(detector.parameters()), list(detector.buffers())
-    held = {name: value.nbytes for name, value in detector.state_dict().items() if isinstance(value, torch.Tensor)}
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "detector_bytes": sum(t.nbytes for t in parameters + buffers),
-        "entries": held,
-        "weights": [name for name, _ in detector.named_parameters() if name in held],
+        "epochs": detector.epochs,
+        "entries": states.sizes_of(detector.state_dict()),
+        "grows": _growing(detector),
     }
+
+
+def _growing(detector: torch.nn.Module) -> list[str]:
+    """Buffers that a detector may fill with what it sees, as a memory bank: they are built empty, or hold but zeros.
+
+    Those of torch's own layers do not grow.
+    """
+    modules = [(path, one) for path, one in detector.named_modules() if not type(one).__module__.startswith("torch.")]
+    return [
+        f"{path}.{name}".removeprefix(".")
+        for path, one in modules
+        for name, value in one.named_buffers(recurse=False)
+        if value.is_floating_point() and not value.any()
+    ]
 
 
 def main(end: socket.socket, scratch: str, witness: socket.socket) -> None:
@@ -298,6 +336,9 @@ def _serve(channel: Channel, scratch: str, witness: socket.socket) -> None:
     writable = [*DEVICES, *devices.nodes(), scratch]
     with witness:
         closed = _confine(header["readable"], writable, witness) if header["confine"] else []
+    if header["kind"] == "describe":
+        channel.send("described", **described(header["about"]))
+        return
     recall = _asking(channel) if header["features"] else None
     learner = Learner(Task.of(header["task"]), _carried(arrays), recall, channel.send)
     channel.send("ready", closed=closed)
@@ -314,9 +355,25 @@ def _settle(scratch: str, readable: list[str]) -> None:
     sys.path[:] = [place for place, real in places
                    if any(os.path.commonpath((real, known)) in (real, known) for known in readable)]  # fmt: skip
     os.environ.setdefault("TORCH_HOME", os.path.expanduser("~/.cache/torch"))
+    _forget("PWD", "OLDPWD", "_")
     os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch  # looked up once, before the fork
     os.chdir(scratch)
     sys.dont_write_bytecode = True
+
+
+def _forget(*names: str) -> None:
+    """Leave no word of the command line and these variables, not even where the kernel keeps what a program began with.
+
+    They tell where the data and the results lie, and Landlock lets everybody ask for the size of a file that they name.
+    """
+    sys.argv[:], sys.orig_argv[:] = [""], [sys.executable]
+    for name in names:
+        os.environ.pop(name, None)
+    for name, value in os.environ.items():
+        os.environ[name] = value  # moves it out of there
+    with suppress(OSError), open("/proc/self/stat") as file:
+        start, _, _, end = map(int, file.read().rpartition(")")[2].split()[45:49])
+        ctypes.memset(start, 0, end - start)
 
 
 def _confine(readable: list[str], writable: list[str], witness: socket.socket) -> list[str]:

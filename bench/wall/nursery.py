@@ -13,11 +13,13 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bench.wall.protocol import printable
 from bench.wall.witness import Witness
 
 ENVIRONMENT = {
@@ -112,13 +114,13 @@ def serve(end: socket.socket) -> None:
                 os.close(heard)
                 witness.close()
                 witness, heard = None, -1
-                shutil.rmtree(scratch, ignore_errors=True)
+                _remove(scratch)
                 end.send(json.dumps(used).encode())
     except OSError:
         return
     finally:
         _end(0)
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
 
 
 def _listen(end: socket.socket, witness: Witness | None, heard: int) -> None:
@@ -146,8 +148,7 @@ def _pass_on(heard: int) -> bool:
     It has no descriptor of this process: a shared one's offset and flags would outlast it.
     """
     text = os.read(heard, 1 << 16).decode(errors="replace")
-    lines = ["".join(letter for letter in line if letter.isprintable() or letter == "\t") for line in text.splitlines()]
-    os.write(2, "".join(f"method: {line}\n" for line in lines if line).encode())
+    os.write(2, "".join(f"method: {line}\n" for line in printable(text).splitlines() if line).encode())
     return bool(text)
 
 
@@ -179,11 +180,20 @@ def _fork(end: socket.socket, descriptor: int, scratch: str, told: socket.socket
 
 
 def _sweep() -> None:
-    """Remove the scratch folders of nurseries that were killed."""
+    """Remove the scratch folders of this user's nurseries that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*-*"):
         owner = folder.name.removeprefix(SCRATCH).partition("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            if owner.isdigit() and not Path("/proc", owner).exists() and folder.lstat().st_uid == os.getuid():
+                _remove(str(folder))
+
+
+def _remove(folder: str) -> None:
+    """Remove a scratch folder, however deep a method has nested it: Python's own way ends at a depth of hundreds."""
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder and os.path.lexists(folder):
+        subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
 def _end(child: int) -> dict:

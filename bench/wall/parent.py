@@ -14,7 +14,9 @@ from bench.wall import state as states
 from bench.wall.child import Learner, Task
 from bench.wall.confinement import OFF, code
 from bench.wall.nursery import Nursery
-from bench.wall.protocol import Channel, ChannelError
+from bench.wall.protocol import Channel, ChannelError, printable
+
+NOTE = 300  # letters of a note that are passed on
 
 Given = list[tuple[np.ndarray, np.ndarray | None]]  # per step: images (N, S, S, 3) uint8, and classes (N,) if told
 Answer = dict[str, np.ndarray]  # scores (B,), maps (B, S, S), maybe routes (B,) and raw_errors (B,)
@@ -48,13 +50,17 @@ class Confined:
     def __init__(self, channel: Channel, process: int, features, tell):
         self.channel, self.process, self.features, self.told = channel, process, features, tell
         self.built = False  # told once, before the method's code runs: what comes later is the method's word
+        self.began = time.perf_counter(), 0.0  # then: the clock, and the processor seconds so far
+        self.epochs = 0  # told of
 
     def train(self, given: Given) -> tuple[dict, list[bytes]]:
         arrays = {f"images/{step}": images for step, (images, _) in enumerate(given)}
         arrays |= {f"categories/{step}": told for step, (_, told) in enumerate(given) if told is not None}
         self.channel.send("train", arrays, steps=len(given))
         header, states = self.hear("trained")
-        return header, [states[f"state/{place}"].tobytes() for place in range(len(states))]
+        split = header.get("micro_batch") and _amount(header, "micro_batch")
+        told = {name: _amount(header, name) for name in ("extra_s", "train_images")} | {"micro_batch": split}
+        return told, [states[f"state/{place}"].tobytes() for place in range(len(states))]
 
     def look(self, batches: Iterable[np.ndarray], answer: Callable[[Answer], None], category: int | None) -> None:
         self.channel.send("look", category=category)
@@ -67,6 +73,9 @@ class Confined:
     def tell(self) -> dict[str, Any]:
         self.channel.send("tell")
         header, arrays = self.hear("told")
+        for notes in header["notes"]:
+            for name in notes:
+                _number(notes, name)
         return header | {"recalled": states.decode_state(arrays["recalled"].tobytes(), classes=False)}
 
     def cpu_seconds(self) -> float:
@@ -88,15 +97,32 @@ class Confined:
                 return header, arrays
             if found == "features" and self.features:
                 self.channel.send("features", self.features(header["recipe"], header["home"], arrays["images"]))
-            elif found in ("epoch", "note") or (found == "built" and not self.built):
-                self.built |= found == "built"
+            elif found == "built" and not self.built:
+                self.built, self.began = True, (time.perf_counter(), self.cpu_seconds())
                 self.told(found, **header)
+            elif found == "epoch":
+                self.epochs += 1
+                self.told(found, **{name: int(_amount(header, name)) or 1 for name in ("epoch", "epochs")})
+            elif found == "note":
+                self.told(found, text="method: " + printable(header.get("text"), but="")[:NOTE])
             elif found == "failed":
-                raise MethodError(str(header["reason"]))
+                raise MethodError(printable(header.get("reason")))
             elif found == "bad input":
-                raise BadInput(str(header["reason"]))
+                raise BadInput(printable(header.get("reason"), but=""))
             else:
                 raise ChannelError(f"{found!r} where {kind!r} was due")
+
+
+def _number(header: dict, name: str) -> float:
+    if type(value := header.get(name)) not in (int, float):
+        raise ChannelError(f"{name} is {str(value)[:NOTE]!r}, no number")
+    return value
+
+
+def _amount(header: dict, name: str) -> float:
+    if not 0 <= (value := _number(header, name)) < 1 << 53:
+        raise ChannelError(f"{name} is {value}, no amount")
+    return value
 
 
 @contextmanager
@@ -132,6 +158,36 @@ def confined(nursery: Nursery, task: Task, carried: list[bytes] | None, used: Us
         used.peak_rss_bytes = max(used.peak_rss_bytes, ended["peak_rss_bytes"])
     if failed:
         raise MethodError(f"the method's process ended with exit code {ended['code']}: {failed}")
+
+
+def described(nursery: Nursery, about: dict, readable: Iterable[str]) -> dict:
+    """What a plugin's file says of itself, as `bench.wall.child.described`, asked in a process of its own.
+
+    Raises:
+        BadInput: for what could not be run, and for a file that tries what is closed to it.
+        MethodError: if it fails.
+    """
+    end, process = nursery.fork()
+    channel, failed, told = Channel(end), None, {}
+    try:
+        channel.send("describe", about=about, readable=[*code(), *readable], confine=OFF not in os.environ)
+        told = Confined(channel, process, None, lambda kind, **what: None).hear("described")[0]
+    except (ChannelError, MethodError) as error:
+        failed = error
+    finally:
+        channel.close()
+        ended = nursery.end_child()
+    if ended["refused"]:
+        tried = "; to ".join(ended["refused"])
+        raise BadInput(
+            f"{about['method'][1]} or {about['detector'][1]} was refused what docs/add-a-method.md closes to it, when "
+            f"it was imported and asked for its options: it tried to {tried}."
+        )
+    if failed:
+        raise MethodError(str(failed)) from failed
+    return {f"{kind}_config": dict(told[f"{kind}_config"]) for kind in ("method", "detector")} | {
+        "unfit": printable(told["unfit"], but="")
+    }
 
 
 @contextmanager

@@ -19,6 +19,11 @@ MOST_HEADER = 1 << 26  # bytes
 KINDS = frozenset("biuf")  # of numbers that an array may hold
 
 
+def printable(text: object, but: str = "\t\n") -> str:
+    """What a method says, without what moves a terminal's cursor or cannot be written to a file."""
+    return "".join(letter for letter in str(text) if letter.isprintable() or letter in but)
+
+
 class ChannelError(Exception):
     """The other side has gone, or sends what is no message."""
 

@@ -11,6 +11,7 @@ import math
 import struct
 import sys
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -22,6 +23,7 @@ PREFIX = struct.Struct("<Q")
 PLAIN = frozenset((type(None), bool, int, float, str))
 MANY = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque", torch.Size: "tuple"}
 MAKE = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+SIDES = 8  # of a tensor, beyond which its shape counts as text
 NUMBERS = frozenset("biufcSUmM")  # kinds of NumPy types without Python objects
 
 
@@ -39,7 +41,7 @@ def encode(value: Any, name: str = "state") -> bytes:
         return b""
     numbers: list[bytes | memoryview] = []
     try:
-        text = json.dumps(_tree(value, name, numbers), separators=(",", ":")).encode()
+        text = _text(_tree(value, name, numbers))
     except RecursionError as error:
         raise StateError(f"{name} holds itself, or nests too deep to be carried.") from error
     return b"".join([PREFIX.pack(len(text)), text, *numbers])
@@ -61,8 +63,16 @@ def decode_state(content: bytes, device: str | torch.device = "cpu", *, classes:
         raise ValueError(f"this is no state: {error}") from error
 
 
-def entry_sizes(content: bytes) -> dict[str, int]:
-    """Bytes below each key of a state that is a dictionary: of a tensor its numbers, of anything else its text too.
+Sizes = dict[str, tuple[int, int]]  # of each entry: bytes of its numbers; of its name, types, shapes and text
+
+
+def sizes_of(state: Mapping) -> Sizes:
+    """The sizes of the entries of a state dictionary, as `entry_sizes` finds them in its bytes."""
+    return _sizes(next(iter(_tree(state, "state", []).values())))
+
+
+def entry_sizes(content: bytes) -> Sizes:
+    """The sizes of the entries of a state that is a dictionary: every byte of it is one's, or follows from the others.
 
     Raises:
         ValueError: for what is no such state, or holds other than it says.
@@ -70,16 +80,34 @@ def entry_sizes(content: bytes) -> dict[str, int]:
     if not content:
         return {}
     (length,) = PREFIX.unpack_from(content)
+    text = bytes(content[PREFIX.size : PREFIX.size + length])
     try:
-        tree = json.loads(bytes(content[PREFIX.size : PREFIX.size + length]))
-        pairs = tree["dict"] if "dict" in tree else tree["ordered"]
-        numbers = {str(key): _numbers_in(item) for key, item in pairs}
-        texts = {str(key): 0 if "tensor" in item else len(json.dumps(item)) for key, item in pairs}
+        tree = json.loads(text)
+        ((word, pairs),) = tree.items()
+        if word not in ("dict", "ordered") or _text(tree) != text:
+            raise ValueError("this is no dictionary of a state, or is written in a way of its own")
+        sizes = _sizes(pairs)
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"this is no dictionary of a state: {error}") from error
-    if sum(numbers.values()) != len(content) - PREFIX.size - length:
+    if sum(numbers for numbers, _ in sizes.values()) != len(content) - PREFIX.size - length:
         raise ValueError("this is no whole state")
-    return {key: count + texts[key] for key, count in numbers.items()}
+    return sizes
+
+
+def _text(tree: Any) -> bytes:
+    return json.dumps(tree, separators=(",", ":")).encode()
+
+
+def _sizes(pairs: list) -> Sizes:
+    found: Sizes = {}
+    for key, item in pairs:
+        name, numbers = key if isinstance(key, str) else _text(key).decode(), _numbers_in(item)
+        shown = item
+        if numbers and isinstance(item, dict) and "tensor" in item and len(item["shape"]) <= SIDES:
+            shown = item | {"shape": [0]}  # there are few ways to fold so many numbers
+        before = found.get(name, (0, 0))
+        found[name] = before[0] + numbers, before[1] + len(_text([key, shown]))
+    return found
 
 
 def _numbers_in(tree: Any) -> int:

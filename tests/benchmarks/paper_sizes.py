@@ -56,15 +56,14 @@ def systems() -> list[tuple[str, str]]:
 def task(method: str, detector: str) -> Task:
     """The first step of a cell of paper size, each image seen once."""
     entries = [registry.find_entry("method", method), registry.find_entry("detector", detector)]
-    overrides: dict[str, dict] = {}
+    options: dict[str, dict] = {}
     for entry in entries:
         known = {field.name for field in dataclasses.fields(entry.load().Config)}
-        overrides[entry.name] = overrides.get(entry.name, {}) | {name: 1 for name in ONCE if name in known}
-        overrides[entry.name] |= GIVEN.get(entry.name, {})
+        options[entry.kind] = {name: 1 for name in ONCE if name in known} | GIVEN.get(entry.name, {})
     backbone = entries[1].declared["BACKBONE"]
     named = [(entry.name, str(entry.file), entry.module) for entry in entries]
     return Task(
-        *named, "paper", overrides, SIDE, 0, 0, "cpu", 1, "float32", False,
+        *named, "paper", options, SIDE, 0, 0, "cpu", 1, "float32", False,
         backbone and BackboneSpec(backbone, Weights("random")),
         "reads_ahead" in entries[0].declared["CAPABILITIES"],
     )  # fmt: skip

@@ -1,0 +1,208 @@
+"""A method's own word: what it may say of its progress, its failure, its size and its costs, and what then stands."""
+
+import json
+import os
+
+import pytest
+import torch
+from mini import cell, read
+from test_wall import cheating
+
+from bench.render.progress import Watch
+from bench.runner import run_cell
+from bench.runner.cell import grown_by
+from bench.wall import nursery, state
+from bench.wall.child import _size_of
+
+
+def run(code: str, stream, cache, tmp_path, **about):
+    """The record of the cheat `code`, and the events of its run."""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    events: list[dict] = []
+    run_cell(one, tmp_path / "results", events.append, **about)
+    return read(tmp_path / "results", one), events
+
+
+SAY = """
+    def before_training_exp(self, strategy, **_):
+        import gc, json
+        strategy.train_epochs = 0
+        channel = next(found for found in gc.get_objects() if type(found).__name__ == "Channel")
+        channel.send(**WHAT)
+"""
+
+
+def test_progress_is_two_numbers_whatever_else_a_method_says_with_it(stream, cache, arrays, tmp_path):
+    what = {"kind": "epoch", "epoch": 1, "epochs": 2, "step": 3, "image_auroc": 1.0, "note": "won", "done": "ok"}
+    record, events = run(SAY.replace("WHAT", repr(what)), stream, cache, tmp_path, at_most=1)
+    assert {"epoch": 1, "epochs": 2} in events and record["status"] == "partial"
+    assert {"done", "note"}.isdisjoint(name for event in events for name in event)
+
+
+@pytest.mark.parametrize("what", [{"epoch": 1}, {"epoch": "1", "epochs": 2}, {"epoch": 1, "epochs": float("inf")}])
+def test_progress_that_is_no_number_fails_the_cell(what, stream, cache, arrays, tmp_path):
+    record, _ = run(SAY.replace("WHAT", f"{{'kind': 'epoch', **json.loads({json.dumps(what)!r})}}"), stream, cache,
+                    tmp_path)  # fmt: skip
+    assert record["status"] == "failed" and "epoch" in record["reason"], record["reason"]
+
+
+def test_a_note_says_whose_word_it_is(stream, cache, arrays, tmp_path):
+    what = {"kind": "note", "text": "\x1b[2Jjoint: done" + "!" * 1000}
+    _, events = run(SAY.replace("WHAT", repr(what)), stream, cache, tmp_path, at_most=1)
+    (note,) = [event["note"] for event in events if "note" in event]
+    assert note.startswith("method: [2Jjoint: done!") and len(note) < 400
+
+
+def test_a_cell_that_is_done_without_a_record_has_died(stream, cache, tmp_path):
+    one = cell(stream, cache, "finetune", "autoencoder")
+    watch = Watch({one.name: 1.0}, tmp_path)
+    watch(one, {"done": "ok", "seconds": 1.0})
+    assert "ok" not in watch.ended and "no record" in watch.ended["died"][0][1]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise RuntimeError('\\ud800 \\x00 \\x1b[2J')", "RuntimeError:"),
+        ("strategy.train_images = -1", "train_images is -1"),
+        ("strategy.train_images = 'many'", "train_images is 'many', no number"),
+    ],
+)
+def test_a_failure_is_a_row_whatever_its_reason(code, said, stream, cache, arrays, tmp_path):
+    record, events = run(f"    def after_training_exp(self, strategy, **_):\n        {code}\n", stream, cache, tmp_path)
+    assert record["status"] == "failed" and said in record["reason"] and events[-1]["done"] == "failed"
+    assert all(letter.isprintable() or letter in "\t\n" for letter in record["reason"])
+
+
+def test_a_scratch_folder_goes_however_deep_it_is(tmp_path):
+    top = tmp_path / "deep"
+    top.mkdir()
+    within = os.open(top, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d" * 200, dir_fd=within)
+        within, above = os.open("d" * 200, os.O_RDONLY, dir_fd=within), within
+        os.close(above)
+    os.close(within)
+    nursery._remove(str(top))
+    assert not top.exists()
+
+
+def test_what_a_process_began_with_is_not_told_to_a_step(stream, cache, arrays, tmp_path):
+    """Whose paths lead to the data: the size of a file can be asked for by its name."""
+    code = """
+    def before_training_exp(self, strategy, **_):
+        import sys
+        told = [open(f"/proc/self/{name}").read().strip(chr(0)) for name in ("cmdline", "environ")]
+        if any(told) or sys.argv != [""] or "PWD" in os.environ:
+            raise RuntimeError(f"told: {told}")
+"""
+    record, _ = run(code, stream, cache, tmp_path, at_most=1)
+    assert record["status"] == "partial", record["reason"]
+
+
+def test_a_method_named_as_its_detector_does_not_say_how_large_that_is(stream, cache, arrays, tmp_path):
+    code = """
+    pass
+
+import sys
+sys.modules["bench.wall.child"]._size_of = lambda detector: {"parameters": 10}
+"""
+    cheating(code, stream, cache, tmp_path)
+    (tmp_path / "cheat.py").rename(tmp_path / "autoencoder.py")
+    plugins = (tmp_path / "autoencoder.py",)
+    lies, honest = (
+        cell(stream, cache, name, "autoencoder", overrides={"autoencoder": {"epochs": 1}}, plugins=given)
+        for name, given in (("autoencoder", plugins), ("finetune", ()))
+    )
+    for one in (lies, honest):
+        run_cell(one, tmp_path / "results", at_most=1)
+    found, wanted = (read(tmp_path / "results", one) for one in (lies, honest))
+    assert found["status"] == "partial", found["reason"]
+    assert found["cost"]["parameters"] == wanted["cost"]["parameters"]
+
+
+class Network(torch.nn.Sequential):
+    """Weights, a count, a bank that is empty when it is built, and a scale that is not."""
+
+    epochs = 1
+
+    def __init__(self):
+        super().__init__(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+        self.register_buffer("bank", torch.empty(0))
+        self.register_buffer("scale", torch.ones(1))
+
+
+FRESH = _size_of(Network())
+IMAGES = "aW1hZ2Vz" * 100
+
+HIDDEN = {  # where images are kept -> what of a state holds them
+    "in the name of an entry without numbers": {f"x{IMAGES}": torch.empty(0)},
+    "in the shapes of entries without numbers": {f"x{n}": torch.empty(0, 10**6 + n, 10**9) for n in range(20)},
+    "in a shape of ones": {"0.bias": torch.ones((1,) * 800 + (4,))},
+    "in text that says tensor": {"x": f"tensor{IMAGES}"},
+    "in text where the bank was": {"bank": [torch.ones(3), f"tensor{IMAGES}"]},
+    "in a count that has grown": {"1.num_batches_tracked": torch.zeros(100, dtype=torch.int64)},
+    "in a mean that has grown": {"1.running_mean": torch.zeros(304)},
+    "in a scale that has grown": {"scale": torch.zeros(304)},
+    "in weights that have grown": {"0.weight": torch.zeros(304)},
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN, ids=str)
+def test_every_byte_that_a_method_hides_in_its_detector_is_carried(name):
+    assert grown_by(state.encode(Network().state_dict() | HIDDEN[name]), FRESH)[1] >= 700
+
+
+def test_what_a_detector_fills_itself_is_not_carried():
+    filled = state.encode(Network().state_dict() | {"bank": torch.ones(50, 7)})
+    assert grown_by(filled, FRESH) == (1400, 0)
+    assert grown_by(state.encode(Network().state_dict()), FRESH) == (0, 0)
+
+
+def test_a_state_has_no_second_way_to_be_written():
+    content = state.encode(Network().state_dict())
+    length = state.PREFIX.unpack_from(content)[0]
+    text, numbers = content[state.PREFIX.size :][:length], content[state.PREFIX.size + length :]
+    for other in (text[:-1] + b',"h":"hidden"}', text.replace(b",", b", "), b'{"ordered":[],' + text[1:]):
+        with pytest.raises(ValueError, match=r"this is no dictionary|too many"):
+            grown_by(state.PREFIX.pack(len(other)) + other + numbers, FRESH)
+
+
+def test_more_epochs_than_the_row_says_fail_it(stream, cache, arrays, tmp_path):
+    code = """
+    def before_training_exp(self, strategy, **_):
+        strategy.train_epochs *= 3
+    def after_training_exp(self, strategy, **_):
+        strategy.train_images //= 3
+"""
+    record, _ = run(code, stream, cache, tmp_path)
+    assert record["status"] == "failed" and "3 epochs where its row says 1" in record["reason"], record["reason"]
+
+
+def test_what_is_trained_outside_of_train_is_in_the_seconds(stream, cache, arrays, tmp_path):
+    """In taking the state back it is training; at the first question it is told beside it."""
+    code = """
+    def __init__(self):
+        super().__init__()
+        self.debt = 0.0
+    def before_training_exp(self, strategy, **_):
+        strategy.train_epochs = 0
+        self.debt = 0.6
+    def before_eval(self, strategy, **_):
+        self.pay()
+    def pay(self):
+        import time
+        end = time.process_time() + self.debt
+        while time.process_time() < end:
+            pass
+        self.debt = 0.0
+    def state_dict(self):
+        return {"debt": self.debt}
+    def load_state_dict(self, state):
+        self.debt = state["debt"]
+        self.pay()
+"""
+    record, _ = run(code, stream, cache, tmp_path, at_most=2)
+    cost = record["cost"]
+    assert cost["train_cpu_s"][1] > 0.6 and cost["eval_cpu_s"][0] > 0.6, cost
+    assert cost["epochs"] == [0, 0]
