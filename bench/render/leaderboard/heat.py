@@ -43,7 +43,7 @@ def drawing(panels: Sequence[Panel], measure: str = "Image AUROC", ends: tuple[f
     for panel in panels:
         parts += [f'<g transform="translate({x} 0)">', *_panel(panel, *ends), "</g>"]
         x += panel.width + GAP
-    parts.append(f'<text x="12" y="{height - 14}" fill="#57606a">{foot}</text>')
+    parts.append(f'<text x="12" y="{height - 14}" font-size="12" fill="#57606a">{foot}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -51,7 +51,7 @@ def _panel(panel: Panel, worst: float, best: float) -> list[str]:
     parts = [f'<text x="12" y="24" font-size="17" font-weight="600">{html.escape(panel.title)}</text>']
     for c, name in enumerate(panel.classes):
         middle = LEFT + SIDE * c + SIDE // 2
-        parts.append(f'<text x="{middle}" y="{TOP - 8}" text-anchor="middle">{html.escape(name)}</text>')
+        parts.append(f'<text x="{middle}" y="{TOP - 8}" font-size="12" text-anchor="middle">{html.escape(name)}</text>')
     for t, row in enumerate(panel.R):
         y = TOP + SIDE * t
         parts.append(f'<text x="{LEFT - 8}" y="{y + SIDE // 2 + 5}" text-anchor="end">step {t + 1}</text>')
