@@ -203,7 +203,8 @@ def test_flat_folders(tmp_path, cache):
         check_data(tmp_path / "flat", cache=cache)
     report = check_data(tmp_path, cache=cache)
     assert report.taken == ["flat: a flat folder of 4 pictures, taken for normal training images"]
-    assert report.missing == ["Class 'flat' has no test images"]
+    assert not report.has_problems and report.trivial[0].startswith("flat: a flat folder has no test images; ")
+    assert report.command == f"python -m bench advise --data {tmp_path}"
 
 
 def test_a_folder_that_is_no_class_is_named_with_where_its_pictures_would_be_read(tmp_path, cache):

@@ -118,7 +118,10 @@ def check_data(
     kind, names, found, items = read_folder(root, reader, options)
     items, depths = with_bits(items)
     seen = _decoded(items, size, progress)
-    lacking = [f"Class {name!r} has no {words} images" for name in names for words in gaps(found.samples, name)]
+    flat = {sample.category for sample in found.samples if sample.image.parent == root / sample.category}
+    lacking = [(name, words) for name in names for words in gaps(found.samples, name)]
+    untested = [name for name, words in lacking if name in flat and words == "test"]
+    lacking = [f"Class {name!r} has no {words} images" for name, words in lacking if name not in untested]
     copies = repeated(items, cache)
     alike = [pair for pair in twins(items, seen.small) if pair[0] not in dict(copies)]
     report = Report(str(root), kind, len(items), _table(items, names, seen.bad), _merged(found.taken), size=size)
@@ -126,7 +129,13 @@ def check_data(
     report.alike = [f"the test image {test} nearly is the training image {train}" for test, train in alike]
     report.wrong = [*seen.bad.values(), *found.clashes, *inverted(seen.odd), *found.doubtful]
     report.missing = [*lacking, *found.problems]
-    report.trivial = [*_unofficial(items, names, _module(kind)), *depths, *_turned(items)]
+    told = "a flat folder has no test images; `bench advise` tests on every fourth picture, `bench run` needs test/good"
+    report.trivial = [
+        *(f"{name}: {told}" for name in untested),
+        *_unofficial(items, names, _module(kind)),
+        *depths,
+        *_turned(items),
+    ]
     report.passed_over = [*_unread(root, names), *found.notes]
     report.too_small = [
         f"{name}: {seen.defects_lost[name]} of {seen.defects[name]} defects and the whole mask of "
@@ -143,6 +152,8 @@ def check_data(
     report.command = (
         f"python -m bench run --methods finetune,replay,joint --scenario {MY_STREAM} --data {shlex.quote(str(root))}"
     )
+    if untested:  # which a run would refuse
+        report.writes, report.command = "", f"python -m bench advise --data {shlex.quote(str(root))}"
     return report
 
 
@@ -168,7 +179,8 @@ def _kind(root: Path, kind: str | None) -> str:
     if isdir(root) and not visa.holds(root) and not any(map(isdir, folder.entries(root))) and folder.is_flat(root):
         raise BadInput(
             f"{root} is a flat folder of pictures: put them into a folder for their class, {root / 'NAME/train/good'}, "
-            f"and those to test on into {root / 'NAME/test/good'} and {root / 'NAME/test/DEFECT'}."
+            f"and those to test on into {root / 'NAME/test/good'} and {root / 'NAME/test/DEFECT'}; "
+            f"`bench advise --data {root}` takes it as it is."
         )
     if isdir(root) and not holds(root):
         place = root.resolve()
