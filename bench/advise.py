@@ -80,7 +80,8 @@ def advise(
     report = checking.check_data(data, size=PIXELS[size])
     faults = [*report.leaks, *report.wrong, *(text for text in report.missing if not text.endswith("no test images"))]
     if faults:
-        raise BadInput(f"{data} is not ready: {faults[0]}. `bench data check {data}` lists all {len(faults)} problems.")
+        lists = f"lists all {len(faults)} problems" if len(faults) > 1 else "says more"
+        raise BadInput(f"{data} is not ready: {faults[0].rstrip('.')}. `bench data check {data}` {lists}.")
     short = [(row["class"], FEWEST - row["train"]) for row in report.table if row["train"] < FEWEST]
     if short:
         told = ", ".join(f"{name} needs {more} more" for name, more in short)

@@ -64,7 +64,8 @@ def test_a_folder_with_problems_is_refused_with_the_first_of_them(tmp_path, caps
     (tmp_path / "line" / "bolt" / "train" / "good" / "000.png").write_bytes(b"no picture")
     assert cli.main(["advise", "--data", str(tmp_path / "line"), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "is not ready: " in said and "000.png" in said and "bench data check" in said
+    assert "is not ready: " in said and "000.png" in said and "`bench data check" in said
+    assert ".." not in said.replace("\n", " ") and "all 1" not in said
 
 
 def test_a_flat_folder_is_one_class_some_of_whose_pictures_are_tested_on(tmp_path):

@@ -106,9 +106,12 @@ def test_problems_are_listed_not_raised(tmp_path, cache):
 
 def test_nothing_to_report_on(tmp_path, cache):
     root = tree(tmp_path / "up" / "data")
-    for place in (tmp_path / "up", root / "bolt"):
-        with pytest.raises(BadInput, match=f"wrong level of the data set: give --data {root}"):
-            check_data(place, cache=cache)
+    with pytest.raises(BadInput, match=f"wrong level of the data set: give --data {root}"):
+        check_data(tmp_path / "up", cache=cache)
+    with pytest.raises(BadInput, match=f"bolt is a class of a data set: give the folder above, {root}"):
+        check_data(root / "bolt", cache=cache)
+    (root / "nut").rename(tmp_path / "nut")
+    assert str(check_data(root, cache=cache)).startswith(f"{root}: folder, 1 class, 7 images")
     with pytest.raises(BadInput, match="There is no folder"):
         check_data(tmp_path / "absent", cache=cache)
     with pytest.raises(BadInput, match="use mvtec, visa, folder"):

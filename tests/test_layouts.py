@@ -203,7 +203,18 @@ def test_flat_folders(tmp_path, cache):
         check_data(tmp_path / "flat", cache=cache)
     report = check_data(tmp_path, cache=cache)
     assert report.taken == ["flat: a flat folder of 4 pictures, taken for normal training images"]
-    assert report.missing == ["Class 'flat' has no test images"]
+    assert not report.has_problems and report.trivial[0].startswith("flat: a flat folder has no test images; ")
+    assert report.command == f"python -m bench advise --data {tmp_path}"
+
+
+def test_a_folder_that_is_no_class_is_named_with_where_its_pictures_would_be_read(tmp_path, cache):
+    for name in ("board", "gear/OK", "gear/NG"):
+        for index in range(4):
+            picture(tmp_path / "fab" / name / f"{index}.png", index)
+    told = check_data(tmp_path / "fab", cache=cache).passed_over
+    assert told[0].startswith(f"{tmp_path / 'fab/gear'} is not read as a class: put its good pictures into ")
+    with pytest.raises(BadInput, match="holds good and bad pictures of one product, not classes"):
+        check_data(tmp_path / "fab/gear", cache=cache)
 
 
 @pytest.mark.parametrize("named", ["Ground-Truth", "masks", "gt"])
@@ -503,10 +514,16 @@ def test_what_a_resize_removes_is_counted(tmp_path, cache, size, lost):
 def test_a_check_ends_with_a_stream_that_runs(root, tmp_path, cache, capsys):
     written = tmp_path / "mine.yaml"
     assert main(["data", "check", str(root), "--stream", str(written)]) == 0
-    assert f"--scenario {written} --data {root}" in capsys.readouterr().out
+    assert f"next: python -m bench run --methods finetune,replay,joint --scenario {written}" in capsys.readouterr().out
     from bench.schema.stream import load_stream as stream_named
 
     assert load_arrays(stream_named(str(written)), root, 24, cache)[0].train.sum() == 3
+
+
+def test_a_check_without_a_stream_file_names_the_command_that_writes_it(root, capsys):
+    assert main(["data", "check", str(root), "--masks", "none"]) == 0
+    told = f"next: python -m bench data check {root} --masks none --stream my-stream.yaml && python -m bench run "
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("masks", ["read", "none"])
