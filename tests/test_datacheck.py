@@ -106,8 +106,9 @@ def test_problems_are_listed_not_raised(tmp_path, cache):
 
 def test_nothing_to_report_on(tmp_path, cache):
     root = tree(tmp_path / "up" / "data")
-    for place in (tmp_path / "up", root / "bolt"):
-        with pytest.raises(BadInput, match=f"wrong level of the data set: give --data {root}"):
+    inside = ("bolt", "bolt/train", "bolt/test", "bolt/ground_truth", "bolt/train/good")
+    for place in (tmp_path / "up", *(root / part for part in inside)):
+        with pytest.raises(BadInput, match=f"wrong level of the data set: give {root} instead"):
             check_data(place, cache=cache)
     with pytest.raises(BadInput, match="There is no folder"):
         check_data(tmp_path / "absent", cache=cache)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -78,14 +79,14 @@ def _check(options) -> int:
     """Print the report, and write what was asked for; 1 if there are problems."""
     import json
 
-    from bench.data.check import check_data
+    from bench.data.check import MY_STREAM, check_data
     from bench.data.look import look
 
     how = {} if options.masks == "read" else {"masks": options.masks}
     report = check_data(options.folder, options.reader, size=options.image_size, options=how)
     if options.stream:
         write_text(options.stream, report.stream_file)
-        report.command = report.command.replace("my-stream.yaml", str(options.stream))
+        report.writes, report.command = "", report.command.replace(MY_STREAM, shlex.quote(str(options.stream)))
     print(json.dumps(report.json(), indent=1) if options.json else report)
     if options.look:
         write_text(options.look, look(report, how))

@@ -29,6 +29,7 @@ from bench.schema import stream as streams
 KINDS = ("mvtec", "visa", "folder")
 SHOWN = 20  # lines of a list in text, so that a thousand trifles do not hide the rest; JSON has all
 SIZE = 256  # px
+MY_STREAM = "my-stream.yaml"
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Report:
     streams: list[str] = field(default_factory=list)
     fingerprint: str = ""
     stream_file: str = ""
+    writes: str = ""  # the command that writes the stream file; empty once it is written
     command: str = ""
 
     @property
@@ -61,8 +63,9 @@ class Report:
     def __str__(self) -> str:
         from tabulate import tabulate
 
+        following = " && ".join(filter(None, (self.writes, self.command)))
         parts = [
-            f"{self.root}: {self.reader}, {len(self.table)} classes, {self.images} images",
+            f"{self.root}: {self.reader}, {_number(len(self.table), 'class')}, {_number(self.images, 'image')}",
             "\n".join(self.taken),
             tabulate(self.table, "keys", "simple"),
             _lines("leaks from training to test", self.leaks, None),
@@ -74,7 +77,7 @@ class Report:
             _lines("not read", self.passed_over),
             _lines("streams that run on it", self.streams, None),
             f"fingerprint of all of it: {self.fingerprint}",
-            f"a stream of its own:\n\n{self.stream_file}\nnext: {self.command}",
+            f"a stream of its own:\n\n{self.stream_file}\nnext: {following}",
         ]
         return "\n\n".join(part for part in parts if part)
 
@@ -124,7 +127,7 @@ def check_data(
     report.wrong = [*seen.bad.values(), *found.clashes, *inverted(seen.odd), *found.doubtful]
     report.missing = [*lacking, *found.problems]
     report.trivial = [*_unofficial(items, names, _module(kind)), *depths, *_turned(items)]
-    report.passed_over = list(found.notes)
+    report.passed_over = [*([] if kind == "visa" else _module("folder").unread(root)), *found.notes]
     report.too_small = [
         f"{name}: {seen.defects_lost[name]} of {seen.defects[name]} defects and the whole mask of "
         f"{seen.images_lost[name]} images vanish: choose a larger --image-size, or pixel metrics leave them out"
@@ -134,8 +137,11 @@ def check_data(
     report.streams = _runnable(items, names, kind, cache)
     report.fingerprint = fingerprint(items, cache)
     report.stream_file = _stream_file(names, kind, size, options)
+    how = {"--reader": reader, "--masks": options.get("masks"), "--image-size": None if size == SIZE else str(size)}
+    given = [word for option, value in how.items() if value for word in (option, value)]
+    report.writes = shlex.join(["python", "-m", "bench", "data", "check", str(root), *given, "--stream", MY_STREAM])
     report.command = (
-        f"python -m bench run --methods finetune,replay,joint --scenario my-stream.yaml --data {shlex.quote(str(root))}"
+        f"python -m bench run --methods finetune,replay,joint --scenario {MY_STREAM} --data {shlex.quote(str(root))}"
     )
     return report
 
@@ -158,11 +164,6 @@ def _kind(root: Path, kind: str | None) -> str:
     def holds(path: Path) -> bool:
         return isdir(path) and (visa.holds(path) or bool(folder.classes(path)))
 
-    if isdir(root) and not visa.holds(root) and not any(map(isdir, folder.entries(root))) and folder.is_flat(root):
-        raise BadInput(
-            f"{root} is a flat folder of pictures: put them into a folder for their class, {root / 'NAME/train/good'}, "
-            f"and those to test on into {root / 'NAME/test/good'} and {root / 'NAME/test/DEFECT'}."
-        )
     folder.locate(root, holds, folder.NEEDS)
     if not holds(root):
         raise BadInput(f"There is no class in {root}: this needs {folder.NEEDS}, or VisA as unpacked.")
@@ -283,6 +284,10 @@ def _stream_file(names: Sequence[str], kind: str, size: int, options: dict) -> s
         content["options"] = options
     content["steps"] = [[name] for name in names]
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}{'es' if word.endswith('s') else 's'}"
 
 
 def _lines(title: str, lines: Sequence[str], limit: int | None = SHOWN) -> str:
