@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import backends, results
+from bench import backends, registry, results
 from bench.analysis import durations, ranks
 from bench.analysis.estimate import Estimate, estimate
 from bench.analysis.figures import kept_features, undisturbed
@@ -19,6 +19,7 @@ from bench.errors import BadInput
 from bench.render import leaderboard as tables
 from bench.render.progress import Watch
 from bench.results import stored
+from bench.schema import stream
 from bench.schema.execution import Execution
 from bench.schema.record import Record, kept_from
 from bench.schema.request import Cell, Request
@@ -82,7 +83,7 @@ def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noq
                 results.write_cell(execution.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         try:
             failed = _run(backend, planned.todo, execution)
-        except BadInput:
+        except (BadInput, KeyboardInterrupt):
             with suppress(BadInput):
                 tables.write_leaderboard(execution.results)  # what has run is shown, whatever stopped the rest
             raise
@@ -183,6 +184,12 @@ def _cells(root: str | Path) -> list[Record]:
 
 
 def _planned(request: Request, execution: Execution) -> Planned:
+    for kind, names in (("method", request.methods), ("detector", request.detectors)):
+        for name in names:  # a misspelt one is told before anything heavy is imported
+            if name != "all":
+                registry.find_entry(kind, name, request.plugins)
+    for name in request.scenarios:
+        stream.load_stream(name)
     if execution.redo == "disturbed" and execution.backend == "local" and execution.jobs != 1:
         raise BadInput("--redo disturbed asks for undisturbed times: give --jobs 1 too, cells side by side have none.")
     from bench.wall import nursery

@@ -278,7 +278,8 @@ def test_licences_are_told_and_must_be_accepted(tmp_path, repository, shelf, cap
     shelf(manifest(repository))
     assert main(["data", "get", "mine", "--to", str(tmp_path / "a"), "--from", str(repository)]) == 2
     said = capsys.readouterr().err
-    assert "bolt: CC BY 4.0 (Somebody, https://example.org/theirs). Accept them with --accept-licence" in said
+    assert "accept them with --accept-licence" in said
+    assert "bolt: CC BY 4.0 (Somebody, https://example.org/theirs)" in said.splitlines()[1]
     assert not (tmp_path / "a").exists()
 
 

@@ -13,6 +13,7 @@ from bench.errors import BadInput
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 a check or a cell failed, 2 bad input, 130 interrupted."""
     sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no UTF-8
+    options = None
     try:
         options = parser().parse_args(arguments)
         return options.command(options) or 0
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        if folder := getattr(options, "results", None):
+            print(f"what has finished: python -m bench leaderboard --results {folder}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `bench published | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -91,8 +91,8 @@ def get(
         classes = defaultdict(list)
         for each in recipes:
             classes[f"{each.licence} ({each.credit}, {each.source})"].append(each.name)
-        told = "; ".join(f"{', '.join(of)}: {licence}" for licence, of in classes.items())
-        raise BadInput(f"The images of {name} have licences of their own: {told}. Accept them with --accept-licence.")
+        told = "\n".join(f"  {', '.join(of)}: {licence}" for licence, of in classes.items())
+        raise BadInput(f"The images of {name} have licences of their own; accept them with --accept-licence:\n{told}")
     to = Path(to).expanduser()
     total, there = sum(len(recipe.files) for recipe in recipes), 0
     with _told(to):
