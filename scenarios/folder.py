@@ -218,7 +218,11 @@ def _kinds(folder: Path, names: Sequence[str]) -> list[Path]:
 
 def _is_flat(folder: Path) -> bool:
     """Whether there are pictures directly in a folder."""
-    return any(path.suffix.lower() in SUFFIXES and isfile(path) for path in entries(folder))
+    return any(map(_is_picture, entries(folder)))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and isfile(path)
 
 
 def _layout(folder: Path) -> Layout:
@@ -241,15 +245,14 @@ def _sorted(folder: Path, found: Found, how: str) -> Layout:
     """Reads good and bad pictures in folders named so; where none is named good, those beside them are good."""
     good, bad = _kinds(folder, NORMAL), _kinds(folder, ANOMALOUS)
     masks = _child(folder, "ground_truth")
+    beside = [] if good else list(filter(_is_picture, entries(folder)))
+    read = {*good, *bad, *beside, *([masks] if bad else [])}
     for path in entries(folder):
-        if path in (*good, *bad, masks):
-            continue
-        if isdir(path):
+        if path not in read and isdir(path) and path != masks:
             found.notes.append(f"{path} is not read: if its pictures are bad ones, put them into {folder / 'bad'}")
-        elif good or path.suffix.lower() not in SUFFIXES or not isfile(path):
+        elif path not in read:
             found.passed_over(folder, path)
-    quiet = Found()  # what lies beside pictures directly in the folder has been told
-    images = [image for kind in good for image in _images(kind, found, set())] or _images(folder, quiet, set())
+    images = beside + [image for kind in good for image in _images(kind, found, set())]
     for position, image in enumerate(images):
         split = "test" if position % TEST_SHARE == TEST_SHARE - 1 else "train"
         found.samples.append(Sample(folder.name, split, image, None, 0, "good"))
@@ -365,7 +368,7 @@ def _keyed(paths: Iterable[Path]) -> dict[str, set[tuple[Path, ...]]]:
     keyed = defaultdict(set)
     for path in paths:
         if isdir(path):
-            parts = tuple(part for part in entries(path) if part.suffix.lower() in SUFFIXES and isfile(part))
+            parts = tuple(filter(_is_picture, entries(path)))
             if parts:
                 keyed[path.name.lower()].add(parts)
         elif path.suffix.lower() in SUFFIXES:
@@ -420,7 +423,7 @@ def _beside(kind: Path, layout: Layout, found: Found) -> None:
 
 def _images(folder: Path, found: Found, used: set[Path]) -> list[Path]:
     inside = entries(folder) if isdir(folder) else []
-    images = [path for path in inside if path.suffix.lower() in SUFFIXES and isfile(path)]
+    images = [path for path in inside if _is_picture(path)]
     for path in inside:
         if path not in set(images):
             found.passed_over(folder, path)
