@@ -109,6 +109,7 @@ def cell(name: str, size: int, options, *, no_wall: bool) -> float:
     """Run a cell to its end; returns its mean image AUROC after the last step, which is the same either way."""
     asked = Request(
         ("finetune",), (name,), ("synthetic/1x6",), size="tiny", image_size=size, cache=options.cache, no_wall=no_wall,
+        device="cpu",
         overrides={name: {"epochs": options.epochs}} if options.epochs else {},
     )  # fmt: skip
     (one,) = plan_cells(asked)
@@ -116,14 +117,18 @@ def cell(name: str, size: int, options, *, no_wall: bool) -> float:
         run_cell(one, Path(folder))
         record = results.read(results.cell_path(Path(folder), one.spec))
     if record["status"] != "ok" or record["wall"]["confined"] == no_wall:
-        raise SystemExit(f"{one.name}: {record['status']}, wall {record['wall']}: {record['reason']}")
+        raise SystemExit(
+            f"{one.name}: {record['status']}, {'' if record.status != 'ok' else record['wall']}: {record['reason']}"
+        )
     return sum(record["matrices"]["image_auroc"][-1]) / len(one.spec["classes"])
 
 
 def begun(name: str, size: int, options) -> tuple[float, float]:
     """Seconds until the process of a first step is ready to be given images, and until it is gone."""
     (one,) = plan_cells(
-        Request(("finetune",), (name,), ("synthetic/1x6",), size="tiny", image_size=size, cache=options.cache)
+        Request(
+            ("finetune",), (name,), ("synthetic/1x6",), size="tiny", image_size=size, cache=options.cache, device="cpu"
+        )
     )
     with nursery.opened() as forks:
         start = time.perf_counter()
