@@ -14,12 +14,13 @@ from statistics import fmean
 
 import numpy as np
 
-from bench import registry, results, session
+from bench import results, session
 from bench.analysis import durations
 from bench.analysis.groups import sections
 from bench.analysis.rows import Row
 from bench.analysis.summary import final_scores, learned_at
 from bench.data import check as checking
+from bench.data.sample import TEST_SHARE
 from bench.errors import BadInput
 from bench.metrics.matrix import forgetting
 from bench.metrics.statistics import crossed_mean, interval
@@ -44,7 +45,6 @@ SYSTEMS = (
 )
 FEWEST = 10  # training images of a class: below that neither a model nor a threshold means anything
 PIXELS = {"tiny": 128, "paper": 256}  # what two cores manage, and what papers use
-TEST_SHARE = 4  # of a class without test images, every so many-th training image is tested on instead
 Z = 1.959964  # of a 95 % interval
 
 
@@ -76,7 +76,7 @@ def advise(
     Raises:
         BadInput: for a folder that cannot be used, with what to do.
     """
-    started, data = time.monotonic(), _of_classes(Path(data).expanduser(), out)
+    started, data = time.monotonic(), Path(data).expanduser()
     report = checking.check_data(data, size=PIXELS[size])
     faults = [*report.leaks, *report.wrong, *(text for text in report.missing if not text.endswith("no test images"))]
     if faults:
@@ -112,15 +112,6 @@ def advise(
     ranked = sorted(rows, key=_merit)
     left = [f"{method} on {detector}" for method, detector in untried]
     return _written(ranked, report.table, left, size, out)
-
-
-def _of_classes(data: Path, out: Path) -> Path:
-    """The folder, or one with a link to it as its only class where it is a flat folder of pictures."""
-    folder = registry.find_entry("scenario", "folder").load()
-    if not data.is_dir() or not folder.is_flat(data) or folder.classes(data):
-        return data
-    _link(out / "pictures" / data.resolve().name, data.resolve())
-    return out / "pictures"
 
 
 def _too_long(method: str, detector: str, rows: Sequence[Row], deadline: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 from collections import defaultdict
@@ -13,12 +14,15 @@ from typing import NamedTuple
 
 from bench.data import Sample, refuse
 from bench.data.pixels import SUFFIXES
+from bench.data.sample import TEST_SHARE
 from bench.errors import BadInput
 from scenarios import _real_iad
 from scenarios._found import Found
 
 NEEDS = "--data DIR with <class>/train/good, <class>/test/good, <class>/test/<defect> and <class>/ground_truth/<defect>"
-NORMAL = ("good", "ok", "normal", "nominal", "defectfree", "nondefective")  # lower case, without - and _
+# Lower case, without - and _.
+NORMAL = ("good", "ok", "pass", "normal", "nominal", "defectfree", "nondefective")
+ANOMALOUS = ("bad", "ng", "nok", "fail", "defect", "defective", "anomalous", "anomaly")
 OPTIONS = ("train_limit", "masks")
 MASKS = ("read", "none", "inverted")
 
@@ -46,6 +50,8 @@ SPELLINGS = {  # lower case, without - and _, the first one found counts
     "test_public": ("testpublic",),
     "ground_truth": ("groundtruth", "gt", "masks", "mask", "labels", "label", "annotations"),
 }
+SORTED = Layout("folders of good and bad pictures, every fourth good one tested on", "", "", "ground_truth")
+FLAT = SORTED._replace(name="a flat folder of good pictures, every fourth tested on")
 # What the name of a mask has more than that of its image: 000_mask, 000_GT, mask_000, 000.png_mask.
 AFFIX = re.compile(
     r"^(mask|gt|label)[ _-]+|[ _.-]+(mask|gt|labels?|ground[ _-]?truth|seg|segmentation|annotation)$", re.IGNORECASE
@@ -71,7 +77,7 @@ def walk(root: Path | None, categories: Sequence[str], options: dict | None = No
         root,
         lambda folder: (
             any(name in _real_iad.tables(folder) for name in categories)
-            or any(isdir(folder / name) for name in categories)
+            or any(_place(folder, name) for name in categories)
         ),
         NEEDS,
     )
@@ -79,20 +85,48 @@ def walk(root: Path | None, categories: Sequence[str], options: dict | None = No
     for category in categories:
         if category in real_iad:
             _real_iad.read(root, category, real_iad[category], found)
-        elif isdir(root / category):
-            _tree(root / category, found, options.get("masks", "read"))
+        elif place := _place(root, category):
+            _class(place, found, options.get("masks", "read"))
         else:
             found.problems.append(absent(category, classes(root), f"a folder in {root}"))
     return found.limited(options.get("train_limit"))
 
 
 def classes(root: Path) -> list[str]:
-    """The folders that look like a class: those with `train` or `test` in them, else those of pictures alone."""
+    """The folders that look like a class; the root itself, by its name, where it holds the pictures of one product.
+
+    Folders with `train` or `test`, folders with pictures in folders named like good and bad, and, where nothing has
+    `train` or `test`, folders of pictures alone. A root with pictures in a folder named like good is one class.
+    """
     if tables := _real_iad.tables(root):
         return sorted(tables)
     folders = [path for path in entries(root) if isdir(path)]
-    trees = [path.name for path in folders if any(_child(path, part) for part in ("train", "test", "test_public"))]
-    return trees or [path.name for path in folders if is_flat(path)]
+    trees = [path for path in folders if _is_tree(path)]
+    folders = [path for path in folders if path not in trees and _names_product(path)]
+    by_kind = [path for path in folders if _kinds(path, NORMAL + ANOMALOUS)]
+    if trees:
+        return sorted(path.name for path in trees + by_kind)
+    itself = Path(os.path.abspath(root))
+    flat = [path for path in folders if path not in by_kind and _is_flat(path)]
+    if not by_kind and (_is_tree(root) or not _names_product(itself)):  # a class, or part of one: the root is above
+        return []
+    if not by_kind and (_kinds(root, NORMAL) or (not flat and _is_flat(root))):
+        return [itself.name]
+    return sorted(path.name for path in by_kind + flat)
+
+
+def unread(root: Path) -> list[str]:
+    """A line for each folder in a root that is not read with its classes, and where its pictures would be."""
+    there = classes(root)
+    if _real_iad.tables(root) or any(not isdir(root / name) for name in there):  # a class tells its own
+        return []
+    return [
+        f"{path} is not read: put its good pictures into {path / 'good'} and its bad ones into {path / 'bad'}"
+        if _names_product(path)
+        else f"{path} is not read: a folder of this name belongs into that of its class, or give it the product's name"
+        for path in entries(root)
+        if isdir(path) and path.name not in there
+    ]
 
 
 def locate(root: Path | None, holds: Callable[[Path], bool], needs: str) -> Path:
@@ -109,11 +143,12 @@ def locate(root: Path | None, holds: Callable[[Path], bool], needs: str) -> Path
         raise BadInput(f"{root} is a file, not a folder: this needs {needs}.")
     inside = [path for path in entries(root) if isdir(path)]
     if not holds(root):
-        for near in [*inside, *list(root.resolve().parents)[:3]]:
+        above = list(root.resolve().parents)[:3] if entries(root) else []
+        for near in [*inside, *above] if _names_product(root) and not _is_tree(root) else [*above, *inside]:
             if holds(near):
-                raise BadInput(f"{root} is the wrong level of the data set: give --data {near}.")
-    if not inside:
-        raise BadInput(f"There are no folders in {root}: this needs {needs}.")
+                raise BadInput(f"{root} is the wrong level of the data set: give {near} instead.")
+        if not inside:
+            raise BadInput(f"There are no folders in {root}: this needs {needs}.")
     return root
 
 
@@ -159,9 +194,35 @@ def _child(folder: Path, part: str) -> Path | None:
     return folder
 
 
-def is_flat(folder: Path) -> bool:
+def _place(root: Path, category: str) -> Path | None:
+    """The folder of a class: the one of its name, or the root itself if it is the only class."""
+    if isdir(root / category):
+        return root / category
+    itself = Path(os.path.abspath(root))
+    return itself if itself.name == category and isdir(root) and category in classes(root) else None
+
+
+def _names_product(folder: Path) -> bool:
+    """Whether a folder may be a class by its name: not one that says which part of a class it is."""
+    return _plain(folder.name) not in (*NORMAL, *ANOMALOUS, *itertools.chain(*SPELLINGS.values()))
+
+
+def _is_tree(folder: Path) -> bool:
+    return any(_child(folder, part) for part in ("train", "test", "test_public"))
+
+
+def _kinds(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The folders of pictures in a folder that have one of these names."""
+    return [path for path in entries(folder) if _plain(path.name) in names and isdir(path) and _is_flat(path)]
+
+
+def _is_flat(folder: Path) -> bool:
     """Whether there are pictures directly in a folder."""
-    return any(path.suffix.lower() in SUFFIXES and isfile(path) for path in entries(folder))
+    return any(map(_is_picture, entries(folder)))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and isfile(path)
 
 
 def _layout(folder: Path) -> Layout:
@@ -174,28 +235,49 @@ def _layout(folder: Path) -> Layout:
     return plain
 
 
-def _tree(folder: Path, found: Found, how: str) -> None:
+def _class(folder: Path, found: Found, how: str) -> None:
+    start = len(found.samples)
+    layout = _tree(folder, found, how) if _is_tree(folder) else _sorted(folder, found, how)
+    _say(folder.name, layout, found, found.samples[start:], how)
+
+
+def _sorted(folder: Path, found: Found, how: str) -> Layout:
+    """Reads good and bad pictures in folders named so; where none is named good, those beside them are good."""
+    good, bad = _kinds(folder, NORMAL), _kinds(folder, ANOMALOUS)
+    masks = _child(folder, "ground_truth")
+    beside = [] if good else list(filter(_is_picture, entries(folder)))
+    read = {*good, *bad, *beside, *([masks] if bad else [])}
+    for path in entries(folder):
+        if path not in read and isdir(path) and path != masks:
+            found.notes.append(f"{path} is not read: if its pictures are bad ones, put them into {folder / 'bad'}")
+        elif path not in read:
+            found.passed_over(folder, path)
+    images = beside + [image for kind in good for image in _images(kind, found, set())]
+    for position, image in enumerate(images):
+        split = "test" if position % TEST_SHARE == TEST_SHARE - 1 else "train"
+        found.samples.append(Sample(folder.name, split, image, None, 0, "good"))
+    layout = SORTED if good or bad else FLAT
+    _testing(folder, bad, masks if bad and how != "none" else None, layout, found, how)
+    return layout
+
+
+def _tree(folder: Path, found: Found, how: str) -> Layout:
     layout = _layout(folder)
     train, test, masks = (_child(folder, part) for part in (layout.train, layout.test, layout.masks))
     if how == "none":
         masks = None
-    if not train and not test:
-        pictures = _images(folder, found, set())
-        found.taken.append(
-            f"{folder.name}: a flat folder of {len(pictures)} pictures, taken for normal training images"
-        )
-        found.samples.extend(Sample(folder.name, "train", image, None, 0, "good") for image in pictures)
-        return
     known = {path for path in (train, test, masks) if path}
     for path in entries(folder):
         if path not in known and path != _child(folder, "ground_truth"):
             found.passed_over(folder, path)
-    start = len(found.samples)
     if train:
         _training(folder.name, train, layout, found)
     if test:
-        _testing(folder, test, masks, layout, found, how)
-    _say(folder.name, layout, found, found.samples[start:], how)
+        for path in entries(test):
+            if not isdir(path):
+                found.passed_over(test, path)
+        _testing(folder, [path for path in entries(test) if isdir(path) and path != masks], masks, layout, found, how)
+    return layout
 
 
 def _training(category: str, train: Path, layout: Layout, found: Found) -> None:
@@ -216,11 +298,7 @@ def _training(category: str, train: Path, layout: Layout, found: Found) -> None:
             found.notes.append(f"{kind} is not read: training takes normal images only")
 
 
-def _testing(folder: Path, test: Path, masks: Path | None, layout: Layout, found: Found, how: str) -> None:
-    for path in entries(test):
-        if not isdir(path):
-            found.passed_over(test, path)
-    kinds = [path for path in entries(test) if isdir(path) and path != masks]
+def _testing(folder: Path, kinds: Sequence[Path], masks: Path | None, layout: Layout, found: Found, how: str) -> None:
     used, lacking = set(), []
     for kind in kinds:
         if _plain(kind.name) in NORMAL:
@@ -229,7 +307,7 @@ def _testing(folder: Path, test: Path, masks: Path | None, layout: Layout, found
         else:
             lacking += _anomalous(folder, kind, masks, layout, found, used, how)
         _beside(kind, layout, found)
-    if masks and masks != test:
+    if masks and masks not in {kind.parent for kind in kinds}:
         _orphans(masks, {kind.name for kind in kinds}, used, found)
     masked = any(sample.masks for sample in found.samples if sample.category == folder.name)
     if how != "none" and (masked or used):  # where there is no mask at all, image metrics are wanted
@@ -290,7 +368,7 @@ def _keyed(paths: Iterable[Path]) -> dict[str, set[tuple[Path, ...]]]:
     keyed = defaultdict(set)
     for path in paths:
         if isdir(path):
-            parts = tuple(part for part in entries(path) if part.suffix.lower() in SUFFIXES and isfile(part))
+            parts = tuple(filter(_is_picture, entries(path)))
             if parts:
                 keyed[path.name.lower()].add(parts)
         elif path.suffix.lower() in SUFFIXES:
@@ -345,7 +423,7 @@ def _beside(kind: Path, layout: Layout, found: Found) -> None:
 
 def _images(folder: Path, found: Found, used: set[Path]) -> list[Path]:
     inside = entries(folder) if isdir(folder) else []
-    images = [path for path in inside if path.suffix.lower() in SUFFIXES and isfile(path)]
+    images = [path for path in inside if _is_picture(path)]
     for path in inside:
         if path not in set(images):
             found.passed_over(folder, path)

@@ -71,7 +71,14 @@ def test_a_folder_with_problems_is_refused_with_the_first_of_them(tmp_path, caps
 def test_a_flat_folder_is_one_class_some_of_whose_pictures_are_tested_on(tmp_path):
     for index in range(12):
         picture(tmp_path / "caps" / f"{index:02}.png", index)
-    data = advise._of_classes(tmp_path / "caps", tmp_path / "out")
+    with pytest.raises(BadInput, match="caps needs 1 more"):
+        advise.advise(tmp_path / "caps", tmp_path / "out", 1)
+
+
+def test_of_a_class_without_test_images_some_are_tested_on(tmp_path):
+    for index in range(12):
+        picture(tmp_path / "line/caps/train/good" / f"{index:02}.png", index)
+    data = tmp_path / "line"
     ready = advise._with_tests(data, tmp_path / "out" / "data", check.check_data(data))
     table = check.check_data(ready).table
     assert [(row["class"], row["train"], row["test good"]) for row in table] == [("caps", 9, 3)]

@@ -61,14 +61,14 @@ def test_an_unreadable_folder(root, cache, monkeypatch):
 @pytest.mark.parametrize("wrong", ["..", "bolt", "bolt/train", "bolt/train/good"])
 def test_the_wrong_level_names_the_right_one(root, cache, wrong):
     place = (root / wrong).resolve()
-    assert said(place, cache) == f"{place} is the wrong level of the data set: give --data {root}."
+    assert said(place, cache) == f"{place} is the wrong level of the data set: give {root} instead."
 
 
 @pytest.mark.parametrize("wrong", ["..", "candle", "split_csv"])
 def test_the_wrong_level_of_visa(tmp_path, cache, wrong):
     root = visa_tree(tmp_path / "up" / "visa")
     place = (root / wrong).resolve()
-    wanted = f"{place} is the wrong level of the data set: give --data {root}."
+    wanted = f"{place} is the wrong level of the data set: give {root} instead."
     assert said(place, cache, "candle", reader="visa") == wanted
 
 

@@ -199,22 +199,65 @@ def test_pictures_directly_in_the_training_folder(root, cache, train):
 def test_flat_folders(tmp_path, cache):
     for index in range(4):
         picture(tmp_path / "flat" / f"{index}.jpg", index)
-    with pytest.raises(BadInput, match=r"is a flat folder of pictures: put them into .*NAME/train/good"):
-        check_data(tmp_path / "flat", cache=cache)
-    report = check_data(tmp_path, cache=cache)
-    assert report.taken == ["flat: a flat folder of 4 pictures, taken for normal training images"]
-    assert not report.has_problems and report.trivial[0].startswith("flat: a flat folder has no test images; ")
-    assert report.command == f"python -m bench advise --data {tmp_path}"
+    for place in (tmp_path, tmp_path / "flat"):
+        report = check_data(place, cache=cache)
+        assert [(row["class"], row["train"], row["test good"]) for row in report.table] == [("flat", 3, 1)]
+        assert "flat: a flat folder of good pictures, every fourth tested on" in report.taken[0]
+        assert "false alarms only" in report.taken[0] and not report.has_problems
+        assert str(report).startswith(f"{place}: folder, 1 class, 4 images")
+    arrays, _ = load_arrays(stream("flat"), tmp_path / "flat", 24, cache)
+    assert arrays.train.sum() == 3
 
 
-def test_a_folder_that_is_no_class_is_named_with_where_its_pictures_would_be_read(tmp_path, cache):
-    for name in ("board", "gear/OK", "gear/NG"):
-        for index in range(4):
-            picture(tmp_path / "fab" / name / f"{index}.png", index)
-    told = check_data(tmp_path / "fab", cache=cache).passed_over
-    assert told[0].startswith(f"{tmp_path / 'fab/gear'} is not read as a class: put its good pictures into ")
-    with pytest.raises(BadInput, match="holds good and bad pictures of one product, not classes"):
-        check_data(tmp_path / "fab/gear", cache=cache)
+def good_and_bad(folder_: Path, good: str, bad: str, count: int = 8) -> Path:
+    for index in range(count):
+        picture(folder_ / good / f"{index}.png", index)
+    picture(folder_ / bad / "0.png", 50)
+    return folder_
+
+
+@pytest.mark.parametrize(("good", "bad"), [("OK", "NG"), ("good", "Defect"), ("normal", "anomalous"), ("PASS", "fail")])
+def test_good_and_bad_pictures_of_a_class_beside_a_flat_one(tmp_path, cache, good, bad):
+    root = tmp_path / "fab"
+    good_and_bad(root / "gear", good, bad)
+    for index in range(4):
+        picture(root / "board" / f"{index}.png", 20 + index)
+    report = check_data(root, cache=cache)
+    rows = [(row["class"], row["train"], row["test good"], row["test anomalous"]) for row in report.table]
+    assert rows == [("board", 3, 1, 0), ("gear", 6, 2, 1)]
+    assert not report.has_problems and not report.passed_over
+    mask(root / "gear" / "masks" / "0.png")
+    tree(root, ("bolt",))
+    report = check_data(root, cache=cache)
+    assert [(row["class"], row["good masks"]) for row in report.table] == [("bolt", 2), ("gear", 1)]
+    assert report.passed_over[0].startswith(f"{root / 'board'} is not read: put its good pictures into")
+
+
+def test_good_and_bad_pictures_alone_are_one_product(tmp_path, cache):
+    root = good_and_bad(tmp_path / "gb" / "gear", "good", "bad")
+    for place in (root.parent, root):
+        report = check_data(place, cache=cache)
+        assert [(row["class"], row["train"], row["test anomalous"]) for row in report.table] == [("gear", 6, 1)]
+        assert load_arrays(stream("gear"), place, 24, cache)[0].labels.sum() == 1
+    with pytest.raises(BadInput, match=f"wrong level of the data set: give {root} instead"):
+        check_data(root / "bad", cache=cache)
+
+
+def test_good_pictures_directly_in_a_class_with_bad_ones_in_a_folder(tmp_path, cache):
+    root = good_and_bad(tmp_path / "fab", "gear", "gear/bad")
+    report = check_data(root, cache=cache)
+    assert [(row["train"], row["test good"], row["test anomalous"]) for row in report.table] == [(6, 2, 1)]
+    (root / "good").mkdir()
+    picture(root / "gear/scratch/0.png")
+    told = check_data(root, cache=cache).passed_over
+    assert told[0].startswith(f"{root / 'good'} is not read: a folder of this name belongs into that of its class")
+    assert f"{root / 'gear/scratch'} is not read: if its pictures are bad ones, put them into" in told[1]
+
+
+@pytest.mark.parametrize("name", ["label", "mask"])
+def test_a_product_may_be_called_as_a_part_is(tmp_path, cache, name):
+    report = check_data(tree(tmp_path / "data", ("bolt", name)), cache=cache)
+    assert {row["class"] for row in report.table} == {"bolt", name}
 
 
 @pytest.mark.parametrize("named", ["Ground-Truth", "masks", "gt"])

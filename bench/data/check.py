@@ -118,10 +118,7 @@ def check_data(
     kind, names, found, items = read_folder(root, reader, options)
     items, depths = with_bits(items)
     seen = _decoded(items, size, progress)
-    flat = {sample.category for sample in found.samples if sample.image.parent == root / sample.category}
-    lacking = [(name, words) for name in names for words in gaps(found.samples, name)]
-    untested = [name for name, words in lacking if name in flat and words == "test"]
-    lacking = [f"Class {name!r} has no {words} images" for name, words in lacking if name not in untested]
+    lacking = [f"Class {name!r} has no {words} images" for name in names for words in gaps(found.samples, name)]
     copies = repeated(items, cache)
     alike = [pair for pair in twins(items, seen.small) if pair[0] not in dict(copies)]
     report = Report(str(root), kind, len(items), _table(items, names, seen.bad), _merged(found.taken), size=size)
@@ -129,14 +126,8 @@ def check_data(
     report.alike = [f"the test image {test} nearly is the training image {train}" for test, train in alike]
     report.wrong = [*seen.bad.values(), *found.clashes, *inverted(seen.odd), *found.doubtful]
     report.missing = [*lacking, *found.problems]
-    told = "a flat folder has no test images; `bench advise` tests on every fourth picture, `bench run` needs test/good"
-    report.trivial = [
-        *(f"{name}: {told}" for name in untested),
-        *_unofficial(items, names, _module(kind)),
-        *depths,
-        *_turned(items),
-    ]
-    report.passed_over = [*_unread(root, names), *found.notes]
+    report.trivial = [*_unofficial(items, names, _module(kind)), *depths, *_turned(items)]
+    report.passed_over = [*([] if kind == "visa" else _module("folder").unread(root)), *found.notes]
     report.too_small = [
         f"{name}: {seen.defects_lost[name]} of {seen.defects[name]} defects and the whole mask of "
         f"{seen.images_lost[name]} images vanish: choose a larger --image-size, or pixel metrics leave them out"
@@ -152,8 +143,6 @@ def check_data(
     report.command = (
         f"python -m bench run --methods finetune,replay,joint --scenario {MY_STREAM} --data {shlex.quote(str(root))}"
     )
-    if untested:  # which a run would refuse
-        report.writes, report.command = "", f"python -m bench advise --data {shlex.quote(str(root))}"
     return report
 
 
@@ -162,7 +151,6 @@ def read_folder(root: Path, reader: str | None, options: dict) -> tuple[str, lis
     kind = _kind(root, reader)
     module = _module(kind)
     names = module.classes(root)
-    _one_product(root, names)
     found = module.walk(root, names, options)
     return kind, names, found, [item(sample, root, module, {}) for sample in found.samples]
 
@@ -176,45 +164,12 @@ def _kind(root: Path, kind: str | None) -> str:
     def holds(path: Path) -> bool:
         return isdir(path) and (visa.holds(path) or bool(folder.classes(path)))
 
-    if isdir(root) and not visa.holds(root) and not any(map(isdir, folder.entries(root))) and folder.is_flat(root):
-        raise BadInput(
-            f"{root} is a flat folder of pictures: put them into a folder for their class, {root / 'NAME/train/good'}, "
-            f"and those to test on into {root / 'NAME/test/good'} and {root / 'NAME/test/DEFECT'}; "
-            f"`bench advise --data {root}` takes it as it is."
-        )
-    if isdir(root) and not holds(root):
-        place = root.resolve()
-        if place.name in folder.classes(place.parent):
-            raise BadInput(f"{root} is a class of a data set: give the folder above, {place.parent}.")
     folder.locate(root, holds, folder.NEEDS)
     if not holds(root):
         raise BadInput(f"There is no class in {root}: this needs {folder.NEEDS}, or VisA as unpacked.")
     if kind or visa.holds(root):
         return kind or "visa"
     return "mvtec" if set(mvtec.classes(root)) <= set(mvtec.OFFICIAL) else "folder"
-
-
-def _one_product(root: Path, names: Sequence[str]) -> None:
-    """Raises BadInput where flat folders are no classes but the good and the bad pictures of one product."""
-    folder = _module("folder")
-    if any(name.lower() in folder.NORMAL and isdir(root / name) and folder.is_flat(root / name) for name in names):
-        raise BadInput(
-            f"{root} holds good and bad pictures of one product, not classes: put the good ones into "
-            f"{root / 'train/good'}, some to test on into {root / 'test/good'}, the bad ones into {root / 'test/bad'}, "
-            f"and give the folder above."
-        )
-
-
-def _unread(root: Path, names: Sequence[str]) -> list[str]:
-    """Folders beside the classes that are none, and where their pictures would be read."""
-    if any(not isdir(root / name) for name in names):  # the classes lie elsewhere, as VisA's and Real-IAD's may
-        return []
-    return [
-        f"{path} is not read as a class: put its good pictures into {path / 'train/good'}, some to test on into "
-        f"{path / 'test/good'}, the bad ones into {path / 'test/bad'}"
-        for path in _module("folder").entries(root)
-        if isdir(path) and path.name not in names and path.name != "split_csv"  # VisA's table
-    ]
 
 
 def _module(name: str) -> ModuleType:

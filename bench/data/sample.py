@@ -5,6 +5,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, NamedTuple
 
+TEST_SHARE = 4  # where nothing says what to test on, every so many-th normal image is
+
 
 @dataclass(frozen=True)
 class Sample:
