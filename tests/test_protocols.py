@@ -14,8 +14,8 @@ from bench.errors import BadInput
 from bench.published import Published
 from bench.published.protocols import set_as_in_a_paper
 from bench.render.leaderboard.commands import commands
+from bench.render.leaderboard.compare import TEST_IMAGES
 from bench.render.verdicts import beside_paper, printed, verdicts
-from bench.results import key_of
 from bench.schema import protocol as protocols
 from bench.schema import stream
 from bench.schema.record import Record
@@ -113,22 +113,25 @@ def test_options_of_a_papers_protocol_are_no_reason_not_to_compare():
 
 
 def test_measured_stands_beside_printed_with_its_verdict():
-    made = cell(
-        0.965, scenario="mvtec/clad-10", method="cl_patchcore", detector="patchcore", size="paper", image_size=224,
-        weights={"kind": "imagenet", "source": "wide_resnet50_2", "sha256": None},
-        variant="cl_patchcore.patches=30000,patchcore.neighbors=3,image_size=224",
-    )  # fmt: skip
+    def made(seed: int, variant: str) -> dict:
+        one = cell(
+            0.965, scenario="mvtec/clad-10", method="cl_patchcore", detector="patchcore", size="paper", image_size=224,
+            weights={"kind": "imagenet", "source": "wide_resnet50_2", "sha256": None}, variant=variant, seed=seed,
+        )  # fmt: skip
+        one["cost"]["eval_images"][-1] = sum(TEST_IMAGES["mvtec"][name] for name in one["spec"]["classes"])
+        return one
+
     row = Published(
         "some paper", "primary", "ten objects", "mvtec/clad-10", "mvtec", "macro over classes", "image_auroc",
         "PatchCore (CL-30000)", 0.97, None, "", "224", "",
     )  # fmt: skip
-    other = made | {"spec": made["spec"] | {"variant": "image_size=224"}}
-    other["key"] = key_of(other["spec"])
-    found = sections([made, other])
-    assert "0.965" in beside_paper(found, {made["key"]}, [row]) and "within 0.02" in beside_paper(
-        found, {made["key"]}, [row]
-    )
-    assert "not comparable: options image_size=224" in beside_paper(found, {other["key"]}, [row])
+    as_printed = "cl_patchcore.patches=30000,patchcore.neighbors=3,image_size=224"
+    mine, others = ([made(seed, variant) for seed in range(3)] for variant in (as_printed, "image_size=224"))
+    found = sections([*mine, *others])
+    told = beside_paper(found, {one["key"] for one in mine}, [row])
+    assert "0.965" in told and "within 0.02" in told
+    assert "not comparable: options image_size=224" in beside_paper(found, {one["key"] for one in others}, [row])
+    assert "not comparable: 2 of at least 3 seeds" in beside_paper(sections(mine[:2]), {mine[0]["key"]}, [row])
     assert "nothing to compare with" in beside_paper(found, {"another"}, [row])
 
 

@@ -1,7 +1,6 @@
 """Commands that run something: cells, pictures of them, and the training of the small networks."""
 
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -193,7 +192,6 @@ def _do_run(options) -> int:
 
     protocol = protocols.load_protocol(options.protocol) if options.protocol else None
     request, execution = asked(options, protocol)
-    print("loading PyTorch, looking for what is finished ...", file=sys.stderr, flush=True)
     if protocol:
         print(plans.heading(protocol), flush=True)
     if options.plan or (protocol and protocol.paper):  # the fate of each cell, and what it will cost

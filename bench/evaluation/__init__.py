@@ -96,7 +96,7 @@ class Evaluation:
         every, columns = self.arrays.categories[said.rows], self.arrays.categories[rows]
         for column in np.unique(columns):  # whose images are ranked among themselves
             its = columns == column
-            _compare("scores", now[its], first[its], said.scores[every == column])
+            _compare("scores", now[its], first[its], said.scores[every == column], spread_of=said.scores)
         if said.maps is not None:
             _compare("maps", again.maps[: again.count][:maps], said.maps[before[:maps]], said.maps)
 
@@ -292,9 +292,11 @@ def _key(arrays: Arrays) -> int:
     return int.from_bytes(digest.digest()[:8], "big")
 
 
-def _compare(what: str, again: np.ndarray, first: np.ndarray, every: np.ndarray) -> None:
-    """Demand that each image be judged `again` as it was `first`; `every` holds what was said of all of them."""
-    spread = max(float(every.max()) - float(every.min()), 1e-12)
+def _compare(what: str, again: np.ndarray, first: np.ndarray, every: np.ndarray, spread_of=None) -> None:
+    """Demand that each image be judged `again` as it was `first`; `every` holds what was said of those among which it
+    is ranked, `spread_of` of those whose spread it is measured by (those of one class may all be nearly alike)."""
+    spread_of = every if spread_of is None else spread_of
+    spread = max(float(spread_of.max()) - float(spread_of.min()), 1e-12)
     moved = np.abs(again - first).reshape(len(first), -1).max(1) / spread
     passed, few = _passed(again, first, every), max(CANARY_PASSED, CANARY_TIES / every.size)
     wrong = ~((moved <= CANARY_TOLERANCE) & (passed <= few))
