@@ -1,4 +1,4 @@
-"""The figures of a finished cell: one entry each, and CSV, leaderboard, legend, `compare` and report have it."""
+"""The figures of a finished cell: one entry each, and CSV, leaderboard, legend, `show` and report have it."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -292,7 +292,9 @@ def _key(arrays: Arrays) -> int:
     return int.from_bytes(digest.digest()[:8], "big")
 
 
-def _compare(what: str, again: np.ndarray, first: np.ndarray, every: np.ndarray, spread_of=None) -> None:
+def _compare(
+    what: str, again: np.ndarray, first: np.ndarray, every: np.ndarray, spread_of: np.ndarray | None = None
+) -> None:
     """Demand that each image be judged `again` as it was `first`; `every` holds what was said of those among which it
     is ranked, `spread_of` of those whose spread it is measured by (those of one class may all be nearly alike)."""
     spread_of = every if spread_of is None else spread_of

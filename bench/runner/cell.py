@@ -132,10 +132,7 @@ class CellRun:
         """Train on step `t`, show the test images of the classes that are tested then, save."""
         used, told = Used(refused=self.refused), "task_oracle" in self.cell.capabilities
         wall = unconfined if self.cell.request.no_wall else confined
-        at_hand = {
-            "weights": readable(self.cell),
-            "tell": self._tell,
-        }
+        at_hand = {"weights": readable(self.cell), "tell": self._tell}
         features = self.features.answer if self.cell.request.feature_cache else None
         neighbours = Neighbours()
         with wall(self.nursery, self.task(t), self.carried, used, features=features, **at_hand) as method:
