@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.cli.arguments import (
@@ -208,7 +209,7 @@ def _do_run(options) -> int:
     ran, failed = len(outcome.todo) - len(outcome.failed), len(outcome.failed)
     rest = [fate.removeprefix("finished, ") for fate in outcome.fates if fate not in ("finished", "run")]
     other = Counter(fate for fate in rest if not fate.startswith("skip: "))
-    told = [f"{ran} cells ran, {failed} failed, {finished} were finished before, {len(skipped)} pairs skipped."]
+    told = [f"{ran} cells ran, {failed} failed, {finished} were finished before, {len(skipped)} skipped."]
     print("\n".join([*told, *(f"{count} {fate}" for fate, count in other.items())]))
     if request.save_maps:
         files = [stored.scores_path(results.cell_path(root, cell.spec)) for cell in outcome.todo]
@@ -216,6 +217,8 @@ def _do_run(options) -> int:
         print(f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}.")
     for reason in dict.fromkeys(skipped):
         print(f"skipped: {reason}")
+    for hint in _other_detectors(outcome.cells, request.plugins):
+        print(hint)
     for path in outcome.written:
         print(f"wrote {path}")
     asked_for = [results.cell_path(root, cell.spec) for cell in outcome.cells if not cell.skip]
@@ -224,6 +227,19 @@ def _do_run(options) -> int:
     if protocol:
         _tell_verdicts(protocol, outcome, root)
     return 0 if outcome.ok else 1
+
+
+def _other_detectors(cells, plugins) -> Iterator[str]:
+    """Of each method that fits none of the detectors asked for, those that it fits, shortest names first."""
+    from bench import registry
+
+    for name in dict.fromkeys(cell.spec["method"] for cell in cells if cell.skip):
+        wanted = registry.find_entry("method", name, plugins).declared["REQUIRES"]
+        detectors = registry.found_entries("detector", plugins).values()
+        fitting = {entry.name for entry in detectors if wanted in (None, *entry.declared["TRAITS"])}
+        if not fitting & {cell.spec["detector"] for cell in cells}:
+            names = ", ".join(sorted(fitting, key=lambda one: (len(one), one)))
+            yield f"{name} fits {names}: give one of them with --detectors"
 
 
 def _tell_verdicts(protocol, outcome, root: Path) -> None:
