@@ -84,8 +84,8 @@ def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noq
         try:
             failed = _run(backend, planned, execution)
         except (BadInput, KeyboardInterrupt) as stop:
-            with suppress(BadInput):
-                page, _ = tables.write_leaderboard(execution.results)  # what has run is shown, whatever stopped the rest
+            with suppress(BadInput):  # what has run is shown, whatever stopped the rest
+                page, _ = tables.write_leaderboard(execution.results)
                 if isinstance(stop, KeyboardInterrupt):
                     stop.args = (f"the same command goes on from here; what has finished is in {page}",)
             raise
