@@ -7,6 +7,7 @@ import ast
 import difflib
 import importlib.util
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -66,14 +67,18 @@ def _built_in(kind: str) -> Iterable[Entry]:
             yield Entry(kind, name, file, f"{FOLDERS[kind].replace('/', '.')}.{name}")
 
 
-def _installed(kind: str) -> Iterable[Entry]:
+@cache
+def _installed(kind: str) -> tuple[Entry, ...]:
+    """Of other packages; to look for them opens a file of each that is installed."""
+    entries = []
     for point in entry_points(group=f"bench.{kind}s"):
         spec = importlib.util.find_spec(point.module)
         if spec is None or spec.origin is None:
             raise BadInput(
                 f"entry point {point.name!r} of bench.{kind}s names no module {point.module!r}; reinstall it."
             )
-        yield Entry(kind, point.name, Path(spec.origin), point.module)
+        entries.append(Entry(kind, point.name, Path(spec.origin), point.module))
+    return tuple(entries)
 
 
 def _given(kind: str, plugins: Iterable[Path]) -> Iterable[Entry]:
