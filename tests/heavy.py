@@ -22,11 +22,11 @@ def ready() -> int:
     """
     import bench.backends.preload  # noqa: F401
 
-    fork_nursery()
+    return fork_nursery()
 
 
-def fork_nursery() -> None:
-    """Let the steps of cells that this process runs be forked from what it is now."""
+def fork_nursery() -> int:
+    """Let the steps of cells that this process runs be forked from what it is now, by a process whose id is returned."""
     from bench.wall import nursery
 
     # Keeps the sources of what runs here, as if they had no file: who asks for a trace behind the wall cannot read it.

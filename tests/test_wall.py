@@ -6,7 +6,9 @@ import re
 from collections import OrderedDict, deque
 from pathlib import Path
 
+import heavy
 import numpy as np
+import psutil
 import pytest
 import torch
 from mini import cell, read
@@ -546,6 +548,30 @@ def test_work_of_a_child_that_nobody_waits_for_is_counted(stream, cache, arrays,
     one, _ = cheating(code, stream, cache, tmp_path)
     run_cell(one, tmp_path / "results", at_most=1)
     assert read(tmp_path / "results", one)["cost"]["train_cpu_s"][0] > 0.5
+
+
+def test_a_thread_and_a_child_that_go_on_are_counted_and_end_with_their_step(stream, cache, arrays, tmp_path):
+    code = """
+    def after_training_exp(self, strategy, **_):
+        import threading, time
+        if not os.fork():
+            os.setsid()
+            while True:
+                time.sleep(1)
+        def work():
+            while time.thread_time() < 0.5:
+                pass
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+    def before_eval(self, strategy, **_):
+        if hasattr(self, "thread"):
+            self.thread.join()
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    run_cell(one, tmp_path / "results", at_most=1)
+    cost = read(tmp_path / "results", one)["cost"]
+    assert cost["train_cpu_s"][0] + cost["eval_cpu_s"][0] > 0.5
+    assert not psutil.Process(heavy.ready()).children()
 
 
 def test_what_a_step_prints_is_marked_and_moves_no_cursor(capfd):
