@@ -26,7 +26,7 @@ def ready() -> int:
 
 
 def fork_nursery() -> int:
-    """Let the steps of cells that this process runs be forked from what it is now, by a process whose id is returned."""
+    """Let the steps of cells that this process runs be forked from what it is now; returns the id of what forks."""
     from bench.wall import nursery
 
     # Keeps the sources of what runs here, as if they had no file: who asks for a trace behind the wall cannot read it.
