@@ -69,7 +69,8 @@ def image_metrics(scores, labels):
     thresholds. AUROC is NaN unless both classes are present, AP and F1-max are NaN without an anomalous image.
     Arrays or tensors of any real type. Raises ValueError on shapes that differ and on NaN or infinite scores.
     """
-    labels = _on_cpu(labels)
+    torch = sys.modules.get("torch")  # a caller without torch has no tensors, and need not pay for its import
+    labels = np.asarray(labels.cpu() if torch and isinstance(labels, torch.Tensor) else labels)
     if np.shape(scores) != labels.shape:
         raise ValueError(f"scores have shape {tuple(np.shape(scores))}, labels {labels.shape}; they differ")
     if labels.size and not 0 <= labels.min() <= labels.max() <= 1:
@@ -104,11 +105,6 @@ def pixel_metrics(maps, regions: Regions, fpr_limit=0.3, *, overwrite=False):
     aupros = [float(area / count) / fpr_limit if count else NAN for area, count in zip(areas, counts, strict=True)]
     values = dict(zip(("aupro", *AUPRO_BY_SIZE), aupros, strict=True))
     return {"pixel_auroc": auroc, "pixel_ap": ap, "pixel_f1max": f1max, **values}
-
-
-def _on_cpu(values) -> np.ndarray:
-    torch = sys.modules.get("torch")  # a caller without torch has no tensors, and need not pay for its import
-    return np.asarray(values.cpu() if torch and isinstance(values, torch.Tensor) else values)
 
 
 def _flat(scores):
