@@ -98,17 +98,17 @@ def get(
         told = "\n".join(f"  {', '.join(of)}: {licence}" for licence, of in classes.items())
         raise BadInput(f"The images of {name} have licences of their own; accept them with --accept-licence:\n{told}")
     to = Path(to).expanduser()
-    total, there = sum(len(recipe.files) for recipe in recipes), 0
+    total, there = sum(len(each.files) for each in recipes), 0
     with _told(to):
         (to / HIDDEN).mkdir(parents=True, exist_ok=True)
-        for recipe in recipes:
-            _refuse_links(to, recipe)
-            with _reader(recipe, source, to / HIDDEN) as read:
-                for done in _lay_out(recipe, to, read):
+        for each in recipes:
+            _refuse_links(to, each)
+            with _reader(each, source, to / HIDDEN) as read:
+                for done in _lay_out(each, to, read):
                     if progress:
                         progress(there + done, total)
-            there += len(recipe.files)
-            _refuse_extra(to, recipe)
+            there += len(each.files)
+            _refuse_extra(to, each)
         told = {}
         for stream, recorded in index["streams"].items() if name == whole else ():
             found = fingerprint(listing(streams.load_stream(stream), to), to / HIDDEN)
