@@ -79,8 +79,8 @@ def may_read(found: Sequence[registry.Entry], asked: Request, backbone: Backbone
     weights = backbone.weights.file if backbone else ""
     hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
     packages = [entry.file.parent for entry in found if entry.module]  # wherever an entry point leads
-    code = [file for entry in found for file in source_files(entry)]
-    places = [*code, *packages, *filter(None, [*named, weights]), *hubs]
+    sources = [file for entry in found for file in source_files(entry)]
+    places = [*sources, *packages, *filter(None, [*named, weights]), *hubs]
     return [str(Path(place).resolve()) for place in places if Path(place).exists()]
 
 
