@@ -82,10 +82,12 @@ def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noq
             if cell.skip:
                 results.write_cell(execution.results, results.blank(cell.spec, cell.capabilities, "skipped", cell.skip))
         try:
-            failed = _run(backend, planned.todo, execution)
-        except (BadInput, KeyboardInterrupt):
-            with suppress(BadInput):
-                tables.write_leaderboard(execution.results)  # what has run is shown, whatever stopped the rest
+            failed = _run(backend, planned, execution)
+        except (BadInput, KeyboardInterrupt) as stop:
+            with suppress(BadInput):  # what has run is shown, whatever stopped the rest
+                page, _ = tables.write_leaderboard(execution.results)
+                if isinstance(stop, KeyboardInterrupt):
+                    stop.args = (f"the same command goes on from here; what has finished is in {page}",)
             raise
         written = tables.write_leaderboard(execution.results)
     return Outcome(planned.cells, planned.fates, failed, written)
@@ -192,9 +194,13 @@ def _planned(request: Request, execution: Execution) -> Planned:
         stream.load_stream(name)
     if execution.redo == "disturbed" and execution.backend == "local" and execution.jobs != 1:
         raise BadInput("--redo disturbed asks for undisturbed times: give --jobs 1 too, cells side by side have none.")
+    from rich.console import Console
+
     from bench.wall import nursery
 
-    with nursery.opened() as forks:
+    # On a terminal only, and gone before anything else is said: an error stays one line.
+    waiting = Console(stderr=True).status("importing libraries, checking methods and data ...")
+    with waiting, nursery.opened() as forks:
         cells = pool.call(pool.cell_server(), _cells_of, request, execution, forks.end)
     return Planned(cells, [_fate(cell, execution) for cell in cells])
 
@@ -267,8 +273,9 @@ def _wanted(cell: Cell, execution: Execution) -> bool:
     return redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
 
 
-def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
+def _run(backend, planned: Planned, execution: Execution) -> list[Cell]:
     """Run them all, the cheap ones first, so that the first rows are there soon; returns those that failed or died."""
+    todo = planned.todo
     if not todo:
         return []
     for cell in todo:
@@ -279,7 +286,10 @@ def _run(backend, todo: list[Cell], execution: Execution) -> list[Cell]:
             path.unlink()  # asked for: nothing else lets a finished result go
     seconds = durations.expected([cell.spec for cell in todo], execution.results)
     order = sorted(range(len(todo)), key=seconds.__getitem__)
-    with Watch({todo[i].name: seconds[i] for i in order}, execution.results) as watch:
+    standing = [cell for cell, fate in zip(planned.cells, planned.fates, strict=True) if fate != RUN and not cell.skip]
+    places = [results.cell_path(execution.results, cell.spec) for cell in standing]
+    before = [results.read(path) for path in places if path.is_file()]
+    with Watch({todo[i].name: seconds[i] for i in order}, execution.results, before) as watch:
         backend.run([todo[i] for i in order], execution, watch)
     for cell, reason in watch.ended.get("died", ()):
         # The steps that it told of before its process went, and why there are no more.

@@ -15,8 +15,9 @@ from bench.schema.stream import Stream
 pytest_plugins = ["command"]  # the fixture `bench`
 
 
-def pytest_pycollect_makemodule(module_path):
-    if heavy.needs_torch(module_path):
+def pytest_collectstart(collector):
+    # Not when the module's node is made: that happens for every file of the folder, also where one file is asked for.
+    if isinstance(collector, pytest.Module) and heavy.needs_torch(collector.path):
         heavy.ready()
 
 

@@ -76,6 +76,7 @@ def _imported(tree: ast.AST, *, late: bool) -> Iterator[str]:
             yield from _imported(node, late=late)
 
 
+@cache  # a test file may lead to a thousand names, and most are those of other libraries
 def _file(name: str) -> Path | None:
     for root in (TESTS, TESTS.parent):
         stem = root.joinpath(*name.split("."))

@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import pty
 import re
+import signal
+import subprocess
 import sys
 from contextlib import suppress
 from types import SimpleNamespace
@@ -67,6 +71,9 @@ def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
     code, out = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
     assert code == 0 and "skipped: cl_patchcore needs a detector with memory_bank" in out
     assert "cl_patchcore needs a detector with memory_bank" in tables(tmp_path)
+    fitting = re.search("^cl_patchcore fits (.*): give one of them with --detectors$", out, re.MULTILINE)[1].split(", ")
+    assert "patchcore" in fitting and "autoencoder" not in fitting
+    assert fitting == sorted(fitting, key=lambda name: (len(name), name))
 
 
 def test_a_crash_is_a_row_with_its_traceback_and_exit_code_1(bench, tmp_path):
@@ -237,4 +244,23 @@ def test_interrupting_says_how_to_go_on(bench, monkeypatch):
 
     monkeypatch.setattr(session, "_run", interrupt)
     code, out = bench(*MINI)
-    assert code == 130 and "goes on where this one stopped" in out
+    (line,) = out.splitlines()
+    assert code == 130 and line.startswith("stopped: the same command goes on from here") and "leaderboard.md" in line
+
+
+def test_interrupting_the_imports_takes_one_line_and_leaves_nothing_on_the_screen(tmp_path):
+    asked = [sys.executable, "-m", "bench", "run", "--methods", "finetune"]
+    screen, stderr = pty.openpty()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    with subprocess.Popen(asked, stderr=stderr, cwd=tmp_path, env=environment, start_new_session=True) as run:
+        os.close(stderr)
+        shown = os.read(screen, 4096)
+        while b"importing libraries" not in shown:
+            shown += os.read(screen, 4096)
+        os.killpg(run.pid, signal.SIGINT)
+        with suppress(OSError):  # the other end is closed
+            while more := os.read(screen, 4096):
+                shown += more
+    os.close(screen)
+    assert run.returncode == 130
+    assert shown.rpartition(b"\x1b[2K")[2] == b"stopped\r\n" and b"Traceback" not in shown

@@ -61,7 +61,7 @@ def test_time_left_weighs_cells_by_what_they_cost(tmp_path, monkeypatch):
     console = Console(file=io.StringIO(), width=80)
     cheap, dear = Planned("cheap"), Planned("dear")
     results.write_cell(tmp_path, cheap.record)
-    with Watch({"cheap": 10, "dear": 90}, tmp_path, console) as watch:
+    with Watch({"cheap": 10, "dear": 90}, tmp_path, console=console) as watch:
         watch(cheap, {"start": 0, "steps": 3})
         watch(cheap, {"done": "ok", "seconds": 30.0})
         assert watch.left() == "about 4 min left"
@@ -73,6 +73,19 @@ def test_time_left_weighs_cells_by_what_they_cost(tmp_path, monkeypatch):
     assert lines[0].endswith(
         "cheap: done in 30 s; image AUROC 0.900, forgetting 0.000, pixel AUPRO 0.900, carried MB 3.00; about 4 min left"
     )
+
+
+def test_the_table_has_what_was_finished_before_and_outlives_an_interrupt(tmp_path):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    new = Planned("cheap")
+    results.write_cell(tmp_path, new.record)
+    with pytest.raises(KeyboardInterrupt), Watch({"cheap": 1.0}, tmp_path, [cell(method="before")], console) as watch:
+        assert "before" in text_of(watch.tables[0])
+        watch(new, {"start": 0, "steps": 3})
+        watch(new, {"done": "ok", "seconds": 3.0})
+        console.file.truncate(0)
+        raise KeyboardInterrupt
+    assert re.search("before.*0.900", console.file.getvalue()) and re.search("cheap.*0.900", console.file.getvalue())
 
 
 @pytest.mark.parametrize("seconds,said", [(4.04, "4.0 s"), (59, "59 s"), (700, "12 min"), (12000, "3 h 20 min")])
@@ -119,6 +132,6 @@ def test_no_listing_is_wider_than_80_columns(capsys, monkeypatch):
 def test_no_colour_where_none_is_wanted(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with Watch({"cheap": 1.0}, None, console) as watch:
+    with Watch({"cheap": 1.0}, None, console=console) as watch:
         watch(Planned("cheap"), {"start": 0, "steps": 3})
     assert not re.search(r"\x1b\[(3|9)\d", console.file.getvalue())

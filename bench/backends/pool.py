@@ -48,6 +48,9 @@ def call(context, function: Callable, *arguments):
     except EOFError:
         process.join()
         raise RuntimeError(f"the planning process died with exit code {process.exitcode}") from None
+    except KeyboardInterrupt:
+        process.terminate()  # this process would wait for it before it exits
+        raise
     process.join()
     if kind == "bad input":
         raise BadInput(value)

@@ -27,9 +27,14 @@ def libraries(folder: Path) -> list[str]:
 
 
 def look_once() -> None:
-    """Judge an image by a detector that has learned nothing: what is set up at the first use is then shared by all."""
+    """Judge an image by a detector that has learned nothing: what is set up at the first use is then shared by all.
+
+    So is what the first network on PyTorch's `meta` device sets up, of which a detector learns what a backbone offers.
+    """
+    import timm
     import torch
 
+    from bench.schema.request import TINY_BACKBONE
     from bench.training.batch import Prediction
     from bench.training.detector import Detector, smooth
     from bench.training.experiences import TestExperience
@@ -49,6 +54,9 @@ def look_once() -> None:
 
     with torch.random.fork_rng(devices=[]):
         Strategy(detector=Grey()).eval([TestExperience([np.zeros((1, 64, 64, 3), np.uint8)], None)])
+        timm.create_model(TINY_BACKBONE, features_only=True)
+        with torch.device("meta"):
+            timm.create_model(TINY_BACKBONE, features_only=True)
 
 
 with warnings.catch_warnings():  # what third-party packages warn of while they import each other is not ours to mend

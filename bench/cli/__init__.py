@@ -13,17 +13,14 @@ from bench.errors import BadInput
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 a check or a cell failed, 2 bad input, 130 interrupted."""
     sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no UTF-8
-    options = None
     try:
         options = parser().parse_args(arguments)
         return options.command(options) or 0
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        if folder := getattr(options, "results", None):
-            print(f"what has finished: python -m bench leaderboard --results {folder}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(": ".join(["stopped", *stop.args]), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `bench published | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

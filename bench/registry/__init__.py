@@ -7,6 +7,7 @@ import ast
 import difflib
 import importlib.util
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -29,13 +30,7 @@ def found_entries(kind: str, plugins: Iterable[Path] = ()) -> dict[str, Entry]:
         own = file.suffix == ".py" and file.is_file() and not path.stem.startswith("_")
         if own and path.name not in ("detectors",):
             found.append(Entry(kind, path.stem, file, f"{folder.replace('/', '.')}.{path.stem}"))
-    for point in entry_points(group=f"bench.{kind}s"):
-        spec = importlib.util.find_spec(point.module)
-        if spec is None or spec.origin is None:
-            raise BadInput(
-                f"entry point {point.name!r} of bench.{kind}s names no module {point.module!r}; reinstall it."
-            )
-        found.append(Entry(kind, point.name, Path(spec.origin), point.module))
+    found += _installed(kind)
     for plugin in plugins:
         path = Path(plugin).resolve()
         if not path.is_file():
@@ -75,6 +70,20 @@ def unknown(thing: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"no {thing} {name!r}.{hint} Known: {', '.join(known)}."
+
+
+@cache
+def _installed(kind: str) -> tuple[Entry, ...]:
+    """Of other packages; to look for them opens a file of each that is installed."""
+    entries = []
+    for point in entry_points(group=f"bench.{kind}s"):
+        spec = importlib.util.find_spec(point.module)
+        if spec is None or spec.origin is None:
+            raise BadInput(
+                f"entry point {point.name!r} of bench.{kind}s names no module {point.module!r}; reinstall it."
+            )
+        entries.append(Entry(kind, point.name, Path(spec.origin), point.module))
+    return tuple(entries)
 
 
 def default_detector(method: Entry, plugins: Iterable[Path] = ()) -> str:

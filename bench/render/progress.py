@@ -1,7 +1,7 @@
 """How far a run is: on a terminal a live line per running cell above the table so far, in a log a line per event."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -20,15 +20,18 @@ class Watch:
     """Hears the events of all cells and shows them; counts how they ended, and reckons how long the rest takes.
 
     `seconds`: how long each cell may take, by name; only their ratios count. `root`: where their records come to lie.
+    `finished`: records that belong in the table, too. The table stays on the screen where something stops the run.
     """
 
-    def __init__(self, seconds: Mapping[str, float], root: Path, console: Console | None = None):
+    def __init__(
+        self, seconds: Mapping[str, float], root: Path, finished: Sequence[Record] = (), console: Console | None = None
+    ):
         self.console = console or Console(highlight=False)
         self.live = self.console.is_terminal
         self.root, self.seconds, self.start = root, seconds, time.perf_counter()
         self.ended: dict[str, list] = {}
-        self.records: list[Record] = []
-        self.tables: list[Table] = []
+        self.records = list(finished)
+        self.tables: list[Table] = outcome.tables(self.records) if self.live else []
         self.done, self.before = dict.fromkeys(seconds, 0.0), dict.fromkeys(seconds, 0.0)  # shares; of an earlier run
         self.bars: dict[str, TaskID] = {}
         self.steps: dict[str, int] = {}
@@ -46,8 +49,10 @@ class Watch:
             self.screen.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, stopped, *_):
         self.screen.stop()
+        if stopped:
+            self.console.print(*self.tables)
 
     def __call__(self, cell, event: dict) -> None:
         if "start" in event:

@@ -1,11 +1,13 @@
 """Frozen timm networks as feature extractors, with weights that are named, checked and never silently random."""
 
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -134,8 +136,11 @@ def create(spec: BackboneSpec, **kwargs) -> nn.Module:
         torch.manual_seed(spec.seed)  # random weights must not depend on what was drawn before
         net = _timm(spec, pretrained=pretrained, **kwargs)
     if spec.weights.file:
-        with torch.device("meta"):
-            whole = _timm(spec)
+
+        def whole() -> nn.Module:
+            with torch.device("meta"):
+                return _timm(spec)
+
         load_weights(net, whole, spec.name, Path(spec.weights.file))
     return net
 
@@ -146,12 +151,19 @@ def reductions_of(spec: BackboneSpec, wanted: Sequence[int]) -> list[int]:
     Raises:
         BackboneUnfit: where one that is wanted is not among them.
     """
-    with torch.device("meta"):
-        offered = _timm(spec, features_only=True).feature_info.reduction()
+    offered = _offered(spec.name, json.dumps(spec.arguments))
     for stride in wanted:
         if stride not in offered:
             raise BackboneUnfit(f"backbone {spec.name!r} has no features at stride {stride}; it offers {offered}.")
     return offered
+
+
+@cache
+def _offered(name: str, arguments: str) -> list[int]:
+    """The strides of a network, which is built for it without weights; `arguments` in JSON, as a cell has them."""
+    with torch.device("meta"):
+        net = _timm(BackboneSpec(name, Weights("random"), json.loads(arguments)), features_only=True)
+    return net.feature_info.reduction()
 
 
 def _timm(spec: BackboneSpec, **kwargs) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import timm
@@ -29,8 +30,8 @@ def in_cache(source: str) -> bool:
     return Path(source).is_dir() or any(folder.glob("*/*"))
 
 
-def load_weights(net: nn.Module, whole: nn.Module, name: str, file: Path) -> None:
-    """Fill `net` from a file; `whole` is the timm network `name` with its classifier, of which `net` is a part.
+def load_weights(net: nn.Module, whole: Callable[[], nn.Module], name: str, file: Path) -> None:
+    """Fill `net` from a file; `whole` makes the timm network `name` with its classifier, of which `net` is a part.
 
     Raises:
         BadInput: for a file that cannot be read, or that does not fit.
@@ -77,7 +78,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def _as_timm(state: dict, net: nn.Module, whole: nn.Module, name: str, file: Path) -> dict[str, Tensor]:
+def _as_timm(state: dict, net: nn.Module, whole: Callable[[], nn.Module], name: str, file: Path) -> dict[str, Tensor]:
     """The tensors in the names of `net`: as they are, or through timm's own conversion of what authors published."""
     if all(key in state or key.endswith(COUNTER) for key in net.state_dict()):
         return state
@@ -85,7 +86,7 @@ def _as_timm(state: dict, net: nn.Module, whole: nn.Module, name: str, file: Pat
     convert = getattr(module, "checkpoint_filter_fn", None)
     if convert:
         try:
-            state = convert(state, whole)
+            state = convert(state, whole())
         except (KeyError, RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
             raise BadInput(
                 f"weights {file.name!r} do not fit backbone {name!r} ({type(error).__name__}: {error}); "

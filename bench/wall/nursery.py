@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 from bench.wall.protocol import printable
@@ -36,7 +37,13 @@ def step_server() -> multiprocessing.context.BaseContext:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.backends.preload"])
+    context.set_forkserver_preload(["bench.wall.silent_end", "bench.backends.preload"])
+    resource_tracker.ensure_running()  # starting it lets interrupts through again
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the server can end silently
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return context
 
 
