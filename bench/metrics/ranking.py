@@ -197,17 +197,14 @@ def _metrics(xp, everything, anomalous, region, weights=None, groups=None, fpr_l
             if len(area) < last - first:
                 area = area.repeat(copies) if xp is np else area.repeat_interleave(copies)
             here = region[first:last]
-            areas += _sums(xp, area * weights[here], groups[here])
+            shares, its = area * weights[here], groups[here]
+            if xp is np:
+                areas += np.bincount(its, shares, 3)
+            else:  # whose bincount is not deterministic
+                areas += np.array([float(shares[its == group].sum()) for group in range(3)])
     if not normals:
         return NAN, precisions / positives, f1max, [NAN] * 3
     return 1 - pairs / (2 * positives * normals), precisions / positives, f1max, (areas / normals).tolist()
-
-
-def _sums(xp, values, groups):
-    """Three sums of `values`, by group."""
-    if xp is np:
-        return np.bincount(groups, values, 3)
-    return np.array([float(values[groups == group].sum()) for group in range(3)])  # bincount is not deterministic
 
 
 def _blocks(xp, everything, anomalous):
