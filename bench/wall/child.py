@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -284,27 +284,30 @@ class _Extra:
 
 
 def _size_of(detector: torch.nn.Module) -> dict[str, Any]:
-    """Parameters (all, trainable), bytes with buffers, epochs, the sizes of each entry of the state, what grows.
-
-    Buffers grow that a detector may fill with what it sees, as a memory bank: they are built empty, or hold but zeros.
-    Those of torch's own layers do not.
-    """
+    """Parameters (all, trainable), bytes with buffers, epochs, the sizes of each entry of the state, what grows."""
     parameters, buffers = list(detector.parameters()), list(detector.buffers())
-    own = [(path, one) for path, one in detector.named_modules() if not type(one).__module__.startswith("torch.")]
-    grows = [
-        f"{path}.{name}".removeprefix(".")
-        for path, one in own
-        for name, value in one.named_buffers(recurse=False)
-        if value.is_floating_point() and not value.any()
-    ]
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "detector_bytes": sum(t.nbytes for t in parameters + buffers),
         "epochs": detector.epochs,
         "entries": states.sizes_of(detector.state_dict()),
-        "grows": grows,
+        "grows": _growing(detector),
     }
+
+
+def _growing(detector: torch.nn.Module) -> list[str]:
+    """Buffers that a detector may fill with what it sees, as a memory bank: they are built empty, or hold but zeros.
+
+    Those of torch's own layers do not grow.
+    """
+    modules = [(path, one) for path, one in detector.named_modules() if not type(one).__module__.startswith("torch.")]
+    return [
+        f"{path}.{name}".removeprefix(".")
+        for path, one in modules
+        for name, value in one.named_buffers(recurse=False)
+        if value.is_floating_point() and not value.any()
+    ]
 
 
 def main(end: socket.socket, scratch: str, witness: socket.socket) -> None:
@@ -331,18 +334,13 @@ def _serve(channel: Channel, scratch: str, witness: socket.socket) -> None:
     header, arrays = channel.receive()
     _settle(scratch, header["readable"])
     writable = [*DEVICES, *devices.nodes(), scratch]
-    with witness:  # hears from the kernel what is tried
-        closed, listener = confine(header["readable"], writable) if header["confine"] else ([], None)
-        if listener is not None:
-            places = ("\0".join(map(os.path.realpath, paths)) for paths in (header["readable"], writable))
-            socket.send_fds(witness, ["\0\0\0".join(places).encode()], [listener])
-            os.close(listener)
+    with witness:
+        closed = _confine(header["readable"], writable, witness) if header["confine"] else []
     if header["kind"] == "describe":
         channel.send("described", **described(header["about"]))
         return
     recall = _asking(channel) if header["features"] else None
-    carried = [memoryview(arrays[f"state/{place}"]) for place in range(len(arrays))] or None
-    learner = Learner(Task.of(header["task"]), carried, recall, channel.send)
+    learner = Learner(Task.of(header["task"]), _carried(arrays), recall, channel.send)
     channel.send("ready", closed=closed)
     while True:
         _answer(learner, channel, *channel.receive())
@@ -357,19 +355,35 @@ def _settle(scratch: str, readable: list[str]) -> None:
     sys.path[:] = [place for place, real in places
                    if any(os.path.commonpath((real, known)) in (real, known) for known in readable)]  # fmt: skip
     os.environ.setdefault("TORCH_HOME", os.path.expanduser("~/.cache/torch"))
-    # No word is left of the command line, nor where the kernel keeps what a program began with: it tells where the data
-    # and the results lie, and Landlock lets everybody ask for the size of a file that they name.
+    _forget("PWD", "OLDPWD", "_")
+    os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch  # looked up once, before the fork
+    os.chdir(scratch)
+    sys.dont_write_bytecode = True
+
+
+def _forget(*names: str) -> None:
+    """Leave no word of the command line and these variables, not even where the kernel keeps what a program began with.
+
+    They tell where the data and the results lie, and Landlock lets everybody ask for the size of a file that they name.
+    """
     sys.argv[:], sys.orig_argv[:] = [""], [sys.executable]
-    for name in ("PWD", "OLDPWD", "_"):
+    for name in names:
         os.environ.pop(name, None)
     for name, value in os.environ.items():
         os.environ[name] = value  # moves it out of there
     with suppress(OSError), open("/proc/self/stat") as file:
         start, _, _, end = map(int, file.read().rpartition(")")[2].split()[45:49])
         ctypes.memset(start, 0, end - start)
-    os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch  # looked up once, before the fork
-    os.chdir(scratch)
-    sys.dont_write_bytecode = True
+
+
+def _confine(readable: list[str], writable: list[str], witness: socket.socket) -> list[str]:
+    """Close the machine to this process, and hand over what the kernel tells of it; returns what is closed."""
+    closed, listener = confine(readable, writable)
+    if listener is not None:
+        places = "\0\0\0".join("\0".join(map(os.path.realpath, paths)) for paths in (readable, writable))
+        socket.send_fds(witness, [places.encode()], [listener])
+        os.close(listener)
+    return closed
 
 
 def _answer(learner: Learner, channel: Channel, header: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -392,6 +406,10 @@ def _batches(channel: Channel) -> Iterable[np.ndarray]:
         if header["kind"] != "images":
             return
         yield arrays["images"]
+
+
+def _carried(arrays: Mapping[str, np.ndarray]) -> list[bytes] | None:
+    return [memoryview(arrays[f"state/{place}"]) for place in range(len(arrays))] or None
 
 
 def _asking(channel: Channel) -> Recall:

@@ -73,11 +73,7 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> tuple[list[str]
             _call(ADD_RULE, rules, RULE_PATH_BENEATH, struct.pack("=Qi", granted, handle), 0)
             os.close(handle)
     _libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
-    # Root too keeps but the right to read and write files that are not its own, where Landlock lets it.
-    head, own = struct.pack("Ii", CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
-    _libc.capget(head, own)
-    kept = [word & CAP_DAC_OVERRIDE if place < 3 else 0 for place, word in enumerate(struct.unpack("6I", own.raw))]
-    _libc.capset(head, struct.pack("6I", *kept))
+    _drop_privileges()
     _call(RESTRICT_SELF, rules, 0)
     os.close(rules)
     closed = ["files", *(["TCP"] if tcp else []), *(["signals", "abstract sockets"] if scope else [])]
@@ -89,6 +85,14 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> tuple[list[str]
     except OSError:  # a kernel before 5.5, or in a container that has such a filter already
         _filter(REFUSE)
         return closed, None
+
+
+def _drop_privileges() -> None:
+    """Root too keeps but the right to read and write files that are not its own, where Landlock lets it."""
+    head, held = struct.pack("Ii", CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
+    _libc.capget(head, held)
+    kept = [word & CAP_DAC_OVERRIDE if place < 3 else 0 for place, word in enumerate(struct.unpack("6I", held.raw))]
+    _libc.capset(head, struct.pack("6I", *kept))
 
 
 def _filter(refuse: int) -> int:

@@ -70,10 +70,7 @@ class Witness:
         if call in self.files:
             name, places = self.files[call]
             self._note_files(name, process, arguments, places)
-        named, group = self.refusals.get(call, ("", ""))
-        own = group == "limits of other processes" and _is_below(arguments[0] & 0xFFFFFFFF)  # is counted anyway
-        handler = named == "rt_sigaction" and not arguments[1]  # is asked for only
-        if call in self.files or own or handler:
+        if call in self.files or self._harmless(call, arguments):
             answer = ANSWER.pack(number, 0, 0, GO_ON)
         else:
             self._note(call, process, arguments)
@@ -87,6 +84,12 @@ class Witness:
         self.end.close()
         if self.listener >= 0:
             os.close(self.listener)
+
+    def _harmless(self, call: int, arguments: list[int]) -> bool:
+        """Whether it asks for a signal's handler only, or limits a process that this one is to count anyway."""
+        name, group = self.refusals.get(call, ("", ""))
+        own = group == "limits of other processes" and _is_below(arguments[0] & 0xFFFFFFFF)
+        return own or (name == "rt_sigaction" and not arguments[1])
 
     def _say(self, what: str) -> None:
         what = what[:SHOWN]
