@@ -13,7 +13,7 @@ import psutil
 from bench.evaluation.replay_fidelity import Quality
 from bench.schema.cell import DEVICE_PEAK, FEATURES, MICRO_BATCH, PER_STEP
 from bench.training.device import nvml_handle
-from bench.wall.state import entry_sizes
+from bench.wall.state import entry_sizes, numbers_held
 
 SIZES = ("parameters", "trainable_parameters", "detector_bytes")
 POWERCAP = Path("/sys/class/powercap")
@@ -64,7 +64,7 @@ class CostLog:
         if told["gpu"] is not None:
             _put(self.cost, DEVICE_PEAK, t, told["gpu"]["allocated_bytes"])
         self.sizes = {name: fresh[name] for name in SIZES}
-        self.sizes["detector_bytes"] += grown
+        self.sizes["detector_bytes"] = max(fresh["detector_bytes"] + grown, numbers_held(carried[0]))  # whatever it said
         self.peak_rss = max(self.peak_rss, peak_rss)
         self.gpu.sample(told["gpu"])
         for notes, recalled in zip(told["notes"], told["recalled"], strict=True):
