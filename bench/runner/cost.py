@@ -63,8 +63,8 @@ class CostLog:
             _put(self.cost, MICRO_BATCH, t, line["micro_batch"] or math.nan)
         if told["gpu"] is not None:
             _put(self.cost, DEVICE_PEAK, t, told["gpu"]["allocated_bytes"])
-        self.sizes = {name: fresh[name] for name in SIZES}
-        self.sizes["detector_bytes"] = max(fresh["detector_bytes"] + grown, numbers_held(carried[0]))  # whatever it said
+        size = max(fresh["detector_bytes"] + grown, numbers_held(carried[0]))  # whatever it said
+        self.sizes = {name: fresh[name] for name in SIZES} | {"detector_bytes": size}
         self.peak_rss = max(self.peak_rss, peak_rss)
         self.gpu.sample(told["gpu"])
         for notes, recalled in zip(told["notes"], told["recalled"], strict=True):
