@@ -441,6 +441,7 @@ def test_exif_is_told(tmp_path, cache):
     assert "bolt: 3 images are turned upright by their EXIF orientation" in check_data(root, cache=cache).trivial
 
 
+@pytest.mark.slow
 def test_a_line_scan_of_196_megapixels(root, cache):
     Image.new("1", (2000, 98000), 1).save(root / "bolt/train/good/big.png")
     arrays, _ = load_arrays(stream("bolt"), root, 24, cache)

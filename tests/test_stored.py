@@ -19,6 +19,8 @@ from bench.results import segments, stored
 from bench.results.archive import Archive
 from bench.runner import run_cell
 
+pytestmark = pytest.mark.slow
+
 CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
 SCORE = ("score", CELL, "--scenario", "mini.yaml")
 

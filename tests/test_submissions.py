@@ -49,6 +49,7 @@ def test_a_submission_is_scored_here_and_entered_as_external(bench, given, tmp_p
     assert "external: scores by A. Body, https://example.org/paper" in bench("show", CELL)[1]
 
 
+@pytest.mark.slow
 def test_the_table_marks_it_and_says_what_the_mark_means(bench, given, tmp_path):
     bench("run", "--methods", "finetune", "--detectors", "autoencoder", "--scenario", "mini.yaml", "--size", "tiny",
           "--set", "autoencoder.epochs=1")  # fmt: skip
