@@ -1,6 +1,7 @@
 """Which test files need torch, and the imports for them; the others go without, and start in a moment."""
 
 import ast
+import atexit
 import inspect
 import os
 import socket
@@ -36,6 +37,7 @@ def fork_nursery() -> None:
         nursery.serve(forking)
         os._exit(0)
     forking.close()
+    atexit.register(asking.close)
     nursery.opened = lambda: nullcontext(nursery.Nursery(asking))
     return process
 

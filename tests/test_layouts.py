@@ -326,6 +326,21 @@ def test_a_class_with_one_kind_of_test_images(root, cache, gone, says):
     assert not check_data(root, cache=cache).has_problems
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("few", [("bolt", "nut"), ("nut",)], ids=len)
+def test_one_training_image_of_a_class_is_told_and_runs(bench, tmp_path, few):
+    root = tree(tmp_path / "data")
+    for name in few:
+        for number in (1, 2):
+            (root / name / f"train/good/00{number}.png").unlink()
+    code, out = bench("data", "check", root, "--image-size", "32", "--stream", "one.yaml")
+    assert code == 0 and out.count("has one training image") == len(few)
+    run = ("run", "--methods", "finetune", "--scenario", "one.yaml", "--data", root, "--size", "tiny", "--detectors")
+    assert bench(*run, "patchcore,autoencoder")[0] == 0
+    code, out = bench(*run, "padim")
+    assert code == 1 and "is NaN or infinite" in " ".join(out.split()), "a covariance of one image"
+
+
 # ---- pixels
 
 
@@ -499,12 +514,19 @@ def test_every_oddity_is_listed(root, cache):
     assert len(lines) == 9
 
 
-def test_links(root, tmp_path, cache):
+@pytest.mark.parametrize("linked", ["bolt", "bolt/test/scratch", "bolt/train/good/000.png"])
+def test_links(root, tmp_path, cache, linked):
     view = tmp_path / "view"
-    view.mkdir()
-    (view / "bolt").symlink_to(root / "bolt")
+    shutil.copytree(root, view)
+    (shutil.rmtree if (view / linked).is_dir() else os.remove)(view / linked)
+    (view / linked).symlink_to(root / linked)
     (view / "loop").symlink_to(view)
-    assert check_data(view, cache=cache).images == 7
+    (view / "bolt/train/good/loop").symlink_to(view)
+    report = check_data(view, cache=cache)
+    assert report.images == 7 and not report.has_problems
+    (root / linked).rename(tmp_path / "gone")
+    if (root / linked).suffix:
+        assert any("000.png" in line for line in check_data(view, cache=cache).passed_over)
 
 
 @pytest.mark.parametrize(
