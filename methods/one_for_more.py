@@ -1,7 +1,8 @@
 """One-for-More: gradient projection on latent diffusion under an anomaly-masked condition, as published.
 
 Li et al., One-for-More: Continual Diffusion Model for Anomaly Detection, arXiv:2502.19848. `gradient_projection` with
-the paper's two choices: an iterative SVD, and gradients projected rather than steps.
+the paper's two choices: an iterative SVD, and gradients projected rather than steps. At paper size the former takes
+weeks (some 50 to 100 TFLOP an image); `--set one_for_more.route=gram` comes to the span of one SVD of all images.
 
 Control: `--set one_for_more.project=none` holds what has no basis and projects nothing.
 

@@ -3,7 +3,9 @@
 Liu et al., Unsupervised Continual Anomaly Detection with Contrastively-Learned Prompt, arXiv:2401.01010. As the paper
 intends: each image is routed on its own, and the last epoch counts (the released code takes the best on the test set).
 The prompt of a step starts from that of the one before. A step of several classes has one triple.
-`--set prompted_bank.prompts=false` leaves keyed banks. Kept between steps: the triples.
+Kept between steps: the triples.
+
+Control: `--set prompted_bank.prompts=false` leaves keyed banks.
 """
 
 from bench.api import Setup, Strategy

@@ -3,6 +3,7 @@
 import ast
 import atexit
 import inspect
+import linecache
 import os
 import socket
 from collections.abc import Iterator
@@ -22,14 +23,16 @@ def ready() -> int:
     """
     import bench.backends.preload  # noqa: F401
 
-    fork_nursery()
+    return fork_nursery()
 
 
-def fork_nursery() -> None:
-    """Let the steps of cells that this process runs be forked from what it is now."""
+def fork_nursery() -> int:
+    """Let the steps of cells that this process runs be forked from what it is now; returns the id of what forks."""
     from bench.wall import nursery
 
-    inspect.stack()  # keeps the sources of what runs here: who is asked for a trace behind the wall could not read them
+    # Keeps the sources of what runs here, as if they had no file: who asks for a trace behind the wall cannot read it.
+    inspect.stack()
+    linecache.cache = {name: (size, None, *lines) for name, (size, _, *lines) in linecache.cache.items()}
     asking, forking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = os.fork()
     if not process:  # as the fork server's would, it holds the imports and nothing of what tests make

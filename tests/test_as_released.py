@@ -1,7 +1,8 @@
 """One switch does as a paper's released code, and what came later leaves the keys of earlier cells alone."""
 
 import ast
-from dataclasses import dataclass, replace
+import re
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from toy import IMAGES, Linear, strategy, train
 
 from bench import registry
 from bench.api import BadInput, Plugin, later
-from bench.schema.config import configured_pair, recorded, resolve
+from bench.schema.config import configured_pair, parse, recorded, resolve
 from methods import ddad as ddad_method
 from methods import finetune, scale
 from methods.detectors import ddad, inpaint
@@ -37,6 +38,20 @@ def test_each_option_of_the_switch_is_one_that_the_default_has_otherwise(entry):
 
 def test_the_four_systems_have_it():
     assert {"replaycad", "scale", "one_for_more", "ddad"} <= {entry.name for entry in TOLD}
+
+
+@pytest.mark.parametrize("name", ["ddad", "one_for_more", "replaycad", "scale", "ucad"])
+def test_a_system_names_the_option_that_takes_its_mechanism_away(name):
+    method = registry.find_entry("method", name)
+    detector = registry.find_entry("detector", registry.default_detector(method))
+    paragraphs = "\n\n".join(ast.get_docstring(entry.tree) for entry in (method, detector)).split("\n\n")
+    told = re.search(r"`--set (\w+\.\w+=\w+)`", next(text for text in paragraphs if text.startswith("Control")))
+    parts = [(entry.name, entry.load()) for entry in (method, detector)]
+    for size in ("tiny", "paper"):
+        usual, control = (configured_pair(*parts, size, parse(given)) for given in ([], [told[1]]))
+        options = [dict(item for config in pair for item in asdict(config).items()) for pair in (usual, control)]
+        (option,) = [option for option in options[0] if options[0][option] != options[1][option]]
+        assert f".{option}=" in told[1]
 
 
 def test_a_method_as_released_takes_its_detector_along_and_what_is_given_besides_wins():

@@ -167,6 +167,18 @@ def test_a_layer_of_many_inputs_is_added_up_in_parts(monkeypatch):
     assert torch.allclose(parts.shares, whole.shares, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [40, 60, 400])
+def test_left_singular_vectors_are_those_of_an_svd_however_many_columns_there_are(count):
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randn(60, count, generator=generator) * torch.logspace(0, -3, 60)[:, None]
+    vectors, energies = routes._left_singular(columns)
+    U, S, _ = torch.linalg.svd(columns.double(), full_matrices=False)
+    assert torch.allclose(energies.double(), S.square(), rtol=1e-4, atol=1e-6 * S[0].item() ** 2)
+    for kept in (5, 20):
+        ours, wanted = (basis[:, :kept] @ basis[:, :kept].T for basis in (vectors.double(), U))
+        assert torch.allclose(ours, wanted, atol=1e-4)
+
+
 def test_of_one_image_both_routes_keep_the_same_directions():
     gram, isvd = (span_by(route, data(1), 0.9) for route in (Gram, IterativeSvd))
     assert gram.vectors.shape == isvd.vectors.shape

@@ -329,6 +329,16 @@ def test_above_joint_only_where_it_is_shown(tmp_path):
     assert "Methods shown above joint in their own table: 1<" in text
 
 
+def test_a_detector_that_hardly_learns_everything_at_once_says_so_below_its_table(tmp_path):
+    config = {"detector_config": {"epochs": 3}}
+    weak = cell(method="joint", final=0.6, metrics={"pixel_auroc": 0.8}, **config)
+    text = page(tmp_path / "weak", weak, cell(final=0.7, **config))
+    told = "this detector reaches 0.600 image AUROC only, its maps 0.800 pixel AUROC**: at 64 px, size tiny and "
+    assert told + "procedural weights after 3 epochs it hardly learns" in text
+    for name, other in {"joint": cell(method="joint", final=0.66), "none": cell(final=0.6)}.items():
+        assert "hardly learns" not in page(tmp_path / name, other)
+
+
 def test_what_strangers_wrote_renders_as_itself(tmp_path):
     evil = "<img src=x onerror=alert(1)>[x](javascript:alert(1))"
     made = cell(method="replay", variant=evil)

@@ -1,11 +1,12 @@
 """What a run shows while it runs and at its end: cheap cells first, rows as they come, the time that is left."""
 
+import argparse
 import io
 import re
 
 import pytest
 from cells import cell
-from command import MINI
+from command import MINI, ROOT
 from rich.console import Console
 
 from bench import cli, results
@@ -112,21 +113,52 @@ def test_a_run_ends_with_its_table(bench, tmp_path):
     assert out.splitlines()[-8:] == again.splitlines()[-8:], "also of what was finished before"
 
 
-COMMANDS = [[], ["run"], ["list"], ["compare"], ["figure"], ["data"], ["data", "check"], ["worker", "export"]]
+def parsers(parser):
+    """It and those of its subcommands."""
+    yield parser
+    for action in parser._actions:
+        for inner in action.choices.values() if isinstance(action, argparse._SubParsersAction) else ():
+            yield from parsers(inner)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_help_is_wider_than_80_columns(command, capsys, monkeypatch):
+def test_no_help_is_wider_than_80_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        cli.main([*command, "--help"])
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    texts = [one.format_help() for one in parsers(cli.parser())]
+    assert len(texts) > 20 and max(len(line) for text in texts for line in text.splitlines()) <= 80
 
 
-def test_no_listing_is_wider_than_80_columns(capsys, monkeypatch):
+@pytest.fixture
+def wide(tmp_path, monkeypatch):
+    """A results folder whose one cell has fifteen classes."""
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.main(["list"]) == 0
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    names = [f"a_class_of_some_length_{i}" for i in range(15)]
+    many = cell(classes=names, steps=[[name] for name in names])
+    results.write_cell(tmp_path, many)
+    return tmp_path
+
+
+LISTINGS = ("list", "show", "show *", "published", "published --classes --method ucad", "published --lint")
+LISTINGS += ("compare cl_patchcore+patchcore replay+patchcore", "compare --cd finetune replay agem")
+
+
+@pytest.mark.parametrize("command", LISTINGS)
+def test_no_listing_is_wider_than_80_columns(command, wide, capsys):
+    where = {"show": ["--results", str(wide)], "compare": ["--results", str(ROOT / "results")]}
+    assert cli.main([*command.split(), *where.get(command.split()[0], ())]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\n") > 5
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_best_rows_of_all_tables_fit_a_screen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "30")
+    assert cli.main(["show", "--results", str(ROOT / "results")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 20 < len(lines) <= 30
+    named = re.search("bench show '(.*)'", lines[-1])[1]
+    assert cli.main(["show", named, "--results", str(ROOT / "results")]) == 0
+    assert "image_auroc" in capsys.readouterr().out
 
 
 def test_no_colour_where_none_is_wanted(monkeypatch):

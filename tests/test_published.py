@@ -120,9 +120,10 @@ def test_sources_that_contradict_each_other_are_named(rows):
 
 def test_table_filters_and_explains():
     text = published_table(method="ucad", metric="image_auroc")
-    lines = [line for line in text.splitlines() if line.startswith("UCAD")]
+    lines = [line for line in text.splitlines() if line.startswith("  UCAD ")]
     assert len(lines) == 4 and all("image_auroc" in line for line in lines)
-    assert re.search(r"mvtec/1x15 +image_auroc +0.930 +0.010 +bank_size_difference +224 +copied +CADIC", text)
+    head = r"^mvtec/1x15 · CADIC .* \(copied, 224 px\)$"
+    assert re.search(rf"{head}\n  UCAD +image_auroc +0.930 +FM 0.010 bank_size_difference", text, re.MULTILINE)
     assert "bank_size_difference: gap between two runs" in text and "0.798 (DINOSaur" in text
     assert "(bottle)" in published_table(method="ucad", dataset="mvtec", classes=True)
     assert "ADer" not in published_table() and "ADer" in published_table(dataset="visa")

@@ -9,7 +9,7 @@ import torch
 from avalanche.core import BaseSGDPlugin
 from toy import IMAGES, Linear, Noisy, assert_continues, images, same, strategy, train
 
-from methods import agem, der, ewc, finetune, lwf, mas, si
+from methods import agem, der, ewc, finetune, latent_replay, lwf, mas, replay, si
 from methods._gradients import mean_over
 from methods._reservoir import Reservoir
 from methods._without_trace import drift, without_trace
@@ -272,6 +272,11 @@ def test_agem_never_opposes_the_memory():
     train(built)
     assert any(opposed)
     assert min(dots) >= -1e-6
+
+
+def test_what_remembers_images_remembers_as_many():
+    for config in (der.Config, agem.Config, latent_replay.Config):
+        assert (config().memory, config.tiny().memory) == (replay.Config().memory, replay.Config.tiny().memory)
 
 
 def test_der_stores_the_responses_of_their_day():

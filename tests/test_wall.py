@@ -6,7 +6,9 @@ import re
 from collections import OrderedDict, deque
 from pathlib import Path
 
+import heavy
 import numpy as np
+import psutil
 import pytest
 import torch
 from mini import cell, read
@@ -176,6 +178,8 @@ SWALLOWED = {  # what a cheat tries, whatever comes of it -> how it is named
     "subprocess.run(['cat', 'CACHE/images.npy'], stderr=subprocess.DEVNULL)": "read CACHE/images.npy",
     "in_a_thread(open, '/proc/PARENT/environ')": "read /proc/PARENT/environ",
     "open('/proc/self/../PARENT/maps')": "read /proc/PARENT/maps",
+    "os.stat('RESULTS/seed-0.json')": "ask for the size of RESULTS/seed-0.json",
+    "subprocess.run(['ls', '-l', 'CACHE/images.npy'], stderr=-3)": "ask for the size of CACHE/images.npy",
     "os.remove('RESULTS/seed-0.json')": "write RESULTS/seed-0.json",
     "os.replace('mine', 'RESULTS/seed-1.json')": "write RESULTS/seed-1.json",
     "(os.symlink('CACHE/complete.json', 'link'), open('link'))": "read CACHE/complete.json",
@@ -255,6 +259,61 @@ def test_what_libraries_do_of_their_own_accord_is_no_breach(stream, cache, array
     run_cell(one, tmp_path / "results")
     record = read(tmp_path / "results", one)
     assert record["status"] == "ok" and record["wall"]["refused"] == [], record["reason"]
+
+
+def test_the_size_of_a_file_is_told_of_open_ones_only(stream, cache, arrays, tmp_path):
+    """By no call, no way round and to no thread that changes the path while it is looked at."""
+    code = """
+    def before_training_exp(self, strategy, **_):
+        import ctypes, threading
+        libc, secret = ctypes.CDLL(None), b"CACHE/masks.npy"
+        open("mine", "wb").write(bytes(7))
+        os.symlink(secret, "link")
+        os.mkdir("folder")
+        there = os.open("folder", os.O_RDONLY)
+        assert os.stat("mine").st_size == os.lstat("mine").st_size == os.stat("../mine", dir_fd=there).st_size == 7
+        assert os.stat("mine")[:3] == os.fstat(os.open("mine", os.O_RDONLY))[:3] and not os.stat("/dev/null").st_size
+        assert os.lstat("link").st_size == len(secret) and os.path.samefile("folder", there)
+        assert os.path.getsize(os.__file__) == len(open(os.__file__, "rb").read())
+
+        def told(way):
+            try:
+                return way()
+            except (FileNotFoundError, PermissionError):
+                return "nothing"
+        ways = [
+            lambda: os.stat(secret), lambda: os.lstat(secret), lambda: os.stat("link"),
+            lambda: os.fstat(os.open(secret, os.O_PATH)), lambda: os.stat("/proc/self/root" + secret.decode()),
+            lambda: (os.chdir(os.path.dirname(secret)), os.stat("masks.npy")), lambda: os.path.getmtime(secret),
+        ]
+        here = os.getcwd()
+        assert [told(way) for way in ways] == ["nothing"] * len(ways)
+        os.chdir(here)
+        assert not os.path.exists(secret)
+        for number in (428, 437):  # open_tree, openat2
+            assert libc.syscall(number, -100, secret, bytes(24) if number == 437 else 0, 24) < 0
+
+        path, done = ctypes.create_string_buffer(len(secret) + 1), []
+        def change():
+            while not done:
+                path.value = b"mine"
+                path.value = secret
+        thread = threading.Thread(target=change)
+        thread.start()
+        answer = ctypes.create_string_buffer(144)
+        sizes = {int.from_bytes(answer[48:56], "little") for _ in range(500) if not libc.stat(path, answer)}
+        done.append(True)
+        thread.join()
+        assert sizes <= {7}, sizes
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    run_cell(one, tmp_path / "results", at_most=1)
+    record = read(tmp_path / "results", one)
+    masks = next(cache.glob("*/masks.npy"))
+    assert "AssertionError" not in record["reason"] and record["reason"].startswith("the method was refused"), record[
+        "reason"
+    ]
+    assert f"ask for the size of {masks}" in record["wall"]["refused"] and "sizes of files" in record["wall"]["closed"]
 
 
 HIDING = {
@@ -491,6 +550,30 @@ def test_work_of_a_child_that_nobody_waits_for_is_counted(stream, cache, arrays,
     one, _ = cheating(code, stream, cache, tmp_path)
     run_cell(one, tmp_path / "results", at_most=1)
     assert read(tmp_path / "results", one)["cost"]["train_cpu_s"][0] > 0.5
+
+
+def test_a_thread_and_a_child_that_go_on_are_counted_and_end_with_their_step(stream, cache, arrays, tmp_path):
+    code = """
+    def after_training_exp(self, strategy, **_):
+        import threading, time
+        if not os.fork():
+            os.setsid()
+            while True:
+                time.sleep(1)
+        def work():
+            while time.thread_time() < 0.5:
+                pass
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+    def before_eval(self, strategy, **_):
+        if hasattr(self, "thread"):
+            self.thread.join()
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    run_cell(one, tmp_path / "results", at_most=1)
+    cost = read(tmp_path / "results", one)["cost"]
+    assert cost["train_cpu_s"][0] + cost["eval_cpu_s"][0] > 0.5
+    assert not psutil.Process(heavy.ready()).children()
 
 
 def test_what_a_step_prints_is_marked_and_moves_no_cursor(capfd):

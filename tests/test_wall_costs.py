@@ -8,6 +8,7 @@ import torch
 from mini import cell, read
 from test_wall import cheating
 
+from bench import registry
 from bench.render.progress import Watch
 from bench.runner import run_cell
 from bench.runner.cell import grown_by
@@ -159,6 +160,42 @@ def test_what_a_detector_fills_itself_is_not_carried():
     filled = state.encode(Network().state_dict() | {"bank": torch.ones(50, 7)})
     assert grown_by(filled, FRESH) == (1400, 0)
     assert grown_by(state.encode(Network().state_dict()), FRESH) == (0, 0)
+
+
+@pytest.mark.parametrize("kept", [torch.zeros(1000), "0" * 4000], ids=["numbers", "text"])
+def test_what_a_detector_of_ones_own_has_room_for_is_its_size(kept):
+    class Roomy(Network):
+        def get_extra_state(self):
+            return kept
+
+    class Prepared(Network):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("room", torch.zeros(1000))
+
+    bare = FRESH["detector_bytes"]
+    assert _size_of(Prepared())["detector_bytes"] == bare + 4000
+    assert bare + 4000 < _size_of(Roomy())["detector_bytes"] < bare + 4100
+
+
+def test_a_detector_that_lies_is_as_large_as_what_it_hands_over(stream, cache, arrays, tmp_path):
+    code = """
+import sys
+told = sys.modules["bench.wall.child"]._size_of
+sys.modules["bench.wall.child"]._size_of = lambda detector: told(detector) | {"detector_bytes": 10}
+"""
+    (tmp_path / "lies.py").write_text((registry.ROOT / "methods/detectors/autoencoder.py").read_text() + code)
+    one, honest = (
+        cell(stream, cache, "finetune", name, overrides={name: {"epochs": 1}}, plugins=given)
+        for name, given in (("lies", (tmp_path / "lies.py",)), ("autoencoder", ()))
+    )
+    sizes = []
+    for each in (one, honest):
+        run_cell(each, tmp_path / "results", at_most=1)
+        record = read(tmp_path / "results", each)
+        assert record["status"] == "partial", record["reason"]
+        sizes.append(record["cost"]["detector_bytes"])
+    assert 0.99 < sizes[0] / sizes[1] <= 1
 
 
 def test_a_state_has_no_second_way_to_be_written():

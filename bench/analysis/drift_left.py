@@ -15,6 +15,7 @@ from bench.schema.cell import Cell
 
 FINETUNE = "finetune"
 ID = "drift_left"
+INERT, FROZEN = 0.7, 0.1  # beyond these a penalty does next to nothing, or lets next to nothing be learned
 
 
 def finetuned_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
@@ -24,11 +25,21 @@ def finetuned_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 def drift_left_figures(cell: Cell, finetuned: Iterable[Cell]) -> dict[str, float]:
     """{"drift_left": drift of `cell` over that of the one of `finetuned` beside it}; NaN where there is none."""
-    own, seed = surroundings(cell["spec"]), cell["spec"]["seed"]
-    same = (one for one in finetuned if one["spec"]["seed"] == seed and surroundings(one["spec"]) == own)
-    beside = next(same, None)
+    beside = finetuned_beside(cell, finetuned)
     whole = _drift(beside) if beside else math.nan
     return {ID: _drift(cell) / whole if whole else math.nan}
+
+
+def finetuned_beside(cell: Cell, finetuned: Iterable[Cell]) -> Cell | None:
+    """The one of `finetuned` that differs from `cell` in the method only; None where there is none."""
+    own, seed = surroundings(cell["spec"]), cell["spec"]["seed"]
+    same = (one for one in finetuned if one["spec"]["seed"] == seed and surroundings(one["spec"]) == own)
+    return next(same, None)
+
+
+def is_outside_band(share: float, cell: Cell) -> bool:
+    """Whether a method that is set by a strength leaves a share of the drift that says it is set wrong there."""
+    return "strength" in cell["spec"]["method_config"] and not (math.isnan(share) or FROZEN <= share <= INERT)
 
 
 def _drift(cell: Cell) -> float:

@@ -85,6 +85,11 @@ class Row:
         """What decides numbers and was not the same for all of its cells: libraries with their versions, code."""
         return [] if self.external else differing_versions(self.cells)
 
+    @property
+    def outside_band(self) -> bool:
+        """Whether its method is set by a strength that is inert or freezes everything here."""
+        return drift_left.is_outside_band(self.stat(drift_left.ID).mean, self.cells[0])
+
     def may(self, capability: str) -> bool:
         """Whether the method declares it."""
         return capability in self.cells[0]["capabilities"]

@@ -4,9 +4,11 @@ import argparse
 import difflib
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from shutil import get_terminal_size
 
 from bench.errors import BadInput
 
@@ -55,7 +57,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def new_command(commands, name: str, function, text: str, epilog: str = "") -> argparse.ArgumentParser:
     command = commands.add_parser(
-        name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=text,
+        description=textwrap.fill(text, get_terminal_size().columns - 2),
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(command=function)
     return command
@@ -135,6 +141,17 @@ def truth_sources(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scenario", help="the YAML file, where the stream is none of those shipped")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="the file of a reader; repeatable")
     command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+
+
+def fitted(text: str) -> str:
+    """The same, lines that are wider than the terminal (80 columns without one) broken and indented."""
+    width = get_terminal_size().columns - 1
+    lines = []
+    for line in text.split("\n"):
+        margin = line[: len(line) - len(line.lstrip())]
+        how = {"initial_indent": margin, "subsequent_indent": f"{margin}    "}
+        lines.append(line if len(line) <= width else textwrap.fill(line.strip(), width, break_on_hyphens=False, **how))
+    return "\n".join(lines)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -44,13 +44,12 @@ def _released(entry: registry.Entry) -> str:
     return f"; as its authors' code: --set {entry.name}.as_released=true" if entry.declared["AS_RELEASED"] else ""
 
 
-def _scenarios(plugins: tuple[Path, ...]) -> Iterable[tuple[str, str, str]]:
-    readers = registry.found_entries("scenario", plugins)
-    for name in stream.stream_names():
-        one = stream.load_stream(name)
-        needs = {readers[part].declared["NEEDS"] for part in one.reader.split("+") if part in readers}
+def _scenarios(plugins: tuple[Path, ...]) -> Iterable[tuple[str, ...]]:
+    for one in map(stream.load_stream, stream.stream_names()):
         shape = f"{len(one.classes)} classes in {len(one.steps)} steps at {one.image_size} px"
-        yield f"{name}@{one.version}", shape, "; ".join(sorted(needs))
+        yield f"{one.name}@{one.version}", f"{shape}, reader {one.reader}"
+    for entry in registry.found_entries("scenario", plugins).values():
+        yield f"reader {entry.name}", f"needs {entry.declared['NEEDS']}"
 
 
 def _protocols(*, of_papers: bool) -> Iterable[tuple[str, str, str]]:
@@ -59,7 +58,7 @@ def _protocols(*, of_papers: bool) -> Iterable[tuple[str, str, str]]:
             yield f"{one.name}@{one.version}", ", ".join(one.scenarios), one.about
 
 
-def _table(title: str, rows: Iterable[tuple[str, str, str]]) -> str:
+def _table(title: str, rows: Iterable[tuple[str, ...]]) -> str:
     rows = list(rows)
     indent, width = " " * (4 + max((len(name) for name, *_ in rows), default=0)), get_terminal_size().columns - 1
     lines = [f"{title}:"]

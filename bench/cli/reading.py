@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.cli.arguments import between, comma_separated, new_command, results_folder, truth_sources
+from bench.cli.arguments import between, comma_separated, fitted, new_command, results_folder, truth_sources
 from bench.errors import BadInput
 
 
@@ -80,6 +80,7 @@ def add_published(commands) -> None:
     command.add_argument("--method", default="", help="part of the name")
     command.add_argument("--dataset", default="")
     command.add_argument("--metric", default="")
+    command.add_argument("--classes", action="store_true", help="values of single classes, too")
 
 
 def _do_published(options) -> int:
@@ -88,22 +89,27 @@ def _do_published(options) -> int:
 
     if options.lint:
         text, code = lint.lint_report(published.load_published())
-        print(text)
+        print(fitted(text))
         return code
-    print(published.published_table(method=options.method, dataset=options.dataset, metric=options.metric))
+    chosen = {name: getattr(options, name) for name in ("method", "dataset", "metric", "classes")}
+    print(fitted(published.published_table(**chosen)))
     return 0
 
 
 def add_show(commands) -> None:
-    command = new_command(commands, "show", _do_show, "R per metric, cost and environment of one cell")
-    command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k")
+    command = new_command(
+        commands, "show", _do_show, "the best rows of each table, or of one cell R per metric, cost and environment"
+    )
+    command.add_argument(
+        "cell", nargs="?", help="path of a cell file, or scenario/method+detector/seed-k; default: the best of all"
+    )
     results_folder(command, read_only=True)
 
 
 def _do_show(options) -> None:
-    from bench.render.show import show
+    from bench.render.show import best_rows, show
 
-    print(show(options.cell, options.results))
+    print(fitted(show(options.cell, options.results) if options.cell else best_rows(options.results)))
 
 
 COMPARISONS = """examples:
@@ -130,10 +136,10 @@ def _do_compare(options) -> None:
 
     where = {"metric": options.metric, "scenario": options.scenario}
     if options.cd:
-        print(ranks.ranks_text(session.rank(options.systems, options.results, **where), options.metric), end="")
+        print(fitted(ranks.ranks_text(session.rank(options.systems, options.results, **where), options.metric)), end="")
     elif len(options.systems) == 2:
         found = session.compare(*options.systems, options.results, **where)
-        print("\n\n".join(paired.paired_text(one, options.metric) for one in found))
+        print(fitted("\n\n".join(paired.paired_text(one, options.metric) for one in found)))
     else:
         raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
 

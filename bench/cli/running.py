@@ -1,9 +1,11 @@
 """Commands that run something: cells, pictures of them, and the training of the small networks."""
 
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import get_terminal_size
 
 from bench.cli.arguments import (
     EXAMPLES,
@@ -351,13 +353,11 @@ def add_advise(commands) -> None:
 
 
 def _do_advise(options) -> None:
-    from textwrap import fill
-
     from bench.advise import advise
 
     chosen = {name: getattr(options, name) for name in ("size", "backbone", "weights")}
     found = advise(options.data, options.out, options.minutes, **chosen)
-    print(f"\n{fill(found.paragraph, 79)}\n")
+    print(f"\n{textwrap.fill(found.paragraph, get_terminal_size().columns - 1)}\n")
     for path in found.written:
         print(f"wrote {path}")
 
@@ -376,7 +376,7 @@ def _do_doctor(options) -> int:
 
     found = doctor.examine(options.results, options.cache, options.data)
     for level, sentence in found:
-        print(f"{level:8}{sentence}")
+        print(textwrap.fill(f"{level:8}{sentence}", get_terminal_size().columns - 1, subsequent_indent=" " * 8))
     missing = sum(level == doctor.MISSING for level, _ in found)
     print(f"{missing} to mend before a run." if missing else "nothing stands in the way of a run.")
     return 1 if missing else 0

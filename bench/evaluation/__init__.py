@@ -103,7 +103,8 @@ class Evaluation:
     def time(self, look: Look, said: "Said", *, told: bool) -> dict[str, float]:
         """Milliseconds per image at batch 1 and 32, hand-over included: the median of as many as fit the budget.
 
-        Shown are test images that this process has hardly seen; the first batch of a size is the warm-up.
+        Shown are test images that this process has hardly seen, for the second size those that follow on the first's;
+        the first batch of a size is the warm-up.
 
         Raises:
             CanaryError: if an answer that was timed is another than the one that counts.
@@ -116,6 +117,7 @@ class Evaluation:
             again, seconds = Said(self, said.step, said.seen, rows, said.calibration), []
             again.ask(look, size, told, seconds=seconds, budget=LATENCY_S)
             self._same(again, said, TIMED_MAPS)
+            order = np.roll(order, -again.count)
             found[str(size)] = 1000 * float(np.median(seconds[1:])) / size
         return found
 

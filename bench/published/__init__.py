@@ -121,9 +121,10 @@ def contradictions(rows: Iterable[Published]) -> list[list[Published]]:
 def published_table(
     method: str = "", dataset: str = "", metric: str = "", classes: bool = False, folder: Path | None = None
 ) -> str:
-    """Text for `bench published`: averages (with `classes`, per-class values too); unfiltered, continual ones only."""
-    from tabulate import tabulate
+    """Text for `bench published`: averages (with `classes`, per-class values too); unfiltered, continual ones only.
 
+    Rows of one source, scenario and resolution stand below one heading.
+    """
     everything = load_published(folder)
     rows = select(everything, method, dataset, metric)
     if not rows:
@@ -134,37 +135,33 @@ def published_table(
     chosen = [row for row in rows if classes or not row.of_class]
     if not (method or dataset or metric or classes):
         chosen = [row for row in chosen if not row.scenario.endswith("/*")]
-    head = ("method", "scenario", "metric", "value", "FM", "FM definition", "px", "trust", "source", "note")
-    lines = tabulate([_line(row) for row in chosen], head, tablefmt="simple", disable_numparse=True)
+    groups = defaultdict(list)
+    for row in chosen:
+        groups[_heading(row)].append(_line(row))
+    lines = []
+    for heading, group in groups.items():
+        name, metric = (max(len(line[place]) for line in group) for place in (0, 1))
+        lines += [heading, *(f"  {first:{name}}  {second:{metric}}  {rest}" for first, second, rest in group), ""]
     left = len(rows) - len(chosen)
-    more = f"\n{left} more rows (joint references, per-class values): filter, or add --classes." if left else ""
+    lines += [f"{left} more rows (joint references, per-class values): filter, or add --classes.", ""] if left else []
     clashes = []
     for group in contradictions(chosen):
         values = ", ".join(f"{row.value:.3f} ({row.source}, {row.trust})" for row in group)
         clashes.append(f"  {group[0].method}, {group[0].scenario}, {group[0].metric}: {values}")
     if clashes:
         clashes.insert(0, f"sources that differ by more than {TOLERANCE}")
-    return "\n".join([lines, more, _legend(chosen), *clashes]).rstrip() + "\n"
+    return "\n".join([*lines, _legend(chosen), *clashes]).rstrip() + "\n"
 
 
-def _line(row: Published) -> tuple[str, ...]:
-    scenario = row.scenario or f"{row.dataset}: {row.protocol}"
-    scenario += f" ({row.of_class})" if row.of_class else ""
-    forgetting = "—" if row.fm is None else f"{row.fm:.3f}"
-    definition = row.fm_def or "—"
-    value = f"{row.value:.3f}"
-    return (
-        row.method,
-        scenario,
-        row.metric,
-        value,
-        forgetting,
-        definition,
-        row.resolution or "—",
-        row.trust,
-        row.source,
-        row.note,
-    )
+def _heading(row: Published) -> str:
+    pixels = f", {row.resolution} px" if row.resolution else ""
+    return f"{row.scenario or f'{row.dataset}: {row.protocol}'} · {row.source} ({row.trust}{pixels})"
+
+
+def _line(row: Published) -> tuple[str, str, str]:
+    forgetting = "" if row.fm is None else f"  FM {row.fm:.3f} {row.fm_def}"
+    name = f"{row.method} ({row.of_class})" if row.of_class else row.method
+    return name, row.metric, f"{row.value:.3f}{forgetting}" + (f"; {row.note}" if row.note else "")
 
 
 def _legend(rows: list[Published]) -> str:

@@ -1,4 +1,4 @@
-"""One result in full: R per metric, every definition of forgetting, cost per step, where and from what it ran."""
+"""The best rows at a glance, and one result in full: R per metric, every definition of forgetting, cost per step."""
 
 import fnmatch
 import json
@@ -8,18 +8,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
-from textwrap import fill
+from shutil import get_terminal_size
 
 import numpy as np
 
 from bench import results
 from bench.analysis import gap_to_joint as distance
 from bench.analysis.figures import figures
+from bench.analysis.race import out_of_race
 from bench.analysis.summary import classes_of, learned_at
 from bench.errors import BadInput
 from bench.metrics.matrix import forgetting
+from bench.render import outcome
+from bench.render.leaderboard import read_sections
 from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
 from bench.schema.metric import METRICS
+from bench.schema.spec import Spec
 
 MISSING = "—"
 WIDE = 30  # classes; more columns than that are no table any more
@@ -65,8 +69,8 @@ def find_cells(cell: str, root: Path) -> list[Path]:
 def cell_text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
     """The page of one cell; `joint`: finished joint cells, of which one may be its reference."""
     spec = cell["spec"]
-    system = f"{spec['method']}+{spec['detector']}" + (f",{spec['variant']}" if spec["variant"] else "")
-    head = [f"{spec['scenario']}@{spec['scenario_version']} {system} seed {spec['seed']}: {cell['status']}", f"{path}"]
+    name = f"{spec['scenario']}@{spec['scenario_version']} {_system(spec)} seed {spec['seed']}"
+    head = [f"{name}: {cell['status']}", f"{path}"]
     if cell["capabilities"]:
         head.append(f"declares: {', '.join(cell['capabilities'])}")
     if cell.get("tuned_on"):
@@ -93,11 +97,51 @@ def cell_text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
     return "\n\n".join(parts)
 
 
+def best_rows(root: Path) -> str:
+    """Text for `bench show`: the best ranked rows of each table, up to three, as many as the screen has room for."""
+    grouped, _ = read_sections(root)
+    if not grouped:
+        raise BadInput(f"no results in {root} yet: `bench run` writes them")
+    room = max(1, min(3, (get_terminal_size().lines - 6) // len(grouped) - 1))
+    tables, names = [], []
+    for section in grouped:
+        rows = [row for row in section.rows if not out_of_race(row)]
+        rows = sorted(rows, key=lambda row: -row.stat("final_image_auroc").mean)[:room]
+        names += [f"{row.spec['scenario']}/{_system(row.spec)}" for row in rows]
+        tables.append((section.title, [(_system(row.spec, " …"), *outcome.line(row)) for row in rows]))
+    width = max([len(name) for _, rows in tables for name, *_ in rows], default=0)
+    text = [f"{'best ranked rows':{width}}  {'image AUROC':>13}  {'forgetting':>10}  {'MB':>6}"]
+    for title, rows in tables:
+        text.append(title)
+        text += [f"  {name:{width}}{auroc:>13}  {lost:>10}  {carried:>6}" for name, auroc, lost, _, carried in rows]
+    text += ["", f"all rows: {root / 'leaderboard.csv'}"]
+    text += [f"one in full: bench show '{min(names, key=len)}'"] if names else []
+    return "\n".join(text)
+
+
+def _system(spec: Spec, options: str = "") -> str:
+    """As cells are named; `options` stands for theirs where given."""
+    system = f"{spec['method']}+{spec['detector']}"
+    return system + (options or f",{spec['variant']}") if spec["variant"] else system
+
+
 def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table as wide as the terminal; columns that have no room stand below, each time with the first column."""
     from tabulate import tabulate
 
-    align = ["left"] + ["right"] * (len(head) - 1)
-    return tabulate(lines, head, tablefmt="simple", disable_numparse=True, colalign=align)
+    lengths = [max(len(name) + 2, *map(len, column)) for name, *column in zip(head, *lines, strict=True)]
+    parts, room = [[0]], get_terminal_size().columns - lengths[0]
+    for place, length in enumerate(lengths[1:], start=1):
+        if len(parts[-1]) > 1 and sum(lengths[p] + 2 for p in parts[-1][1:]) + length + 2 > room:
+            parts.append([0])
+        parts[-1].append(place)
+    return "\n\n".join(
+        tabulate(
+            [[line[place] for place in part] for line in lines], [head[place] for place in part], tablefmt="simple",
+            disable_numparse=True, colalign=["left"] + ["right"] * (len(part) - 1),
+        )
+        for part in parts
+    )  # fmt: skip
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -140,20 +184,19 @@ def _matrices(cell: Cell) -> Iterator[str]:
 
 def _forgetting(cell: Cell, joint: Sequence[Cell]) -> str:
     """Every definition, from the image AUROC and AUPRO matrices; a value that cannot be had says what it needs."""
-    from tabulate import tabulate
-
     from bench.metrics import definitions
 
     shown = [metric for metric in ("image_auroc", "aupro") if cell["matrices"].get(metric)]
     found = [distance.definitions_of(cell, metric, joint) for metric in shown]
-    lines = []
+    lines, formulas = [], []
     for name, definition in definitions.ALL.items():
         numbers = [values[name] for values in found]
         needs = definition.needs or (EVERY_ROW if "eval_every" in cell["spec"] else "")
         lacks = f"not defined: needs {needs}; " if needs and all(map(math.isnan, numbers)) else ""
-        lines.append([name, *map(_number, numbers), definition.formula, lacks + definition.source])
-    text = tabulate(lines, ["", *shown, "formula", "source"], tablefmt="simple", disable_numparse=True)
-    return f"From R; worked by hand in docs/definitions.md\n{text}"
+        lines.append([name, *map(_number, numbers)])
+        formulas.append(f"  {name}: {definition.formula} {lacks}{definition.source}")
+    title = "From R; worked by hand in docs/definitions.md"
+    return "\n".join([title, _grid(["", *shown], lines), "", *formulas])
 
 
 def _steps(cell: Cell) -> str:
@@ -183,5 +226,4 @@ def _amount(value: float) -> str:
 
 def _pairs(title: str, values: dict) -> str:
     shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    lines = [fill(f"  {key}: {value}", 80, subsequent_indent="    ") for key, value in shown.items()]
-    return "\n".join([title, *lines])
+    return "\n".join([title, *(f"  {key}: {value}" for key, value in shown.items())])

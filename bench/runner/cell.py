@@ -162,7 +162,8 @@ class CellRun:
         line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests)}
         line |= {"others_share": neighbours.share(used.cpu_s + again.cpu_s)}
         grown, added = grown_by(self.carried[0], self.fresh)
-        about |= {name: self.fresh[name] for name in SIZES} | {"detector_bytes": self.fresh["detector_bytes"] + grown}
+        size = max(self.fresh["detector_bytes"] + grown, states.numbers_held(self.carried[0]))  # whatever it said
+        about |= {name: self.fresh[name] for name in SIZES} | {"detector_bytes": size}
         line |= {"carried_bytes": sum(map(len, self.carried[1:])) + added}
         line |= {name: about[name] for name in ("extra_s", "train_images")}
         self.log.enter(line, about, note, self.features.lap(), used)

@@ -286,12 +286,16 @@ class _Extra:
 def _size_of(detector: torch.nn.Module) -> dict[str, Any]:
     """Parameters (all, trainable), bytes with buffers, epochs, the sizes of each entry of the state, what grows."""
     parameters, buffers = list(detector.parameters()), list(detector.buffers())
+    entries = states.sizes_of(detector.state_dict())
+    both = detector.named_parameters(remove_duplicate=False), detector.named_buffers(remove_duplicate=False)
+    tensors = {name for named in both for name, _ in named}
+    others = sum(sum(size) for name, size in entries.items() if name not in tensors)  # as of `get_extra_state`
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "detector_bytes": sum(t.nbytes for t in parameters + buffers),
+        "detector_bytes": sum(t.nbytes for t in parameters + buffers) + others,
         "epochs": detector.epochs,
-        "entries": states.sizes_of(detector.state_dict()),
+        "entries": entries,
         "grows": _growing(detector),
     }
 
@@ -378,9 +382,9 @@ def _forget(*names: str) -> None:
 
 def _confine(readable: list[str], writable: list[str], witness: socket.socket) -> list[str]:
     """Close the machine to this process, and hand over what the kernel tells of it; returns what is closed."""
-    closed, listener = confine(readable, writable)
+    places = "\0\0\0".join("\0".join(map(os.path.realpath, paths)) for paths in (readable, writable))
+    closed, listener = confine(readable, writable)  # from then on until it is handed over, no file may be asked for
     if listener is not None:
-        places = "\0\0\0".join("\0".join(map(os.path.realpath, paths)) for paths in (readable, writable))
         socket.send_fds(witness, [places.encode()], [listener])
         os.close(listener)
     return closed

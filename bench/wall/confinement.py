@@ -16,7 +16,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.wall.system_calls import FILES, GUARDED, REFUSED
+from bench.wall.system_calls import FILES, GUARDED, REFUSED, SIZES
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 VERSION_ASKED, RULE_PATH_BENEATH, NO_NEW_PRIVS = 1, 1, 38
@@ -33,7 +33,8 @@ ALLOW, REFUSE, ASK = 0x7FFF0000, 0x00050000 | EPERM, 0x7FC00000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _call(number: int, *arguments) -> int:
+def call(number: int, *arguments) -> int:
+    """A system call by its number. Raises OSError where it fails."""
     result = _libc.syscall(number, *arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -63,25 +64,25 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> tuple[list[str]
     tcp = 3 if held >= 4 else 0
     scope = 3 if held >= 6 else 0  # abstract Unix sockets and signals
     attributes = struct.pack("QQQ", rights, tcp, scope)[: 8 if held < 4 else 16 if held < 6 else 24]
-    rules = _call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    rules = call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     for paths, allowed in ((readable, EXECUTE | READ_FILE | READ_DIR), (writable, rights)):
         for path in paths:
             if not os.path.exists(path):
                 continue
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
             granted = allowed & rights & (~0 if os.path.isdir(path) else ON_A_FILE)
-            _call(ADD_RULE, rules, RULE_PATH_BENEATH, struct.pack("=Qi", granted, handle), 0)
+            call(ADD_RULE, rules, RULE_PATH_BENEATH, struct.pack("=Qi", granted, handle), 0)
             os.close(handle)
     _libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
     _drop_privileges()
-    _call(RESTRICT_SELF, rules, 0)
+    call(RESTRICT_SELF, rules, 0)
     os.close(rules)
     closed = ["files", *(["TCP"] if tcp else []), *(["signals", "abstract sockets"] if scope else [])]
     if platform.machine() not in MACHINES:  # whose numbers are not known
         return closed, None
     closed += [*REFUSED, *GUARDED]
     try:
-        return closed, _filter(ASK)
+        return [*closed, "sizes of files"], _filter(ASK)
     except OSError:  # a kernel before 5.5, or in a container that has such a filter already
         _filter(REFUSE)
         return closed, None
@@ -96,10 +97,10 @@ def _drop_privileges() -> None:
 
 
 def _filter(refuse: int) -> int:
-    """Let the system calls of `REFUSED` fail, or be answered for by a witness, who hears of those of `FILES` too."""
+    """Let the system calls of `REFUSED` fail, or be answered for by a witness, as are those of `FILES` and `SIZES`."""
     column, seccomp, architecture = MACHINES[platform.machine()]
     refused = [numbers[column] for calls in REFUSED.values() for numbers in calls.values()]
-    heard = [numbers[column] for numbers, _ in FILES.values()] if refuse == ASK else []
+    heard = [numbers[column] for numbers, *_ in (*FILES.values(), *SIZES.values())] if refuse == ASK else []
     # (EQUAL, a, b, k): skip a lines if it is k, else b.
     program = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, REFUSE), (LOAD, 0, 0, 0)]
     program += [(AT_LEAST, 0, 1, 1 << 30), (RETURN, 0, 0, REFUSE)]  # the numbers of x32
@@ -113,7 +114,7 @@ def _filter(refuse: int) -> int:
     program += [(RETURN, 0, 0, ALLOW)]
     lines = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     head = struct.pack("HP", len(program), ctypes.addressof(lines))
-    return _call(seccomp, SET_FILTER, NEW_LISTENER if refuse == ASK else 0, head)
+    return call(seccomp, SET_FILTER, NEW_LISTENER if refuse == ASK else 0, head)
 
 
 def code() -> list[str]:

@@ -94,6 +94,11 @@ def entry_sizes(content: bytes) -> Sizes:
     return sizes
 
 
+def numbers_held(content: bytes) -> int:
+    """Bytes of a state that are numbers of tensors and arrays, and no structure."""
+    return len(content) - PREFIX.size - PREFIX.unpack_from(content)[0] if content else 0
+
+
 def _text(tree: Any) -> bytes:
     return json.dumps(tree, separators=(",", ":")).encode()
 

@@ -35,7 +35,8 @@ REFUSED: dict[str, dict[str, Numbers]] = {
     "what is cached of files": {"cachestat": (451, 451), "mincore": (27, 232)},
     "name spaces and watches": {
         "mount": (165, 40), "inotify_init": (253, 0), "unshare": (272, 97), "inotify_init1": (294, 26),
-        "fanotify_init": (300, 262), "setns": (308, 268),
+        "fanotify_init": (300, 262), "setns": (308, 268), "open_tree": (428, 428), "fspick": (433, 433),
+        "open_tree_attr": (467, 467),
     },
 }  # fmt: skip
 
@@ -86,4 +87,23 @@ FILES: dict[str, tuple[Numbers, tuple[tuple[int | None, int], ...]]] = {
     "mknodat": ((259, 33), ((0, 1),)),
     "execve": ((59, 221), ((None, 0),)),
     "kill": ((62, 129), ()),
+}
+
+
+class Size(NamedTuple):
+    """A call that tells size and times of a file by its path, which Landlock refuses to nobody."""
+
+    numbers: Numbers
+    lengths: tuple[int, int]  # bytes of the answer
+    folder: int | None  # of its arguments, as are the following
+    path: int
+    flags: int | None
+    answer: int
+
+
+SIZES: dict[str, Size] = {
+    "stat": Size((4, 0), (144, 0), None, 0, None, 1),
+    "lstat": Size((6, 0), (144, 0), None, 0, None, 1),
+    "newfstatat": Size((262, 79), (144, 128), 0, 1, 3, 2),
+    "statx": Size((332, 291), (256, 256), 0, 1, 2, 4),
 }

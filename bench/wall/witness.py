@@ -4,25 +4,29 @@ Of the system calls of `bench.wall.system_calls` the kernel asks this side befor
 (Documentation/userspace-api/seccomp_filter.rst, SECCOMP_RET_USER_NOTIF). Those that are refused get their refusal from
 here; those that lead to files go on to Landlock, which refuses what is outside, and are noted here if they do lead
 there. A path is read from the process's memory, which other threads of it may change meanwhile: what is closed is not a
-matter of what was read, and what is named is what was there.
+matter of what was read, and what is named is what was there. Sizes and times of files, which Landlock lets everybody
+ask for, are asked for by this side in the process's place: of the file that it looked at, whatever became of the path.
 """
 
+import ctypes
 import errno
 import os
 import platform
 import socket
+import stat
 import struct
 from contextlib import suppress
 from fcntl import ioctl
 
-from bench.wall.confinement import MACHINES
-from bench.wall.system_calls import FILES, GUARDED, REFUSED
+from bench.wall.confinement import MACHINES, call
+from bench.wall.system_calls import FILES, GUARDED, REFUSED, SIZES, Size
 
 ASKED, ANSWER = struct.Struct("QIIiIQ6Q"), struct.Struct("QqiI")  # struct seccomp_notif, struct seccomp_notif_resp
 RECEIVE, SEND, GO_ON = 0xC0502100, 0xC0182101, 1  # SECCOMP_IOCTL_NOTIF_RECV, ..._SEND, ..._FLAG_CONTINUE
+IS_VALID = 0x40082102  # SECCOMP_IOCTL_NOTIF_ID_VALID: who asked is still there, so its number is no other's
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 LONGEST, SHOWN, MOST = 4096, 300, 50  # bytes of a path; letters of an attempt, and attempts, that are kept
-HERE = -100  # AT_FDCWD
+HERE, NO_FOLLOW, EMPTY_PATH = -100, 0x100, 0x1000  # AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH
 
 
 class Witness:
@@ -41,11 +45,12 @@ class Witness:
         self.readable: list[str] = []
         self.writable: list[str] = []
         self.refused: dict[str, int] = {}
-        column = MACHINES.get(platform.machine(), (0,))[0]
+        self.column = column = MACHINES.get(platform.machine(), (0,))[0]
         refused = [(name, group, numbers) for group, calls in REFUSED.items() for name, numbers in calls.items()]
         refused += [(name, group, guard.numbers) for group, calls in GUARDED.items() for name, guard in calls.items()]
         self.refusals = {numbers[column]: (name, group) for name, group, numbers in refused}
         self.files = {numbers[column]: (name, places) for name, (numbers, places) in FILES.items()}
+        self.sizes = {size.numbers[column]: (name, size) for name, size in SIZES.items()}
 
     def fileno(self) -> int:
         """What to wait for."""
@@ -66,17 +71,23 @@ class Witness:
             ioctl(self.listener, RECEIVE, asked)
         except OSError as error:
             return error.errno in (errno.EINTR, errno.ENOENT)  # it was killed meanwhile
-        number, process, _, call, _, _, *arguments = ASKED.unpack(asked)
-        if call in self.files:
-            name, places = self.files[call]
+        number, process, _, called, _, _, *arguments = ASKED.unpack(asked)
+        if called in self.sizes:
+            error, flags = errno.EACCES, 0
+            with suppress(OSError):  # its memory is closed, or it is there no more
+                error = self._tell_size(number, process, arguments, *self.sizes[called])
+        elif called in self.files:
+            name, places = self.files[called]
             self._note_files(name, process, arguments, places)
-        if call in self.files or self._harmless(call, arguments):
-            answer = ANSWER.pack(number, 0, 0, GO_ON)
+            error = self._unfounded(name, places, arguments)
+            flags = 0 if error else GO_ON
+        elif self._harmless(called, arguments):
+            error, flags = 0, GO_ON
         else:
-            self._note(call, process, arguments)
-            answer = ANSWER.pack(number, 0, -errno.EPERM, 0)
+            self._note(called, process, arguments)
+            error, flags = errno.EPERM, 0
         with suppress(OSError):
-            ioctl(self.listener, SEND, answer)
+            ioctl(self.listener, SEND, ANSWER.pack(number, 0, -error, flags))
         return True
 
     def close(self) -> None:
@@ -90,6 +101,62 @@ class Witness:
         name, group = self.refusals.get(call, ("", ""))
         own = group == "limits of other processes" and _is_below(arguments[0] & 0xFFFFFFFF)
         return own or (name == "rt_sigaction" and not arguments[1])
+
+    @staticmethod
+    def _unfounded(name: str, places, arguments: list[int]) -> int:
+        """The error for what would find a file without opening it, where Landlock is not asked; 0 for all else."""
+        if name == "openat2":  # its flags are in memory, and who finds no such call has others
+            return errno.ENOSYS
+        finds = name in ("open", "openat") and arguments[places[0][1] + 1] & os.O_PATH
+        return errno.EACCES if finds else 0
+
+    def _tell_size(self, number: int, process: int, arguments: list[int], name: str, size: Size) -> int:
+        """Write size and times of a file to where a process has asked for them; returns 0, or the error it gets.
+
+        A plain file that is closed to it is not there.
+
+        Raises:
+            OSError: if the process has gone.
+        """
+        memory = os.open(f"/proc/{process}/mem", os.O_RDWR)
+        try:
+            ioctl(self.listener, IS_VALID, struct.pack("Q", number))
+            flags = arguments[size.flags] & 0xFFFFFFFF if size.flags is not None else NO_FOLLOW * (name == "lstat")
+            try:
+                said = os.fsdecode(_string(memory, arguments[size.path])) if arguments[size.path] else ""
+                found = self._size_of(process, said, arguments, flags, name, size)
+                os.pwrite(memory, found, arguments[size.answer])
+            except OSError as error:
+                return errno.EFAULT if error.errno == errno.EIO else error.errno
+            except OverflowError:
+                return errno.EFAULT
+            return 0
+        finally:
+            os.close(memory)
+
+    def _size_of(self, process: int, said: str, arguments: list[int], flags: int, name: str, size: Size) -> bytes:
+        if not said and not flags & EMPTY_PATH:
+            raise OSError(errno.ENOENT, "no path")
+        here = size.folder is None or (arguments[size.folder] & 0xFFFFFFFF) == HERE & 0xFFFFFFFF
+        base = f"/proc/{process}/{'cwd' if here else f'fd/{arguments[size.folder] & 0xFFFFFFFF}'}"
+        path = _seen_by(process, said) if said.startswith("/") else f"{base}/{said}" if said else base
+        last = os.O_NOFOLLOW if said and flags & NO_FOLLOW else 0
+        file = os.open(path, os.O_PATH | os.O_CLOEXEC | last)
+        try:
+            where = os.readlink(f"/proc/self/fd/{file}")
+            plain, opened = stat.S_ISREG(os.fstat(file).st_mode), not said and not here
+            if plain and not opened and not self._is_open("read", where):
+                self._say(f"ask for the size of {where}")
+                raise OSError(errno.ENOENT, "closed to it")
+            answer = bytearray(size.lengths[self.column])
+            place = (ctypes.c_char * len(answer)).from_buffer(answer)
+            if name == "statx":
+                call(size.numbers[self.column], file, b"", flags | EMPTY_PATH, arguments[3] & 0xFFFFFFFF, place)
+            else:
+                call(SIZES["newfstatat"].numbers[self.column], file, b"", place, EMPTY_PATH)
+            return bytes(answer)
+        finally:
+            os.close(file)
 
     def _say(self, what: str) -> None:
         what = what[:SHOWN]
@@ -126,23 +193,14 @@ class Witness:
 
     def _note_path(self, what: str, process: int, arguments: list[int], folder: int | None, path: int | None) -> None:
         try:
-            said = os.fsdecode(_string(process, arguments[path])) if path is not None and arguments[path] else ""
+            said = os.fsdecode(_text_of(process, arguments[path])) if path is not None and arguments[path] else ""
             here = folder is None or (arguments[folder] & 0xFFFFFFFF) == HERE & 0xFFFFFFFF
             base = f"/proc/{process}/{'cwd' if here else f'fd/{arguments[folder] & 0xFFFFFFFF}'}"
             base = "/" if said.startswith("/") else os.readlink(base)
         except (OSError, OverflowError):
             self._say(f"{what} a file whose name it hides")
             return
-        # Of that process, not of the one that reads this
-        for alias, place in (
-            ("/proc/self", ""),
-            ("/proc/thread-self", ""),
-            ("/proc/mounts", "/mounts"),
-            ("/dev/fd", "/fd"),
-        ):
-            if _within(said, alias):
-                said = f"/proc/{process}{place}{said.removeprefix(alias)}"
-        real = os.path.realpath(os.path.join(base, said))
+        real = os.path.realpath(os.path.join(base, _seen_by(process, said)))
         if not self._is_open(what, real):
             self._say(f"{what} {real}")
 
@@ -165,16 +223,36 @@ def _within(path: str, place: str) -> bool:
     return path == place or path.startswith(place.rstrip("/") + "/")
 
 
-def _string(process: int, address: int) -> bytes:
+def _seen_by(process: int, path: str) -> str:
+    """A path as that process means it, not the one that reads this."""
+    for alias, place in (
+        ("/proc/self", ""),
+        ("/proc/thread-self", ""),
+        ("/proc/mounts", "/mounts"),
+        ("/dev/fd", "/fd"),
+    ):
+        if _within(path, alias):
+            path = f"/proc/{process}{place}{path.removeprefix(alias)}"
+    return path
+
+
+def _text_of(process: int, address: int) -> bytes:
+    memory = os.open(f"/proc/{process}/mem", os.O_RDONLY)
+    try:
+        return _string(memory, address)
+    finally:
+        os.close(memory)
+
+
+def _string(memory: int, address: int) -> bytes:
     """Text in the memory of a process up to its zero byte; OSError where it cannot be read."""
     found = b""
-    with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
-        while len(found) < LONGEST and b"\0" not in found:
-            memory.seek(address + len(found))
-            part = memory.read(256 - (address + len(found)) % 256)  # never beyond the end of its page
-            if not part:
-                raise OSError(errno.EFAULT, "its memory has gone")
-            found += part
+    while len(found) < LONGEST and b"\0" not in found:
+        at = address + len(found)
+        part = os.pread(memory, 256 - at % 256, at)  # never beyond the end of its page
+        if not part:
+            raise OSError(errno.EFAULT, "its memory has gone")
+        found += part
     return found.partition(b"\0")[0]
 
 

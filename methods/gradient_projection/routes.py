@@ -61,15 +61,28 @@ class IterativeSvd:
         """Fold the image's columns into the vectors so far."""
         for name, parts in self.columns.items():
             before = [self.found[name].vectors.to(parts[0])] if name in self.found else []
-            U, S, _ = torch.linalg.svd(torch.cat([*before, *parts], 1), full_matrices=False)
-            exact = _rounding(S) ** 2  # S itself is that exact
-            vectors, shares = leading(U, S.square(), self.energy, exact, below=self.below)
+            vectors, energies = _left_singular(torch.cat([*before, *parts], 1))
+            exact = _rounding(vectors) ** 2  # the singular values are that exact, the energies are their squares
+            vectors, shares = leading(vectors, energies, self.energy, exact, below=self.below)
             self.found[name] = Span(vectors.to(self.device), shares.to(self.device))
         self.columns = {}
 
     def spans(self) -> dict[str, Span]:
         """Return the span of each layer."""
         return self.found
+
+
+def _left_singular(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Left singular vectors (in, k) of columns (in, n), and the squares (k,) of their singular values, largest first.
+
+    Where columns are many they are the eigenvectors of X Xᵀ: a quarter of the time, and in float64 as exact.
+    """
+    if columns.shape[1] <= columns.shape[0]:
+        U, S, _ = torch.linalg.svd(columns, full_matrices=False)
+        return U, S.square()
+    exact = columns.double()
+    energies, vectors = torch.linalg.eigh(exact @ exact.T)  # ascending
+    return vectors.flip(1).to(columns), energies.flip(0).to(columns)
 
 
 def _rounding(values: Tensor) -> float:

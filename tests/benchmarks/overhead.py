@@ -5,8 +5,10 @@
 Both run in turns, from the same seed, in one process (and, with the wall, in those that it starts); the least of the
 repeats counts for each. Training: the images are those of a rendered class, decoded and in memory for both, and the
 bare loop makes a batch as the harness does: a loader shuffles single images and stacks them. Wall: a cell of six steps,
-trained and tested after each (fine-tuning on synthetic/1x6), in seconds of the clock and of the processor, which other
-work on the machine disturbs less; and what it takes until a step's process is ready, and until it is gone.
+trained and tested after each (fine-tuning on synthetic/1x6), once it is planned: in seconds of the clock and of the
+processor, which other work on the machine disturbs less. The latter are those of this process, of the one that forks
+the steps (which answers the kernel for them) and of all steps, forks and ends included. And what a step takes until its
+process is ready to be given images, and until it is gone.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from bench.api import Setup
 from bench.runner import run_cell
 from bench.runner.cell import readable, task_of
 from bench.runner.plan import plan_cells
-from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Request, Weights
+from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Cell, Request, Weights
 from bench.schema.stream import Stream
 from bench.training.experiences import as_float
 from bench.training.seeding import make_deterministic, seed_everything
@@ -105,36 +107,37 @@ def beside_bare(options, size: int) -> None:
     )
 
 
-def cell(name: str, size: int, options, *, no_wall: bool) -> float:
-    """Run a cell to its end; returns its mean image AUROC after the last step, which is the same either way."""
+def planned(name: str, size: int, options, *, no_wall: bool) -> Cell:
+    """The cell that is run."""
     asked = Request(
         ("finetune",), (name,), ("synthetic/1x6",), size="tiny", image_size=size, cache=options.cache, no_wall=no_wall,
         device="cpu",
         overrides={name: {"epochs": options.epochs}} if options.epochs else {},
     )  # fmt: skip
     (one,) = plan_cells(asked)
+    return one
+
+
+def finished(one: Cell) -> float:
+    """Run a cell to its end; returns its mean image AUROC after the last step, which is the same either way."""
     with tempfile.TemporaryDirectory() as folder:
         run_cell(one, Path(folder))
         record = results.read(results.cell_path(Path(folder), one.spec))
-    if record["status"] != "ok" or record["wall"]["confined"] == no_wall:
+    if record["status"] != "ok" or record["wall"]["confined"] == one.request.no_wall:
         raise SystemExit(
             f"{one.name}: {record['status']}, {'' if record.status != 'ok' else record['wall']}: {record['reason']}"
         )
     return sum(record["matrices"]["image_auroc"][-1]) / len(one.spec["classes"])
 
 
-def begun(name: str, size: int, options) -> tuple[float, float]:
-    """Seconds until the process of a first step is ready to be given images, and until it is gone."""
-    (one,) = plan_cells(
-        Request(
-            ("finetune",), (name,), ("synthetic/1x6",), size="tiny", image_size=size, cache=options.cache, device="cpu"
-        )
-    )
+def begun(one: Cell) -> tuple[float, float, float]:
+    """Seconds until the process of a first step is ready to be given images, its processor's so far, and until it is
+    gone."""
     with nursery.opened() as forks:
         start = time.perf_counter()
-        with confined(forks, task_of(one, 0), None, Used(), weights=readable(one)):
-            ready = time.perf_counter()
-        return ready - start, time.perf_counter() - ready
+        with confined(forks, task_of(one, 0), None, Used(), weights=readable(one)) as step:
+            ready, spent = time.perf_counter(), step.cpu_seconds()
+        return ready - start, spent, time.perf_counter() - ready
 
 
 def timed(work: Callable[[], float], forks: int) -> tuple[float, float, float]:
@@ -152,20 +155,21 @@ def processor(forks: int) -> float:
 def beside_no_wall(options, size: int) -> None:
     """Print the ratio of a cell's time with the wall to that without."""
     forks, runs = heavy.ready(), {False: [], True: []}
+    cells = {no_wall: planned(options.detector, size, options, no_wall=no_wall) for no_wall in runs}
     for _ in range(options.repeats):
         for no_wall, found in runs.items():
-            found.append(timed(lambda way=no_wall: cell(options.detector, size, options, no_wall=way), forks))
+            found.append(timed(lambda way=no_wall: finished(cells[way]), forks))
     (clock, spent, _), (bare_clock, bare_spent, _) = (
         [min(column) for column in zip(*of, strict=True)] for of in runs.values()
     )
-    ready, gone = (
-        median(column) for column in zip(*(begun(options.detector, size, options) for _ in range(10)), strict=True)
-    )
+    ready, begin, gone = (median(column) for column in zip(*(begun(cells[False]) for _ in range(10)), strict=True))
+    pairs = [walled / plain for (_, walled, _), (_, plain, _) in zip(*runs.values(), strict=True)]
     same = len({value for found in runs.values() for *_, value in found}) == 1
     print(
         f"{options.detector}, {size} px: with the wall {clock:.2f} s ({spent:.2f} s of processor), without "
-        f"{bare_clock:.2f} s ({bare_spent:.2f} s), ratio {clock / bare_clock:.3f} ({spent / bare_spent:.3f}); a step "
-        f"begins in {ready:.3f} s and ends in {gone:.3f} s (medians); {'same' if same else 'OTHER'} scores",
+        f"{bare_clock:.2f} s ({bare_spent:.2f} s), ratio {clock / bare_clock:.3f} ({spent / bare_spent:.3f}, median "
+        f"of pairs {median(pairs):.3f}); a step begins in {ready:.3f} s ({begin:.3f} s) and ends in "
+        f"{gone:.3f} s (medians); {'same' if same else 'OTHER'} scores",
         flush=True,
     )
 

@@ -14,7 +14,8 @@ from bench.render.leaderboard import details as folds
 from bench.render.leaderboard import tables
 from bench.render.leaderboard.compare import compare_with_published
 from bench.render.leaderboard.details import device_names
-from bench.render.leaderboard.joint import above_joint
+from bench.render.leaderboard.drift import rows_outside_band
+from bench.render.leaderboard.joint import above_joint, weak_jointly
 from bench.render.leaderboard.legend import AGED, LOWER, OUTSIDE, UNLIKE, UPPER, legend
 from bench.render.leaderboard.tables import INTERVAL, MISSING, Markup, escape_markdown, markdown, score_text, span
 
@@ -179,7 +180,7 @@ def page(section: Section, published: Sequence[Published]) -> str:
         parts.append(markdown(("detector", "weights", *WINNER), lines))
     parts += [_budgets(section)]
     parts += [_block(section, key) for key in section.blocks]
-    parts += [folds.below_lanczos(section)]
+    parts += [folds.below_lanczos(section), rows_outside_band(section)]
     parts += [*folds.details(section), folds.comparison_table(pairs), folds.skipped(section), _options(section.rows)]
     parts += [folds.how_to_run(section)]
     parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
@@ -221,6 +222,7 @@ def _block(section: Section, key: tuple) -> str:
     else:
         text += f"No difference can be shown: that takes two rows with {FEWEST_RUNS} runs and {FEWEST_CLASSES} classes."
     text += f"\n\n{tables.table(tables.headline(found), rows)}"
+    text += f"\n\n{weak}" if (weak := weak_jointly(rows)) else ""
     return (
         f"### {escape_markdown(title)}\n\n{text}"
         if len(section.blocks) == 1

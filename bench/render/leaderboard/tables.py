@@ -9,6 +9,7 @@ from typing import Literal
 
 from tabulate import tabulate
 
+from bench.analysis import drift_left
 from bench.analysis.figures import FIGURES, Figure
 from bench.analysis.race import Standing
 from bench.analysis.rows import Row
@@ -19,6 +20,7 @@ from bench.schema.metric import METRICS
 MISSING = "—"
 OLDER = "°"  # behind the name of a row that was measured with older code
 MIXED = "≠"  # behind the name of a row whose seeds were measured with different versions
+OUTSIDE_BAND = "△"  # behind a share of drift left that says that the strength is wrong there
 INTERVAL = "over classes"  # the head of the column
 NUMBER = re.compile(r"—|mixed|[-+<]?[\d,.]+( ± [\d.]+| – [\d.]+| %)?")
 Column = tuple[str, Callable[[Row], str]]
@@ -100,7 +102,7 @@ def _figure(figure: Figure) -> Column:
             return "mixed"
         if figure.kind == "percent":
             return MISSING if math.isnan(mean) else f"{_no_minus_zero(f'{100 * mean:.1f}')} %"
-        return amount(mean)
+        return amount(mean) + OUTSIDE_BAND * (figure.id == drift_left.ID and row.outside_band)
 
     return figure.heading, show
 
