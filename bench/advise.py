@@ -186,7 +186,8 @@ def _written(rows: list[Row], table: Sequence[dict], untried: list[str], size: s
         for row in (rows[0], *([other] if other is not rows[0] else []))
         if row.cells[0]["matrices"].get(metric)
     ]
-    drawn = drawing(panels, "Image AUROC" if measured else "Share of good images rejected", ends)
+    auroc = "Image AUROC (1: every defect stands out, .5: a coin)"
+    drawn = drawing(panels, auroc if measured else "Share of good images rejected", ends)
     picture.write_text(drawn, encoding="utf-8")
     lines = [
         "| system | image AUROC | forgetting | false alarms | recall | carried MB | ms/image |",
@@ -212,45 +213,57 @@ def _sentences(rows: list[Row], table: Sequence[dict], untried: list[str], size:
     classes, bad = len(table), sum(row["test anomalous"] for row in table)
     good = sum(row["test good"] or row["train"] // TEST_SHARE * (not row["test anomalous"]) for row in table)
     if chosen := _ranked(best):
-        final = [[cell["matrices"]["image_auroc"][-1][c] for c in chosen]]
+        final = [cell["matrices"]["image_auroc"][-1][c] for c in chosen]
         yield (
-            f"Of {len(rows)} systems, {_name(best)} ends highest: image AUROC {_auroc(best):.2f} over "
-            f"the {len(chosen)} of {classes} classes that have defective images (95 %: {span(interval(final))}), "
-            f"forgetting {_told(_forgetting(best), '.2f')}."
+            f"Take {_name(best)}, the best of {len(rows)} systems tried: when all {classes} classes have been learned, "
+            f"one after the other, it scores a defective image above a good one of the same class in "
+            f"{_auroc(best):.0%} of cases (image AUROC; a coin has 50%), over the {_count(len(chosen))} defective "
+            f"images (so few leave room for {span(interval([final]), '.0%')})."
         )
+        worst = min(range(len(chosen)), key=final.__getitem__)
+        if len(chosen) > 1:
+            yield f"Its weakest class is {best.spec['classes'][chosen[worst]]}, with {final[worst]:.0%}."
+        if (lost := _forgetting(best)) == lost:
+            yield f"Later classes have cost the earlier ones {max(lost, 0):.2f} of their image AUROC (forgetting)."
     else:
         yield (
-            f"There is no defective image, so what a system misses stays unknown; of {len(rows)}, {_name(best)} keeps "
-            f"its false alarms nearest to the {FALSE_ALARM_RATE:.0%} that were asked for."
+            f"Take {_name(best)}: of {len(rows)} systems tried, it rejects nearest to the {FALSE_ALARM_RATE:.0%} of "
+            f"good images that were asked for. What it misses is unknown, for there is no defective image."
         )
     values = [value for value in cell["threshold"].get("value", ()) if value is not None]
     if values and alarms == alarms:
-        misses = f" and misses {_share(1 - recall, bad)} of the defective ones" if recall == recall else ""
+        misses = f", and lets {_share(1 - recall, bad)} of the defective ones pass" if recall == recall else ""
         yield (
-            f"At the threshold {values[-1]:.4g}, set on normal images that were held out of training, it rejects "
-            f"{_share(alarms, good)} of the good test images{misses}."
+            f"Rejecting every image that scores above {values[-1]:.4g}, a threshold set on good images kept out of "
+            f"training so that {FALSE_ALARM_RATE:.0%} of good ones are rejected, it rejects {_share(alarms, good)} of "
+            f"the good test images{misses}; in brackets what so few images leave open."
         )
-    latency = amount(_latency(best))
     yield (
-        f"It carries {amount(best.stat('carried_mb').mean)} MB from class to class and takes {latency} ms per image on "
-        f"{cell['environment'].get('device', 'this machine')}; training took {duration(sum(cell['cost']['train_s']))}."
+        f"It keeps {amount(best.stat('carried_mb').mean)} MB of earlier classes and takes {amount(_latency(best))} ms "
+        f"an image on this machine ({cell['environment'].get('device', 'unknown')}); learning all classes took "
+        f"{duration(sum(cell['cost']['train_s']))}."
     )
     if len(rows) > 1 and chosen:
         finals = [[row.cells[0]["matrices"]["image_auroc"][-1][c] for c in chosen] for row in rows[:2]]
         gap = crossed_mean([np.subtract(*finals)])
-        shown = "so which of the two is better is open"
-        if gap.half() < 1:  # of two or three classes it says nothing
-            shown = f"± {gap.half():.2f} over classes, {'so it is better' if gap.mean > gap.half() else shown}"
-        yield f"{_name(rows[1])} ends {gap.mean:.2f} lower, {shown}."
-    yield "One run: another seed and another order of the classes may give another result."
+        shown = "the classes are too few to tell whether that is chance"  # of two or three the interval says nothing
+        if gap.half() < 1:
+            sure = "more than chance" if gap.mean > gap.half() else "which may be chance"
+            shown = f"give or take {gap.half():.2f} from class to class, {sure}"
+        yield f"Next comes {_name(rows[1])}, whose image AUROC is {gap.mean:.2f} lower; {shown}."
+    yield "All this is one run: another seed or another order of the classes may give another result."
     if size == "tiny":
-        yield "These are the small networks; on a GPU, --size paper takes the papers' settings and weights."
+        yield "It was done with small networks; on a GPU, --size paper takes the settings and weights of the papers."
     if untried:
-        yield f"The time did not allow {', '.join(untried)}: give more --minutes and run it again."
+        yield f"Not tried, for lack of time: {', '.join(untried)}; with more --minutes the same command goes on."
 
 
 def _name(row: Row) -> str:
     return f"{row.spec['method']} on {row.spec['detector']}"
+
+
+def _count(classes: int) -> str:
+    return "1 class that has" if classes == 1 else f"{classes} classes that have"
 
 
 def _told(value: float, form: str) -> str:

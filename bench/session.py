@@ -3,9 +3,11 @@
 The command line parses and prints; everything else of it is here, and a notebook calls the same functions.
 """
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +50,7 @@ class Outcome(Planned):
     """What has become of a plan."""
 
     failed: list[Cell]
-    written: tuple[Path, ...]  # leaderboard.md and leaderboard.csv
+    written: tuple[Path, ...]  # leaderboard.md, leaderboard.csv, the folder of tables
 
     @property
     def ok(self) -> bool:
@@ -85,7 +87,7 @@ def run(request: Request, execution: Execution = Execution()) -> Outcome:  # noq
             failed = _run(backend, planned, execution)
         except (BadInput, KeyboardInterrupt) as stop:
             with suppress(BadInput):  # what has run is shown, whatever stopped the rest
-                page, _ = tables.write_leaderboard(execution.results)
+                page, *_ = tables.write_leaderboard(execution.results)
                 if isinstance(stop, KeyboardInterrupt):
                     stop.args = (f"the same command goes on from here; what has finished is in {page}",)
             raise
@@ -155,8 +157,8 @@ def rank(
     return ranks.contest(_cells(root), metric, methods, scenario)
 
 
-def leaderboard(root: str | Path = "results", markdown: Path | None = None) -> tuple[Path, Path]:
-    """Write the tables of a results folder anew, without running anything; returns leaderboard.md and .csv.
+def leaderboard(root: str | Path = "results", markdown: Path | None = None) -> tuple[Path, ...]:
+    """Write the tables of a results folder anew, without running anything; returns leaderboard.md, .csv, and what else.
 
     Raises:
         BadInput: if there is no such folder, or it cannot be written.
@@ -202,7 +204,15 @@ def _planned(request: Request, execution: Execution) -> Planned:
     waiting = Console(stderr=True).status("importing libraries, checking methods and data ...")
     with waiting, nursery.opened() as forks:
         cells = pool.call(pool.cell_server(), _cells_of, request, execution, forks.end)
+    for note in dict.fromkeys(note for cell in cells for note in cell.notes):
+        _tell_once(note)
     return Planned(cells, [_fate(cell, execution) for cell in cells])
+
+
+@cache
+def _tell_once(note: str) -> None:
+    """To a series of runs on the same data, too."""
+    print(note, file=sys.stderr)
 
 
 def _cells_of(request: Request, execution: Execution, end=None) -> list[Cell]:

@@ -17,7 +17,7 @@ from command import BASE, MINI, ROOT, tables
 from safetensors.torch import save_file
 from trees import MANIFEST
 
-from bench import results, session
+from bench import cli, results, session
 
 
 @pytest.mark.slow
@@ -189,6 +189,12 @@ def test_a_misspelt_results_folder_is_not_made(command, bench, tmp_path):
 def test_a_misspelt_command_is_told_before_anything_else(bench):
     code, out = bench("leaderbord")
     assert code == 2 and out.startswith("error: argument COMMAND: no 'leaderbord' (did you mean 'leaderboard'?)")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_commands_and_their_options(shell):
+    script = pytest.importorskip("shtab").complete(cli.parser(), shell)
+    assert all(word in script for word in ("run", "--methods", "--detectors", "leaderboard", "--check"))
 
 
 @pytest.mark.slow

@@ -41,9 +41,14 @@ def scan(root: Path) -> Iterator[tuple[Path, Record | BadInput]]:
             record = Record.read(path)
             own = record.path(root)
             if path != own:
+                place = own.relative_to(root)
                 raise BadInput(
-                    f"{path} does not count: a cell of this spec lies at {own.relative_to(root)} only. "
-                    "Is it a copy? Move it out of the results folder."
+                    f"{path} does not count: a cell of this spec lies at {place} only. "
+                    + (
+                        f"Is {root} a part of a results folder? Give the whole one."
+                        if place.as_posix().endswith(f"/{path.relative_to(root).as_posix()}")
+                        else "Is it a copy? Move it out of the results folder."
+                    )
                 )
             yield path, record
         except BadInput as error:

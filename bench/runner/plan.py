@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import cache, partial
@@ -55,12 +54,12 @@ def plan_cells(request: Request, forks: nursery.Nursery | None = None) -> list[C
     for chosen in streams:
         size = request.size or _default_size(chosen, request)
         pixels = request.image_size or chosen.image_size
-        fingerprint, images = _data(chosen, pixels, request)
+        fingerprint, images, notes = _data(chosen, pixels, request)
         for method, detector in pairs:
             backbone = _backbone(detector, size, request)
             for seed in dict.fromkeys(request.seeds):
                 cell = _cell(method, detector, chosen, size, pixels, fingerprint, backbone, seed, request, described)
-                cell = dataclasses.replace(cell, images=images)
+                cell = dataclasses.replace(cell, images=images, notes=notes)
                 cells.append(_with_code(cell, method, detector, digest))
     if not any(_absent(chosen, request) for chosen in streams):
         _check_backbones(cells)
@@ -94,14 +93,12 @@ def _absent(chosen: stream.Stream, request: Request) -> bool:
     return request.outline and request.data is None and _default_size(chosen, request) != "tiny"
 
 
-def _data(chosen: stream.Stream, pixels: int, request: Request) -> tuple[str, Mapping | None]:
-    """(fingerprint, {class: (training, test images)}) of a stream's data; ("", what is known) where they are absent."""
+def _data(chosen: stream.Stream, pixels: int, request: Request) -> tuple[str, Mapping | None, tuple[str, ...]]:
+    """(fingerprint, {class: (training, test images)}, notes) of a stream's data; ("", what is known, ()) without."""
     if _absent(chosen, request):
-        return "", counts(chosen, request.plugins)
+        return "", counts(chosen, request.plugins), ()
     arrays, fingerprint = data.load_arrays(chosen, request.data, pixels, request.cache, plugins=request.plugins)
-    for note in arrays.notes:
-        print(f"{chosen.name}: {note}", file=sys.stderr)
-    return fingerprint, arrays.counts(chosen.classes)
+    return fingerprint, arrays.counts(chosen.classes), tuple(f"{chosen.name}: {note}" for note in arrays.notes)
 
 
 def _described(request: Request, forks, method: registry.Entry, detector: registry.Entry, size: str, pixels: int = 0):

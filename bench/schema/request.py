@@ -122,6 +122,7 @@ class Cell:
     tuned_on: tuple[str, ...] = ()  # what `TUNED_ON` of method and detector says of the configuration
     code: Code | None = None  # of what source method, detector and reader are
     images: Mapping[str, tuple[int, int]] | None = None  # {class: (training, test images)}, where that is known
+    notes: tuple[str, ...] = ()  # what the folders were taken for, and what is odd about them
 
     @property
     def key(self) -> str:

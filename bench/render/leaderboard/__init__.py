@@ -47,27 +47,39 @@ def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: l
     printed = published.load_published()
     beside = Path(os.path.relpath(root.resolve() / TABLES, markdown.resolve().parent)).as_posix()
     pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
-    if root.resolve().name == "results":  # folders of other names may lie side by side
-        pages |= readme.rendered_readme(root.resolve().with_name("README.md"), grouped)
+    if _named(root).name == "results":  # folders of other names may lie side by side
+        pages |= readme.rendered_readme(_beside(root).with_name("README.md"), grouped)
     return {markdown: front(grouped, broken, printed, beside), root / "leaderboard.csv": _csv(grouped), **pages}
 
 
 def _beside(root: Path) -> Path:
     """leaderboard.md beside `root`; folders of another name than `results` may lie side by side, so it bears theirs."""
-    name = root.resolve().name
-    return root.resolve().with_name("leaderboard.md" if name == "results" else f"leaderboard-{name}.md")
+    whole = _named(root)
+    page = whole.with_name("leaderboard.md" if whole.name == "results" else f"leaderboard-{whole.name}.md")
+    return page if root.is_absolute() else Path(os.path.relpath(page))
 
 
-def write_leaderboard(root: Path, markdown: Path | None = None) -> tuple[Path, Path]:
-    """Writes leaderboard.md (default: see `_beside`), `root`/leaderboard.csv, `root`/tables; returns two of them."""
+def _named(root: Path) -> Path:
+    """Where `root` lies, under the name that the user gave it, be it a link to another."""
+    return Path(os.path.abspath(root))
+
+
+def write_leaderboard(root: Path, markdown: Path | None = None) -> tuple[Path, ...]:
+    """Writes leaderboard.md (default: see `_beside`), `root`/leaderboard.csv, the pages in `root`/tables, and the table
+    in the README beside it, where that asks for one; returns these paths in this order."""
     root = Path(root)
     results.check_disk(root)
-    rendered = _render(root, markdown, *read_sections(root))
+    grouped, broken = read_sections(root)
+    if broken and not grouped:
+        raise BadInput(f"no result in {root} counts, so nothing is written: {broken[0]}")
+    rendered = _render(root, markdown, grouped, broken)
     for path, text in rendered.items():
         results.replace(path, text)
     for path in _stale(root, rendered):
         path.unlink()
-    return tuple(rendered)[:2]
+    page, table, *others = rendered
+    readme_there = [path for path in others if path.name == "README.md"]
+    return page, table, *([root / TABLES] if len(others) > len(readme_there) else []), *readme_there
 
 
 def check_leaderboard(root: Path, markdown: Path | None = None) -> str:

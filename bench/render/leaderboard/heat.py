@@ -21,8 +21,8 @@ class Panel:
 
     @property
     def width(self) -> int:
-        """px, with the labels of its steps."""
-        return LEFT + SIDE * len(self.classes)
+        """px, with the labels of its steps; at least what the title takes."""
+        return max(LEFT + SIDE * len(self.classes), 10 * len(self.title))
 
 
 def drawing(panels: Sequence[Panel], measure: str = "Image AUROC", ends: tuple[float, float] = (0.4, 1.0)) -> str:

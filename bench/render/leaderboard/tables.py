@@ -68,9 +68,9 @@ def score_text(value: Stat, digits: int = 3) -> str:
     return f"{_no_minus_zero(f'{value.mean:.{digits}f}')}{half}"
 
 
-def span(value: Interval) -> str:
+def span(value: Interval, form: str = ".2f") -> str:
     """Both ends of an interval: `0.71 – 0.86`."""
-    return MISSING if math.isnan(value.low) else f"{value.low:.2f} – {value.high:.2f}"
+    return MISSING if math.isnan(value.low) else f"{value.low:{form}} – {value.high:{form}}"
 
 
 def amount(value: float) -> str:
