@@ -15,7 +15,7 @@ from statistics import fmean
 import numpy as np
 
 from bench import results, session
-from bench.analysis import durations
+from bench.analysis.estimate import expected_seconds
 from bench.analysis.groups import sections
 from bench.analysis.rows import Row
 from bench.analysis.summary import final_scores, learned_at
@@ -120,7 +120,7 @@ def _too_long(method: str, detector: str, rows: Sequence[Row], deadline: float) 
     if spec is None:
         return time.monotonic() > deadline
     specs = [row.spec for row in rows] + [spec | {"method": method, "detector": detector}]
-    *before, expected = durations.expected(specs, Path("nowhere"))
+    *before, expected = expected_seconds(specs, Path("nowhere"))
     spent = [cell["cost"] for row in rows for cell in row.cells]
     took = sum(sum(cost["train_s"]) + sum(cost["eval_s"]) for cost in spent)
     return time.monotonic() + expected * took / sum(before) > deadline

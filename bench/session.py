@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import backends, registry, results
-from bench.analysis import durations, ranks
-from bench.analysis.estimate import Estimate, estimate
+from bench.analysis import ranks
+from bench.analysis.estimate import Estimate, estimate, expected_seconds
 from bench.analysis.figures import kept_features, undisturbed
 from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
@@ -294,7 +294,7 @@ def _run(backend, planned: Planned, execution: Execution) -> list[Cell]:
             path.with_suffix(".ckpt").unlink(missing_ok=True)
         if execution.redo in ("all", "changed") and Record.differences(path, cell.spec):
             path.unlink()  # asked for: nothing else lets a finished result go
-    seconds = durations.expected([cell.spec for cell in todo], execution.results)
+    seconds = expected_seconds([cell.spec for cell in todo], execution.results)
     order = sorted(range(len(todo)), key=seconds.__getitem__)
     standing = [cell for cell, fate in zip(planned.cells, planned.fates, strict=True) if fate != RUN and not cell.skip]
     places = [results.cell_path(execution.results, cell.spec) for cell in standing]

@@ -90,7 +90,7 @@ def test_of_a_class_without_test_images_some_are_tested_on(tmp_path):
 
 def test_a_system_that_would_end_too_late_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(advise.time, "monotonic", lambda: 0.0)
-    monkeypatch.setattr(advise.durations, "expected", lambda specs, root: [10.0] * (len(specs) - 1) + [100.0])
+    monkeypatch.setattr(advise, "expected_seconds", lambda specs, root: [10.0] * (len(specs) - 1) + [100.0])
     done = rows(measured("finetune", 0.5))  # took 7.5 s of 10 s expected
     assert not advise._too_long("scale", "inpaint", done, 80.0)
     assert advise._too_long("scale", "inpaint", done, 70.0)

@@ -96,12 +96,12 @@ def test_signed_rank_is_scipys_without_ties():
     assert np.isnan(signed_rank([0, 0]).p) and signed_rank([0, 0]).pairs == 0
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 5, 14, 100])
+@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 14, 30, 100, 10_000])
 def test_students_distribution_is_scipys(freedom):
     for value in (0.1, 1, 2.5, 40):
         assert student_p(value, freedom) == pytest.approx(2 * stats.t.sf(value, freedom), abs=1e-7)
     for level in (0.95, 0.999):
-        assert student_quantile(level, freedom) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=1e-4)
+        assert student_quantile(level, freedom) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=1e-6)
 
 
 def test_the_interval_of_one_run_is_students_over_classes():
@@ -264,6 +264,7 @@ def test_the_command_prints_difference_interval_test_and_verdict(tmp_path, capsy
     for one in made:
         results.write_cell(tmp_path, one)
     code, text = command(capsys, "good+patchcore", "poor+patchcore", "--results", tmp_path)
+    text = " ".join(text.split())  # sentences may be folded
     mean, low, high = crossed_mean(scores[0] - scores[1]).interval()
     assert code == 0 and f"A - B = {mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}" in text
     assert "p < 0.05 cannot be shown with 3 classes that differ" in text
@@ -329,7 +330,7 @@ def test_systems_are_ranked_over_scenarios(tmp_path, capsys):
     for one in made:
         results.write_cell(tmp_path, one)
     code, text = command(capsys, "--cd", "m0+padim", "m1+padim", "m2+patchcore", "--results", tmp_path)
-    lines = [line.split() for line in text.splitlines()]
+    lines, text = [line.split() for line in text.splitlines()], " ".join(text.split())
     assert code == 0 and lines[2][:2] == ["m0+padim", "1.00"] and lines[4][0] == "m2+patchcore"
     assert "Friedman over 2 blocks: chi-square = 4.00" in text and "critical difference at 0.05: 2.34" in text
     assert lines[2][3] == "a" and "below 10" in text and "does not show any difference" in text

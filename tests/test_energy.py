@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from bench.runner.energy import Rapl
+from bench.runner.cost import Rapl
 
 MOST = 262_143_328_850
 

@@ -11,7 +11,7 @@ from bench import results
 from bench.metrics import matrix
 from bench.results import segments
 from bench.runner import run_cell
-from bench.runner.throttle import Pace
+from bench.runner.checkpoint import Pace
 
 pytestmark = pytest.mark.slow
 

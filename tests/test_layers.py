@@ -148,7 +148,7 @@ def test_there_is_no_cycle_of_files():
 
 
 def dotted(path: Path) -> str:
-    """`bench.runner.throttle` of its file, `bench.runner` of the package's."""
+    """`bench.runner.again` of its file, `bench.runner` of the package's."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 

@@ -20,7 +20,7 @@ from bench.analysis.groups import sections
 from bench.analysis.identity import surroundings
 from bench.analysis.labels import last_line
 from bench.analysis.orders import across_orders
-from bench.analysis.summary import stat, t95
+from bench.analysis.summary import stat
 from bench.errors import BadInput
 from bench.metrics.statistics import interval
 from bench.published import load_published
@@ -72,11 +72,6 @@ def test_a_codec_that_is_worse_than_the_plain_filter_is_named(tmp_path):
     text = page(tmp_path, *made, cell())
     assert "- scale on inpaint: 24.5 dB, Lanczos' filter alone 25.4 dB" in text
     assert "scale on padim: 26" not in text
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 9, 19, 20, 21, 30, 100, 10_000])
-def test_quantiles_are_students(freedom):
-    assert t95(freedom) == pytest.approx(t.ppf(0.975, freedom), abs=1e-5)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])

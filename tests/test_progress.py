@@ -10,7 +10,7 @@ from command import MINI, ROOT
 from rich.console import Console
 
 from bench import cli, results
-from bench.analysis import durations
+from bench.analysis import estimate
 from bench.render import outcome
 from bench.render.progress import Watch, duration
 
@@ -36,11 +36,11 @@ def text_of(table) -> str:
 def measured(root, *lines):
     head = "scenario,size,method,detector,status,elapsed_s"
     root.mkdir()
-    (root / durations.TABLE).write_text("\n".join([head, *lines]) + "\n")
+    (root / estimate.TABLE).write_text("\n".join([head, *lines]) + "\n")
 
 
 def test_expected_seconds_come_from_the_nearest_kin(tmp_path, monkeypatch):
-    monkeypatch.setattr(durations, "OWN", tmp_path / "results" / durations.TABLE)
+    monkeypatch.setattr(estimate, "OWN", tmp_path / "results" / estimate.TABLE)
     measured(
         tmp_path / "results",
         "toy/1x3,tiny,replay,patchcore,ok,12",
@@ -50,10 +50,10 @@ def test_expected_seconds_come_from_the_nearest_kin(tmp_path, monkeypatch):
         "toy/1x3,tiny,ewc,vae,failed,",
     )
     specs = [cell(method=method)["spec"] for method in ("replay", "ewc", "finetune")]
-    assert durations.expected(specs, tmp_path / "none") == [14, 1, 14]  # the last: the median of all
-    assert durations.expected([specs[0] | {"scenario": "new/1x9"}], tmp_path / "results") == [14]
-    monkeypatch.setattr(durations, "OWN", tmp_path / "none")
-    assert durations.expected(specs, tmp_path / "none") == [1, 1, 1]
+    assert estimate.expected_seconds(specs, tmp_path / "none") == [14, 1, 14]  # the last: the median of all
+    assert estimate.expected_seconds([specs[0] | {"scenario": "new/1x9"}], tmp_path / "results") == [14]
+    monkeypatch.setattr(estimate, "OWN", tmp_path / "none")
+    assert estimate.expected_seconds(specs, tmp_path / "none") == [1, 1, 1]
 
 
 def test_time_left_weighs_cells_by_what_they_cost(tmp_path, monkeypatch):

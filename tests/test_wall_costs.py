@@ -11,7 +11,7 @@ from test_wall import cheating
 from bench import registry
 from bench.render.progress import Watch
 from bench.runner import run_cell
-from bench.runner.cell import grown_by
+from bench.runner.cost import grown_by
 from bench.wall import nursery, state
 from bench.wall.child import _size_of
 

@@ -1,12 +1,19 @@
-"""What a cell will cost, from what finished cells like it cost on machines of the same kind."""
+"""What a cell will cost, from what finished cells cost.
+
+`estimate` takes it from the records of those that did the same work on a machine of the same kind, `expected_seconds`
+from tables alone: that orders a plan and weighs its progress.
+"""
 
 from __future__ import annotations
 
+import csv
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import NamedTuple
 
+from bench import registry
 from bench.errors import BadInput
 from bench.schema import stream
 from bench.schema.cell import DEVICE_PEAK, FEATURES
@@ -16,6 +23,10 @@ from bench.schema.spec import Spec
 
 WORK = ("method", "method_config", "detector", "detector_config", "backbone", "backbone_arguments")
 WORK += ("image_size", "size")
+# From the nearest kin to the farthest: cells of the same of these count as alike.
+KIN = (("scenario", "size", "method", "detector"), ("size", "method", "detector"), ("method", "detector"), ("method",))
+TABLE = "leaderboard.csv"
+OWN = registry.ROOT / "results" / TABLE  # the project's
 
 
 class Estimate(NamedTuple):
@@ -70,7 +81,10 @@ def _stream(spec: Spec) -> tuple:
 
 def _scaled(cell: Cell, path: Path, record: Record) -> tuple[float, float, float] | None:
     """(hours, GB, MB) of `record`, brought to the images of `cell`; None where those are not known."""
-    cost, there = record.cost, _tested(cell)
+    cost, there = record.cost, None
+    if cell.images is not None:  # images that are looked at over all steps
+        tests = [cell.images[name][1] for name in cell.stream.classes]
+        there = sum(tests[c] for t in range(len(cell.stream.steps)) for c in cell.tested_after(t))
     train, test = _train_factor(cell, record), _factor(there, sum(filter(None, cost.get("eval_images", ()))))
     if _stream(record.spec) == _stream(cell.spec):
         train, test = 1.0, test or 1.0
@@ -87,14 +101,6 @@ def _scaled(cell: Cell, path: Path, record: Record) -> tuple[float, float, float
     return seconds / 3600, (held or cost["peak_rss_bytes"] or 0) / 1e9, disk / 1e6
 
 
-def _tested(cell: Cell) -> int | None:
-    """Images that are looked at over all steps."""
-    if cell.images is None:
-        return None
-    classes = cell.stream.classes
-    return sum(cell.images[classes[c]][1] for t in range(len(cell.stream.steps)) for c in cell.tested_after(t))
-
-
 def _train_factor(cell: Cell, record: Record) -> float | None:
     from bench.data.counts import counts
 
@@ -109,3 +115,29 @@ def _train_factor(cell: Cell, record: Record) -> float | None:
 
 def _factor(here: int | None, there: int) -> float | None:
     return here / there if here and there else None
+
+
+def expected_seconds(specs: Iterable[Spec], root: Path) -> list[float]:
+    """Seconds per cell on the machines that measured the results under `root` and those of the project.
+
+    A cell that nothing is known of takes as long as the median of all that were measured; 1 where none was.
+    """
+    known, every = defaultdict(list), []
+    for line in _measured(root):
+        every.append(float(line["elapsed_s"]))
+        for names in KIN:
+            known[names, tuple(line[name] for name in names)].append(every[-1])
+    typical, seconds = median(every) if every else 1.0, []
+    for spec in specs:
+        keys = ((names, tuple(spec[name] for name in names)) for names in KIN)
+        seconds.append(next((fmean(known[key]) for key in keys if key in known), 0) or typical)
+    return seconds
+
+
+def _measured(root: Path) -> Iterable[dict[str, str]]:
+    """Lines of finished cells with their times."""
+    for table in {Path(root).resolve() / TABLE, OWN}:
+        if table.is_file():
+            with table.open(newline="", encoding="utf-8") as file:
+                lines = list(csv.DictReader(file))
+            yield from (line for line in lines if line["status"] == "ok" and line.get("elapsed_s"))

@@ -74,35 +74,6 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def _threshold_drift(cell: Cell, _: Cost) -> float:
-    return fmean(threshold_shifts(cell) or [math.nan])
-
-
-def _routing_accuracy(cell: Cell, _: Cost) -> float:
-    return _last(cell["routing_accuracy"])
-
-
-def _evaluation_share(_: Cell, cost: Cost) -> float:
-    evaluation = _total(cost, "eval_s")
-    return _ratio(evaluation, _total(cost, "train_s") + evaluation)
-
-
-def _elapsed_s(cell: Cell, _: Cost) -> float:
-    return _total(cell["cost"], "train_s") + _total(cell["cost"], "eval_s")
-
-
-def _train_images_per_s(_: Cell, cost: Cost) -> float:
-    return _ratio(_total(cost, "train_images"), _total(cost, "train_s"))
-
-
-def _images_per_s(_: Cell, cost: Cost) -> float:
-    return _ratio(1000.0, _known(cost.get("ms_per_image"), "32"))
-
-
-def _peak_mb(_: Cell, cost: Cost) -> float:
-    return _known(cost.get("gpu") or {"allocated_bytes": cost.get("peak_rss_bytes")}, "allocated_bytes") / MB
-
-
 _deployed = partial(Figure, table="line", higher_is_better=True)  # after the last step, all classes at once
 _cost = partial(Figure, table="cost")
 _measured = partial(Figure, table="cost", of_machine=True)
@@ -116,13 +87,19 @@ FIGURES = {
         _deployed("threshold_precision", "precision", _at_threshold("precision"), "score", report=True),
         _deployed("threshold_recall", "recall", _at_threshold("recall"), "score", report=True),
         Figure("false_alarm", "false alarms", _at_threshold("false_alarm"), "percent", table="line", report=True),
-        Figure("threshold_drift", "threshold drift, sd", _threshold_drift, table="line", report=True),
+        Figure(
+            "threshold_drift", "threshold drift, sd", lambda cell, _: fmean(threshold_shifts(cell) or [math.nan]),
+            table="line", report=True,
+        ),
         Figure(
             "drift_left", "drift left", None, table="line",
             meaning="at one threshold: how far the scores of held-out normal images of old classes moved, over how far "
             "`finetune` lets them; near 1 the method does nothing, near 0 it freezes the detector",
         ),
-        _deployed("routing_accuracy", "routing accuracy", _routing_accuracy, "percent", report=True),
+        _deployed(
+            "routing_accuracy", "routing accuracy", lambda cell, _: _last(cell["routing_accuracy"]), "percent",
+            report=True,
+        ),
         _cost(
             "carried_mb", "carried MB", lambda _, cost: _last(cost.get("carried_bytes")) / MB, report=True,
             meaning="what the method keeps from step to step beyond the detector's own weights",
@@ -137,22 +114,37 @@ FIGURES = {
         ),
         _cost("images_seen", "images seen", _sum("train_images")),
         _measured(
-            "peak_mb", "peak MB", _peak_mb, report=True,
+            "peak_mb", "peak MB",
+            lambda _, cost: (
+                _known(cost["gpu"], "allocated_bytes") if cost.get("gpu") else _known(cost, "peak_rss_bytes")
+            ) / MB,
+            report=True,
             meaning="GPU memory allocated at the peak; on a CPU, resident memory of the process",
         ),
         # What plans and progress count with: kept features and other work on the machine are in it.
-        Figure("elapsed_s", "elapsed s", _elapsed_s),
+        Figure(
+            "elapsed_s", "elapsed s", lambda cell, _: _total(cell["cost"], "train_s") + _total(cell["cost"], "eval_s")
+        ),
         Figure("eval_s", "evaluation s", _sum("eval_s"), of_machine=True),
         Figure("extra_s", "method's own s", _sum("extra_s"), of_machine=True),
-        _cost("evaluation_share", "evaluation share", _evaluation_share, "percent"),
-        _measured("train_images_per_s", "training images/s", _train_images_per_s, higher_is_better=True),
+        _cost(
+            "evaluation_share", "evaluation share",
+            lambda _, cost: _ratio(_total(cost, "eval_s"), _total(cost, "train_s") + _total(cost, "eval_s")), "percent",
+        ),
+        _measured(
+            "train_images_per_s", "training images/s",
+            lambda _, cost: _ratio(_total(cost, "train_images"), _total(cost, "train_s")), higher_is_better=True,
+        ),
         _measured(
             "ms_per_image_1", "ms/image", _latency("1"), report=True,
             meaning="inference at batch 1 after warm-up; this and wall seconds are — where others used the machine "
             "meanwhile, or where nobody looked (`bench run --redo disturbed --jobs 1` measures again)",
         ),
         Figure("ms_per_image_32", "ms/image, batch 32", _latency("32"), of_machine=True),
-        _measured("images_per_s", "images/s, batch 32", _images_per_s, higher_is_better=True),
+        _measured(
+            "images_per_s", "images/s, batch 32",
+            lambda _, cost: _ratio(1000.0, _known(cost.get("ms_per_image"), "32")), higher_is_better=True,
+        ),
         _measured("gpu_allocated_mb", "GPU allocated MB", _gpu("allocated_bytes", MB)),
         _measured("gpu_reserved_mb", "GPU reserved MB", _gpu("reserved_bytes", MB)),
         _measured("gpu_utilisation", "GPU use", _gpu("utilisation"), "percent"),

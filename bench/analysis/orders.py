@@ -31,7 +31,16 @@ def across_orders(sections: Iterable[Section]) -> list[AcrossOrders]:
         for row in section.rows:
             if not row.status:
                 groups[_whatever_order(row)].append(row)
-    found = [_join(rows) for rows in groups.values() if len(rows) > 1]
+    found = []
+    for rows in groups.values():
+        if len(rows) > 1:
+            spec, cells = rows[0].spec, [cell for row in rows for cell in row.cells]
+            auroc, lost = (
+                stat(row.stat(name).mean for row in rows) for name in ("final_image_auroc", "forgetting_image_auroc")
+            )
+            name, scenario = f"{rows[0].label} + {spec['detector']}", f"{spec['scenario']}@{spec['scenario_version']}"
+            interval = interval_of(cells, "image_auroc")
+            found.append(AcrossOrders(scenario, name, len(rows), len(cells), auroc, interval, lost))
     return sorted(found, key=lambda line: (line.scenario, -line.auroc.mean, line.system))
 
 
@@ -53,13 +62,3 @@ def _whatever_order(row: Row) -> str:
 def _pooled(rows: list[Row]) -> Row:
     cells, joint = ([each for row in rows for each in getattr(row, name)] for name in ("cells", "joint"))
     return replace(rows[0], cells=tuple(cells), joint=tuple(joint), unfinished=sum(row.unfinished for row in rows))
-
-
-def _join(rows: list[Row]) -> AcrossOrders:
-    spec, cells = rows[0].spec, [cell for row in rows for cell in row.cells]
-    auroc, lost = (
-        stat(row.stat(name).mean for row in rows) for name in ("final_image_auroc", "forgetting_image_auroc")
-    )
-    name = f"{rows[0].label} + {spec['detector']}"
-    scenario = f"{spec['scenario']}@{spec['scenario_version']}"
-    return AcrossOrders(scenario, name, len(rows), len(cells), auroc, interval_of(cells, "image_auroc"), lost)

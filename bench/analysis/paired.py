@@ -3,7 +3,7 @@
 import numpy as np
 
 from bench.analysis.pairing import Pairing
-from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_PAIRS, FEWEST_RUNS, CrossedMean, SignedRank
+from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_PAIRS, FEWEST_RUNS, CrossedMean
 
 
 def paired_text(found: Pairing, metric: str) -> str:
@@ -21,6 +21,10 @@ def paired_text(found: Pairing, metric: str) -> str:
     ]
     grid = tabulate(lines, ["", "A", "B", "A - B"], disable_numparse=True, colalign=("left", *["right"] * 3))
     difference, interval, classes = found.crossed(), found.crossed().interval(), found.over_classes()
+    differ = f"{_count(classes.pairs, 'class')} that differ"
+    test = f"W = {classes.statistic:g}, p = {classes.p:.3g}, {differ}"
+    if classes.pairs < FEWEST_PAIRS:
+        test = f"p < 0.05 cannot be shown with {differ}"
     return "\n".join(
         [
             head,
@@ -30,7 +34,7 @@ def paired_text(found: Pairing, metric: str) -> str:
             "",
             f"A - B = {interval.mean:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f} "
             "(other classes and other runs)",
-            f"Wilcoxon signed-rank over classes, mean of runs: {_test(classes)}",
+            f"Wilcoxon signed-rank over classes, mean of runs: {test}",
             verdict(difference, len(found.runs), len(found.classes)),
             *(f"warning: {line}" for line in paired_warnings(found)),
         ]
@@ -39,12 +43,6 @@ def paired_text(found: Pairing, metric: str) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('s') else 's'}"
-
-
-def _test(found: SignedRank) -> str:
-    if found.pairs < FEWEST_PAIRS:
-        return f"p < 0.05 cannot be shown with {_count(found.pairs, 'class')} that differ"
-    return f"W = {found.statistic:g}, p = {found.p:.3g}, {_count(found.pairs, 'class')} that differ"
 
 
 def verdict(difference: CrossedMean, runs: int, classes: int) -> str:

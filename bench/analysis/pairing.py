@@ -1,6 +1,7 @@
 """The runs that two systems share, aligned by setting, order, seed and class."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -68,15 +69,28 @@ def pair(first: str, second: str, cells: Iterable[Cell], metric: str = "image_au
     whole = (cell for cell in cells if cell["status"] == "ok" and not runs_for_debugging(cell["spec"]))
     cells = [cell for cell in whole if scenario in ("", cell["spec"]["scenario"])]
     both = [_named(name, cells, scenario) for name in (first, second)]
-    tables = [_by_run(chosen) for chosen in both]
-    shared = [key for key in tables[0] if key in tables[1]]
-    if not shared:
+    tables: list[dict[tuple, dict[tuple[str, int], Cell]]] = [defaultdict(dict), defaultdict(dict)]
+    for table, chosen in zip(tables, both, strict=True):
+        for cell in chosen:
+            spec = cell["spec"]
+            table[tuple(spec[name] for name in SETTING)][spec["order"], spec["seed"]] = cell
+    pairings = []
+    for setting in tables[0]:
+        runs = sorted(tables[0][setting].keys() & tables[1][setting].keys())
+        if runs:
+            sides = [[table[setting][run] for run in runs] for table in tables]
+            classes = sorted(classes_of(sides[0][0], metric))
+            scores = np.array([[final_scores(cell, metric, classes) for cell in side] for side in sides])
+            specs = [side[0]["spec"] for side in sides]
+            weights = tuple(" ".join(filter(None, (spec["weights"]["kind"], spec["backbone"]))) for spec in specs)
+            names = tuple(map(system_name, specs))
+            pairings.append(Pairing(dict(zip(SETTING, setting, strict=True)), names, runs, classes, scores, weights))
+    if not pairings:
         raise BadInput(
             f"{first} and {second} share no finished run: "
             "run both with the same --scenario, --seeds, --order and --size"
         )
-    settings = dict.fromkeys(key[0] for key in shared)
-    return [_pairing(setting, [key for key in shared if key[0] == setting], tables, metric) for setting in settings]
+    return pairings
 
 
 def _named(name: str, cells: Sequence[Cell], scenario: str) -> list[Cell]:
@@ -102,27 +116,3 @@ def _named(name: str, cells: Sequence[Cell], scenario: str) -> list[Cell]:
 def _path_safe(text: str) -> str:
     """As in the names of result folders, so that these can be pasted."""
     return re.sub(r"[^\w.,=+-]", "-", text)
-
-
-def _by_run(cells: Iterable[Cell]) -> dict[tuple, Cell]:
-    """(setting, order, seed) -> cell."""
-    return {(*_setting(cell), cell["spec"]["order"], cell["spec"]["seed"]): cell for cell in cells}
-
-
-def _setting(cell: Cell) -> tuple[tuple]:
-    return (tuple(cell["spec"][name] for name in SETTING),)
-
-
-def _pairing(setting: tuple, keys: list[tuple], tables: Sequence[dict], metric: str) -> Pairing:
-    keys = sorted(keys, key=lambda key: key[1:])
-    cells = [[table[key] for key in keys] for table in tables]
-    classes = sorted(classes_of(cells[0][0], metric))
-    scores = [[final_scores(cell, metric, classes) for cell in side] for side in cells]
-    names = tuple(system_name(side[0]["spec"]) for side in cells)
-    weights = tuple(" ".join(filter(None, _start(side[0]))) for side in cells)
-    runs = [key[1:] for key in keys]
-    return Pairing(dict(zip(SETTING, setting, strict=True)), names, runs, classes, np.array(scores), weights)
-
-
-def _start(cell: Cell) -> tuple[str, str]:
-    return cell["spec"]["weights"]["kind"], cell["spec"]["backbone"] or ""

@@ -70,7 +70,7 @@ def _table(cells, figure: str, whole: bool, names: Sequence[str], scenario: str)
     for section in sections(cells):
         if scenario not in ("", section.spec["scenario"]):
             continue
-        for block, rows in (_whole(section) if whole else _by_detector(section)).items():
+        for block, rows in ({section.title: section.rows} if whole else _by_detector(section)).items():
             rows = [row for row in rows if row.stat(figure).mean == row.stat(figure).mean]
             found = {
                 name: row.stat(figure).mean
@@ -80,10 +80,6 @@ def _table(cells, figure: str, whole: bool, names: Sequence[str], scenario: str)
             if found:
                 table[block], origin[block] = found, section.spec["scenario"].partition("/")[0]
     return table, origin
-
-
-def _whole(section: Section) -> dict[str, list[Row]]:
-    return {section.title: section.rows}
 
 
 def _by_detector(section: Section) -> dict[str, list[Row]]:

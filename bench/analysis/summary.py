@@ -2,20 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
-from bench.metrics.statistics import Interval, interval
+from bench.metrics.statistics import LEVEL, Interval, interval, student_quantile
 from bench.schema.cell import CLASS_SHIFT, Cell
 from bench.schema.metric import METRICS
-
-# Two-sided 95 % quantiles of Student's t at 1, 2, ... degrees of freedom: importing SciPy for them takes 0.5 s.
-T95 = (
-    *(12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139),
-    *(2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963),
-)
 
 
 class Stat(NamedTuple):
@@ -35,18 +29,7 @@ def stat(values: Iterable[float]) -> Stat:
     if n == 1:
         return Stat(mean, math.nan, 1)
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    return Stat(mean, t95(n - 1) * math.sqrt(variance / n), n)
-
-
-def t95(freedom: int) -> float:
-    """97.5 % quantile of Student's t; above 20 degrees by its expansion (Abramowitz & Stegun 26.7.5), error < 1e-5."""
-    if freedom <= len(T95):
-        return T95[freedom - 1]
-    z = NormalDist().inv_cdf(0.975)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3
+    return Stat(mean, student_quantile(LEVEL, n - 1) * math.sqrt(variance / n), n)
 
 
 def learned_at(cell: Cell) -> np.ndarray:

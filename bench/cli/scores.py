@@ -49,7 +49,7 @@ def _do_data(options) -> None:
     from bench.data import download
 
     if options.action == "order":
-        from bench.data.order import order
+        from bench.data.listing import order
         from bench.schema.stream import load_stream
 
         for line in order(load_stream(options.stream), options.data and Path(options.data), options.plugin):

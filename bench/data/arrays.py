@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,11 +152,12 @@ def _build(items: Sequence[Item], size: int, place: Path, progress: Progress | N
     temporary = place.with_name(f"{place.name}.tmp")
     for stale in (temporary, place):  # left by a killed process: the lock is ours, so nobody is at work in there
         shutil.rmtree(stale, ignore_errors=True)
-    _room(place.parent, len(items) * size * size * 4)
+    _check_room(place.parent, len(items) * size * size * 4)
     temporary.mkdir()
-    images = _array(temporary / "images.npy", np.uint8, (len(items), size, size, 3))
-    masks = _array(temporary / "masks.npy", np.bool_, (len(items), size, size))
-    items, notes = with_bits(items)
+    array = partial(np.lib.format.open_memmap, mode="w+")
+    images = array(temporary / "images.npy", dtype=np.uint8, shape=(len(items), size, size, 3))
+    masks = array(temporary / "masks.npy", dtype=np.bool_, shape=(len(items), size, size))
+    items, depths = with_bits(items)
     problems, lost, odd = [], [], []
     with ThreadPoolExecutor(workers()) as pool:
         for row, result in enumerate(_windowed(pool, items, size)):
@@ -174,15 +176,32 @@ def _build(items: Sequence[Item], size: int, place: Path, progress: Progress | N
     refuse(problems)
     images.flush()
     masks.flush()
-    about = {
-        "images": len(items),
-        "size": size,
-        "notes": [*_leaks(items, place.parent), *notes, *inverted(odd), *_vanished(lost, size)],
-    }
+    notes = [*depths, *inverted(odd)]
+    if copies := repeated(items, place.parent):
+        first = "{} is {}".format(*copies[0])
+        notes.insert(0, f"{len(copies)} test images are training images, first: {first}; the scores are flattered")
+    if lost:
+        notes.append(f"{len(lost)} defects are too small to leave a pixel of their mask at {size} px, first: {lost[0]}")
+    about = {"images": len(items), "size": size, "notes": notes}
     about |= {"crc32": {name: _crc32(temporary / name) for name in PIXELS}}
     write_json(temporary / "complete.json", about)
     temporary.replace(place)
     return about
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:  # a full disk under a memory map kills the process without a word
+        raise BadInput(
+            f"The cache folder {folder} has {free / 1e9:.1f} GB free and the decoded images take "
+            f"{needed / 1e9:.1f} GB: choose another one."
+        )
+
+
+def _windowed(pool: ThreadPoolExecutor, items: Sequence[Item], size: int):
+    """Results in order, a few hundred decoded images ahead at most: they would not all fit into memory."""
+    for start in range(0, len(items), 256):
+        yield from pool.map(lambda item: pixels_of_item(item, size), items[start : start + 256])
 
 
 def with_bits(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
@@ -223,30 +242,6 @@ def _is_unmasked(item: Item) -> bool:
     return bool(item.sample.label) and not item.sample.masks and not hasattr(reader, "decode")
 
 
-def _windowed(pool: ThreadPoolExecutor, items: Sequence[Item], size: int):
-    """Results in order, a few hundred decoded images ahead at most: they would not all fit into memory."""
-    for start in range(0, len(items), 256):
-        yield from pool.map(lambda item: pixels_of_item(item, size), items[start : start + 256])
-
-
-def _leaks(items: Sequence[Item], cache: Path) -> list[str]:
-    pairs = repeated(items, cache)
-    if not pairs:
-        return []
-    test, train = pairs[0]
-    return [f"{len(pairs)} test images are training images, first: {test} is {train}; the scores are flattered"]
-
-
-def _vanished(lost: Sequence[str], size: int) -> list[str]:
-    if not lost:
-        return []
-    return [f"{len(lost)} defects are too small to leave a pixel of their mask at {size} px, first: {lost[0]}"]
-
-
-def _array(path: Path, kind: type, shape: tuple[int, ...]) -> np.memmap:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-
-
 def _complete(place: Path, images: int, size: int) -> dict | None:
     """What is known of the pixels in `place`; None unless they are whole: what is damaged is decoded anew."""
     about = read_json(place / "complete.json")  # written last
@@ -275,12 +270,3 @@ def writable(cache: Path) -> Path:
     except OSError as error:
         raise BadInput(f"The cache folder {cache} cannot be written ({error.strerror}): choose another one.") from error
     return cache
-
-
-def _room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:  # a full disk under a memory map kills the process without a word
-        raise BadInput(
-            f"The cache folder {folder} has {free / 1e9:.1f} GB free and the decoded images take "
-            f"{needed / 1e9:.1f} GB: choose another one."
-        )

@@ -23,20 +23,12 @@ def counts(stream: Stream, plugins: Iterable[Path] = ()) -> Counts | None:
         official = getattr(registry.find_entry("scenario", reader, plugins).load(), "OFFICIAL", {})
         prefix = f"{reader}:" if "+" in stream.reader else ""
         known |= {f"{prefix}{name}": images for name, images in official.items()}
-    if stream.reader == "folder":
-        known = _of_recipes(stream)
-    return {name: known[name] for name in stream.classes} if set(stream.classes) <= set(known) else None
-
-
-def _of_recipes(stream: Stream) -> Counts:
-    """Of the recipe that bears the name of the stream's data set; nothing where there is none."""
     whole = stream.name.partition("/")[0]
-    found = {}
-    for name in stream.classes if whole in get.recipe_names() else ():
-        path = get.shelf() / whole / f"{name}.yaml"
-        if path.is_file():
-            found[name] = _split(file.target.parts[1] for file in get.recipe(path).files)
-    return found
+    if stream.reader == "folder" and whole in get.recipe_names():  # the recipe that bears the name of the data set
+        for path in (get.shelf() / whole / f"{name}.yaml" for name in stream.classes):
+            if path.is_file():
+                known[path.stem] = _split(file.target.parts[1] for file in get.recipe(path).files)
+    return {name: known[name] for name in stream.classes} if set(stream.classes) <= set(known) else None
 
 
 def _split(splits: Iterable[str]) -> tuple[int, int]:

@@ -50,11 +50,15 @@ def contents(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
         return {}
     root = os.path.commonpath([path.parent for path in paths])
     store = cache / f"hashes-{hashlib.sha256(_bytes(root)).hexdigest()[:12]}.json"
-    with locked(
-        Path(f"{store}.lock")
-    ):  # the second process waits for the first one's hashes, and need not read the files
+    with locked(Path(f"{store}.lock")):  # the second process waits for the first one's hashes, and reads no files
         known = read_json(store) or {}
-        stamps = {path: _stamp(path) for path in paths}
+        stamps = {}
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise BadInput(f"The file {path} cannot be read ({error.strerror}): check that it is there.") from error
+            stamps[path] = [status.st_size, status.st_mtime_ns]
         unknown = [path for path in paths if known.get(str(path), [])[:2] != stamps[path]]
         with ThreadPoolExecutor(workers()) as pool:
             for path, digest in zip(unknown, pool.map(_digest, unknown), strict=True):
@@ -107,14 +111,6 @@ def _checksum(content: dict) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")  # a file name may be no UTF-8
-
-
-def _stamp(path: Path) -> list[int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise BadInput(f"The file {path} cannot be read ({error.strerror}): check that it is there.") from error
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _digest(path: Path) -> str:

@@ -86,7 +86,11 @@ def get(
     Raises BadInput for an unknown recipe, a licence that is not accepted, a changed, missing or extra file, a hostile
     path, a full disk, and a source that cannot be reached.
     """
-    index, recipes = _recipes(name)
+    if name not in recipe_names():
+        raise BadInput(f"There is no recipe {name!r}: there are {', '.join(recipe_names())}.")
+    whole, _, single = name.partition("/")
+    index = _yaml(shelf() / f"{whole}.yaml")
+    recipes = [recipe(path) for path in sorted((shelf() / whole).glob("*.yaml")) if path.stem == (single or path.stem)]
     if not accept_licence:
         classes = defaultdict(list)
         for each in recipes:
@@ -94,19 +98,21 @@ def get(
         told = "\n".join(f"  {', '.join(of)}: {licence}" for licence, of in classes.items())
         raise BadInput(f"The images of {name} have licences of their own; accept them with --accept-licence:\n{told}")
     to = Path(to).expanduser()
-    total, there = sum(len(recipe.files) for recipe in recipes), 0
+    total, there = sum(len(each.files) for each in recipes), 0
     with _told(to):
         (to / HIDDEN).mkdir(parents=True, exist_ok=True)
-        for recipe in recipes:
-            _refuse_links(to, recipe)
-            with _reader(recipe, source, to / HIDDEN) as read:
-                for done in _lay_out(recipe, to, read):
+        for each in recipes:
+            _refuse_links(to, each)
+            with _reader(each, source, to / HIDDEN) as read:
+                for done in _lay_out(each, to, read):
                     if progress:
                         progress(there + done, total)
-            there += len(recipe.files)
-            _refuse_extra(to, recipe)
-        known = {stream: _fingerprint(stream, to) for stream in index["streams"] if name == index["name"]}
-    told = {stream: (found, found == index["streams"][stream]) for stream, found in known.items()}
+            there += len(each.files)
+            _refuse_extra(to, each)
+        told = {}
+        for stream, recorded in index["streams"].items() if name == whole else ():
+            found = fingerprint(listing(streams.load_stream(stream), to), to / HIDDEN)
+            told[stream] = (found, found == recorded)
     return Got(to, total, told)
 
 
@@ -121,15 +127,6 @@ def recipe_names() -> list[str]:
 def shelf() -> Path:
     """Folder of the recipes."""
     return Path(str(resources.files("scenarios") / "recipes"))
-
-
-def _recipes(name: str) -> tuple[dict, list[Recipe]]:
-    if name not in recipe_names():
-        raise BadInput(f"There is no recipe {name!r}: there are {', '.join(recipe_names())}.")
-    whole, _, single = name.partition("/")
-    index = _yaml(shelf() / f"{whole}.yaml") | {"name": whole}
-    paths = [path for path in sorted((shelf() / whole).glob("*.yaml")) if path.stem == (single or path.stem)]
-    return index, [recipe(path) for path in paths]
 
 
 def recipe(path: Path) -> Recipe:
@@ -248,7 +245,15 @@ def _sha256(content: bytes) -> str:
 def _reader(recipe: Recipe, source: Path | None, hidden: Path) -> Iterator[Read]:
     """What reads a file of the recipe's repository, and refuses one with other bytes."""
     if source is None:
-        yield lambda path, digest: _fetched(recipe, path, digest, hidden)
+
+        def fetched(path: str, digest: str) -> bytes:  # what broke off lies below `hidden`, and is gone on with
+            part = hidden / _sha256(f"{recipe.source} {path}".encode())  # two files may have the same content
+            file = fetch(recipe.url.format(commit=recipe.commit, path=quote(path)), part, digest)
+            content = file.read_bytes()
+            file.unlink()
+            return content
+
+        yield fetched
         return
     source = Path(source).expanduser()
     if not source.is_dir():
@@ -266,15 +271,6 @@ def _reader(recipe: Recipe, source: Path | None, hidden: Path) -> Iterator[Read]
             return content
 
         yield checked
-
-
-def _fetched(recipe: Recipe, path: str, digest: str, hidden: Path) -> bytes:
-    """A file from the web; what broke off lies below `hidden` and is gone on with the next time."""
-    part = hidden / _sha256(f"{recipe.source} {path}".encode())  # two files may have the same content
-    file = fetch(recipe.url.format(commit=recipe.commit, path=quote(path)), part, digest)
-    content = file.read_bytes()
-    file.unlink()
-    return content
 
 
 @contextlib.contextmanager
@@ -360,10 +356,6 @@ def _from_grey(content: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 MASKS = {"polygons": _from_polygons, "boxes": _from_boxes, "indices": _from_indices, "grey": _from_grey, "none": None}
-
-
-def _fingerprint(stream: str, to: Path) -> str:
-    return fingerprint(listing(streams.load_stream(stream), to), to / HIDDEN)
 
 
 def got_lines(got: Got) -> Sequence[str]:

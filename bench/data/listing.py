@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,18 @@ def listing(
         found = [item(sample, place, module, options, prefix) for sample in samples]
         items += drifting(found, categories, prefix, **stream.options["drift"]) if product else found
     return sorted(items, key=lambda item: (item.sample.category, item.sample.split, item.sample.kind, item.place))
+
+
+def order(stream: Stream, root: Path | None, plugins: Iterable[Path] = ()) -> Iterator[str]:
+    """One line per test image, `class<TAB>index<TAB>path below the root`, classes in order of arrival.
+
+    Raises:
+        BadInput: where the reader does.
+    """
+    items = [item for item in listing(stream, root, plugins) if item.sample.split == "test"]
+    for name in stream.classes:
+        places = [item.place for item in items if item.sample.category == name]
+        yield from (f"{name}\t{index}\t{place}" for index, place in enumerate(places))
 
 
 def gaps(samples: Sequence[Sample], category: str) -> list[str]:

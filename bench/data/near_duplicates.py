@@ -22,26 +22,18 @@ def twins(items: Sequence[Item], images: Mapping[int, np.ndarray]) -> list[tuple
     alone says nothing: it is judged against how near the training images of the class are to one another. Classes
     with fewer than three training images are left out, for they have no such measure.
     """
-    found = []
-    for split in _by_class(items, images).values():
-        if len(split["train"]) > 2 and split["test"]:
-            found += _of_class(items, images, split["train"], split["test"])
-    return found
-
-
-def _by_class(items: Sequence[Item], images: Mapping[int, np.ndarray]) -> dict[str, dict[str, list[int]]]:
-    classes = defaultdict(lambda: {"train": [], "test": []})
+    classes, found = defaultdict(lambda: {"train": [], "test": []}), []
     for index in sorted(images):
         classes[items[index].sample.category][items[index].sample.split].append(index)
-    return classes
-
-
-def _of_class(items, images, train: list[int], test: list[int]) -> list[tuple[str, str]]:
-    known, asked = (_even([images[index] for index in part]) for part in (train, test))
-    usual = np.median(_nearest(known, known, itself=False)[1])
-    place, distance = _nearest(asked, known)
-    close = np.flatnonzero(distance < CLOSER * usual)
-    return [(items[test[i]].place, items[train[place[i]]].place) for i in close]
+    for split in classes.values():
+        train, test = split["train"], split["test"]
+        if len(train) > 2 and test:
+            known, asked = (_even([images[index] for index in part]) for part in (train, test))
+            usual = np.median(_nearest(known, known, itself=False)[1])
+            place, distance = _nearest(asked, known)
+            close = np.flatnonzero(distance < CLOSER * usual)
+            found += [(items[test[i]].place, items[train[place[i]]].place) for i in close]
+    return found
 
 
 def _even(images: list[np.ndarray]) -> np.ndarray:

@@ -45,10 +45,13 @@ def decode(sample: Sample, size: int) -> tuple[np.ndarray, np.ndarray]:
         picture = _open(path, "image")
         form = _form(picture)
         try:
-            image = np.asarray(_resized(_upright(picture), size, sample.bits))
+            shown = _upright(picture)
+            if shown.mode != "L":  # grey is resized as grey: a third of the memory for a large scan
+                shown = _rgb(shown, sample.bits)
+            image = np.asarray(shown.resize((size, size), Image.Resampling.BILINEAR).convert("RGB"))
         except UNREADABLE as error:
             raise BadInput(f"The image {path} cannot be turned into RGB ({error}): save it as 8-bit RGB.") from error
-        del picture
+        del picture, shown
         if not sample.masks:
             return image, np.zeros((size, size), dtype=bool)
         small = Image.fromarray(_united(sample, form).astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
@@ -144,10 +147,8 @@ def _is_deep_colour(path: Path) -> bool:
         head = file.read(26)
     if head[:8] == b"\x89PNG\r\n\x1a\n":
         return head[24:26] in (b"\x10\x02", b"\x10\x04", b"\x10\x06")  # 16 bits of RGB, grey with alpha, RGBA
-    return head[:4] in (b"II*\0", b"MM\0*") and _deep_colour_tiff(path)
-
-
-def _deep_colour_tiff(path: Path) -> bool:
+    if head[:4] not in (b"II*\0", b"MM\0*"):
+        return False
     from PIL import TiffTags
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -159,19 +160,15 @@ def _deep_colour_tiff(path: Path) -> bool:
     return np.max(tags.get("BitsPerSample", 1)) == 16 and tags.get("SamplesPerPixel", 1) > 2
 
 
-def _read_deep_colour(path: Path) -> _DeepColour:
-    import cv2
-
-    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.dtype != np.uint16:
-        raise ValueError("16-bit colour that OpenCV does not read")
-    return _DeepColour(np.ascontiguousarray(array[..., 2::-1]))  # BGR, and alpha behind it
-
-
 def _open(path: Path, what: str) -> Image.Image:
     try:
         if _is_deep_colour(path):
-            return _read_deep_colour(path)
+            import cv2
+
+            array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+            if array is None or array.dtype != np.uint16:
+                raise ValueError("16-bit colour that OpenCV does not read")
+            return _DeepColour(np.ascontiguousarray(array[..., 2::-1]))  # BGR, and alpha behind it
         with Image.open(path) as picture:
             picture.load()
             return picture
@@ -204,12 +201,6 @@ def _upright(picture: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(picture)
 
 
-def _resized(picture: Image.Image, size: int, depth: int) -> Image.Image:
-    if picture.mode == "L":  # grey is resized as grey: a third of the memory for a large scan
-        return picture.resize((size, size), Image.Resampling.BILINEAR).convert("RGB")
-    return _rgb(picture, depth).resize((size, size), Image.Resampling.BILINEAR)
-
-
 def _rgb(picture: Image.Image, depth: int = 16) -> Image.Image:
     if picture.mode in ("P", "PA"):
         return picture.convert("RGBA").convert("RGB")  # straight to RGB, Pillow warns of a palette with transparency
@@ -224,25 +215,23 @@ def _rgb(picture: Image.Image, depth: int = 16) -> Image.Image:
 
 
 def _united(sample: Sample, form: _Form) -> np.ndarray:
-    return np.logical_or.reduce([_one_mask(sample, path, form) for path in sample.masks])
-
-
-def _one_mask(sample: Sample, path: Path, form: _Form) -> np.ndarray:
-    picture = _open(path, "mask")
-    lossy = picture.format == "JPEG"
-    if picture.size == form.size != form.upright and not turned(path):  # drawn on the stored pixels
-        picture.getexif()[ORIENTATION] = form.orientation
-    picture = _upright(picture)
-    if picture.size != form.upright:
-        theirs, ours = ("x".join(map(str, each)) for each in (picture.size, form.upright))
-        raise BadInput(f"The mask {path} is {theirs} and its image {ours}: they must be of one size.")
-    grey = _grey(picture)
-    if sample.inverted:
-        grey = grey.max() - grey
-    found = grey > _threshold(picture, grey, lossy)
-    if sample.label and not found.any():
-        raise BadInput(f"The mask {path} is empty and its image counts as anomalous: correct one of them.")
-    return found
+    found = []
+    for path in sample.masks:
+        picture = _open(path, "mask")
+        lossy = picture.format == "JPEG"
+        if picture.size == form.size != form.upright and not turned(path):  # drawn on the stored pixels
+            picture.getexif()[ORIENTATION] = form.orientation
+        picture = _upright(picture)
+        if picture.size != form.upright:
+            theirs, ours = ("x".join(map(str, each)) for each in (picture.size, form.upright))
+            raise BadInput(f"The mask {path} is {theirs} and its image {ours}: they must be of one size.")
+        grey = _grey(picture)
+        if sample.inverted:
+            grey = grey.max() - grey
+        found.append(grey > _threshold(picture, grey, lossy))
+        if sample.label and not found[-1].any():
+            raise BadInput(f"The mask {path} is empty and its image counts as anomalous: correct one of them.")
+    return np.logical_or.reduce(found)
 
 
 def _grey(picture: Image.Image) -> np.ndarray:

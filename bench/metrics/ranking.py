@@ -69,7 +69,8 @@ def image_metrics(scores, labels):
     thresholds. AUROC is NaN unless both classes are present, AP and F1-max are NaN without an anomalous image.
     Arrays or tensors of any real type. Raises ValueError on shapes that differ and on NaN or infinite scores.
     """
-    labels = _on_cpu(labels)
+    torch = sys.modules.get("torch")  # a caller without torch has no tensors, and need not pay for its import
+    labels = np.asarray(labels.cpu() if torch and isinstance(labels, torch.Tensor) else labels)
     if np.shape(scores) != labels.shape:
         raise ValueError(f"scores have shape {tuple(np.shape(scores))}, labels {labels.shape}; they differ")
     if labels.size and not 0 <= labels.min() <= labels.max() <= 1:
@@ -104,11 +105,6 @@ def pixel_metrics(maps, regions: Regions, fpr_limit=0.3, *, overwrite=False):
     aupros = [float(area / count) / fpr_limit if count else NAN for area, count in zip(areas, counts, strict=True)]
     values = dict(zip(("aupro", *AUPRO_BY_SIZE), aupros, strict=True))
     return {"pixel_auroc": auroc, "pixel_ap": ap, "pixel_f1max": f1max, **values}
-
-
-def _on_cpu(values) -> np.ndarray:
-    torch = sys.modules.get("torch")  # a caller without torch has no tensors, and need not pay for its import
-    return np.asarray(values.cpu() if torch and isinstance(values, torch.Tensor) else values)
 
 
 def _flat(scores):
@@ -201,17 +197,14 @@ def _metrics(xp, everything, anomalous, region, weights=None, groups=None, fpr_l
             if len(area) < last - first:
                 area = area.repeat(copies) if xp is np else area.repeat_interleave(copies)
             here = region[first:last]
-            areas += _sums(xp, area * weights[here], groups[here])
+            shares, its = area * weights[here], groups[here]
+            if xp is np:
+                areas += np.bincount(its, shares, 3)
+            else:  # whose bincount is not deterministic
+                areas += np.array([float(shares[its == group].sum()) for group in range(3)])
     if not normals:
         return NAN, precisions / positives, f1max, [NAN] * 3
     return 1 - pairs / (2 * positives * normals), precisions / positives, f1max, (areas / normals).tolist()
-
-
-def _sums(xp, values, groups):
-    """Three sums of `values`, by group."""
-    if xp is np:
-        return np.bincount(groups, values, 3)
-    return np.array([float(values[groups == group].sum()) for group in range(3)])  # bincount is not deterministic
 
 
 def _blocks(xp, everything, anomalous):

@@ -133,7 +133,9 @@ class Rows:
             scores = np.concatenate([of_images[c].score for c in learned])
             labels = np.concatenate([self.truth.labels[c] for c in learned])
             self.pooled["image_auroc"][step] = image_metrics(scores, labels)["image_auroc"]
-            self._route(step, of_images)
+            if all(one.route is not None for one in of_images.values()):
+                right = [one.route == self.stream.learned_at[c] for c, one in of_images.items()]
+                self.routing[step] = np.concatenate(right).mean()
         if step == len(self.stream.steps) - 1:
             self.pooled["pixel_auroc"][step] = self._pooled_pixels(judged, seen)
         if held_out:
@@ -183,11 +185,6 @@ class Rows:
 
         return pooled_pixel_auroc(maps, [self.truth.regions[c] for c in seen])
 
-    def _route(self, step: int, judged: Mapping[int, Judged]) -> None:
-        if all(one.route is not None for one in judged.values()):
-            right = [one.route == self.stream.learned_at[c] for c, one in judged.items()]
-            self.routing[step] = np.concatenate(right).mean()
-
     def _set_thresholds(
         self, step: int, judged: Mapping[int, Judged], held_out: Mapping[int, Judged], whole: bool
     ) -> None:
@@ -212,12 +209,11 @@ class Rows:
         self._reject(step, "", scores, labels, [of_line] * len(scores))
         self.threshold["value"][step] = of_line
         if not np.isnan(self.routing[step]):
-            of_steps = np.array([self._threshold_of_step(t, held_out) for t in range(step + 1)])
+            at = self.stream.learned_at
+            its = [[said.score for c, said in held_out.items() if at[c] == t] for t in range(step + 1)]
+            of_steps = np.array([threshold_for(np.concatenate(scores_of_step)) for scores_of_step in its])
             alarms = self._reject(step, "routed_", scores, labels, [of_steps[j.route] for j in judged.values()])
             self._threshold("routed_calibration_error")[step] = calibration_error(alarms)
-
-    def _threshold_of_step(self, step: int, held_out: Mapping[int, Judged]) -> float:
-        return threshold_for(np.concatenate([held_out[c].score for c in held_out if self.stream.learned_at[c] == step]))
 
     def _reject(self, step: int, prefix: str, scores: list, labels: list, thresholds: list) -> list[float]:
         """Enter what thresholds (one per class, or per image) do to all classes; returns the false alarms of each."""

@@ -24,8 +24,22 @@ def found_entries(kind: str, plugins: Iterable[Path] = ()) -> dict[str, Entry]:
     Raises:
         BadInput: if two files claim one name.
     """
+    found, folder = [], FOLDERS[kind]
+    for path in sorted((ROOT / folder).iterdir()):
+        file = path / "__init__.py" if path.is_dir() else path
+        own = file.suffix == ".py" and file.is_file() and not path.stem.startswith("_")
+        if own and path.name not in ("detectors",):
+            found.append(Entry(kind, path.stem, file, f"{folder.replace('/', '.')}.{path.stem}"))
+    found += _installed(kind)
+    for plugin in plugins:
+        path = Path(plugin).resolve()
+        if not path.is_file():
+            raise BadInput(f"no plugin file {str(plugin)!r}; give the path of a Python file.")
+        entry = Entry(kind, path.stem, path, "")
+        if _kind_of(entry.tree, path) == kind:
+            found.append(entry)
     entries: dict[str, Entry] = {}
-    for entry in (*_built_in(kind), *_installed(kind), *_given(kind, plugins)):
+    for entry in found:
         other = entries.setdefault(entry.name, entry)
         if other.file != entry.file:
             raise BadInput(f"two {kind}s are called {entry.name!r}: {other.file} and {entry.file}; rename one.")
@@ -58,15 +72,6 @@ def unknown(thing: str, name: str, known: Iterable[str]) -> str:
     return f"no {thing} {name!r}.{hint} Known: {', '.join(known)}."
 
 
-def _built_in(kind: str) -> Iterable[Entry]:
-    folder = ROOT / FOLDERS[kind]
-    for path in sorted(folder.iterdir()):
-        file = path / "__init__.py" if path.is_dir() else path
-        name = path.stem
-        if file.suffix == ".py" and file.is_file() and not name.startswith("_") and path.name not in ("detectors",):
-            yield Entry(kind, name, file, f"{FOLDERS[kind].replace('/', '.')}.{name}")
-
-
 @cache
 def _installed(kind: str) -> tuple[Entry, ...]:
     """Of other packages; to look for them opens a file of each that is installed."""
@@ -79,16 +84,6 @@ def _installed(kind: str) -> tuple[Entry, ...]:
             )
         entries.append(Entry(kind, point.name, Path(spec.origin), point.module))
     return tuple(entries)
-
-
-def _given(kind: str, plugins: Iterable[Path]) -> Iterable[Entry]:
-    for plugin in plugins:
-        path = Path(plugin).resolve()
-        if not path.is_file():
-            raise BadInput(f"no plugin file {str(plugin)!r}; give the path of a Python file.")
-        entry = Entry(kind, path.stem, path, "")
-        if _kind_of(entry.tree, path) == kind:
-            yield entry
 
 
 def default_detector(method: Entry, plugins: Iterable[Path] = ()) -> str:

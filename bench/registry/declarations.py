@@ -79,11 +79,14 @@ def declarations(kind: str, file: Path, tree: ast.Module) -> dict:
             so for callbacks that are never called, and a state that is saved but not loaded.
     """
     found = dict(DECLARATIONS[kind])
-    for name, node, line in _assigned(tree):
-        if name in found:
-            found[name] = _checked(kind, name, _literal(node, name, f"{file}:{line}"), f"{file}:{line}")
-        else:
-            _check_name(kind, name, f"{file}:{line}")
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id.isupper():
+            name, where = target.id, f"{file}:{node.lineno}"
+            if name in found:
+                found[name] = _checked(kind, name, _literal(node.value, name, where), where)
+            else:
+                _check_name(kind, name, where)
     for part in ast.walk(tree):
         if isinstance(part, ast.ClassDef) and kind == "method":
             _check_plugin(part, file)
@@ -102,14 +105,6 @@ def _check_backbone(call: ast.Call, file: Path) -> None:
         )
 
 
-def _assigned(tree: ast.Module) -> Iterable[tuple[str, ast.expr, int]]:
-    """Names in capitals that are given a value at the top level."""
-    for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id.isupper():
-            yield target.id, node.value, node.lineno
-
-
 def _literal(node: ast.expr | None, name: str, where: str):
     try:
         return ast.literal_eval(node)
@@ -122,7 +117,8 @@ def _literal(node: ast.expr | None, name: str, where: str):
 def _checked(kind: str, name: str, value, where: str):
     if isinstance(DECLARATIONS[kind][name], tuple):
         if not isinstance(value, tuple | list) or not all(isinstance(each, str) for each in value):
-            raise BadInput(f"{where}: {name} = {value!r} is no tuple of names: write {name} = ({_first(value)!r},).")
+            first = value if isinstance(value, str) else "name"
+            raise BadInput(f"{where}: {name} = {value!r} is no tuple of names: write {name} = ({first!r},).")
         _check_vocabulary(name, value, where)
         return tuple(value)
     if name == "AS_RELEASED":
@@ -138,10 +134,6 @@ def _checked(kind: str, name: str, value, where: str):
     if name == "REQUIRES" and value is not None:
         _check_vocabulary("TRAITS", (value,), where)
     return value
-
-
-def _first(value) -> str:
-    return value if isinstance(value, str) else "name"
 
 
 def _check_vocabulary(name: str, values: Iterable[str], where: str) -> None:

@@ -60,19 +60,16 @@ class Entry:
         applies = [(option, text) for option, text in told if (config[option] if option else size == "paper")]
         return [f"{self.name}.{option}: {text}" if option else f"{self.name}: {text}" for option, text in applies]
 
-    def _check_imports(self) -> None:
-        """The inner parts of the bench hold the truth of the test set; `bench.api` holds what a method may use."""
-        inner = sorted(name for name in _imported(self.tree) if name.startswith("bench") and name != "bench.api")
-        if self.kind != "scenario" and inner:
-            raise BadInput(f"{self.file} imports {inner[0]}: a {self.kind} may import only bench.api of the bench.")
-
     def load(self) -> ModuleType:
         """Import the module.
 
         Raises:
             BadInput: if the import fails, the module lacks what its kind requires, or it reaches into the bench.
         """
-        self._check_imports()
+        # The inner parts of the bench hold the truth of the test set; `bench.api` holds what a method may use.
+        inner = sorted(name for name in _imported(self.tree) if name.startswith("bench") and name != "bench.api")
+        if self.kind != "scenario" and inner:
+            raise BadInput(f"{self.file} imports {inner[0]}: a {self.kind} may import only bench.api of the bench.")
         _ = self.declared
         if not self.module:
             self._check_helpers()

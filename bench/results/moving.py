@@ -11,15 +11,8 @@ from bench.results import stored
 from bench.results.archive import Archive
 from bench.schema.record import Record
 
-OF_THE_RUN = (
-    "image_size",
-    "eval",
-    "precision",
-    "auto_batch",
-    "size",
-    "backbone",
-    "weights",
-)  # options without an owner
+# Options without an owner.
+OF_THE_RUN = ("image_size", "eval", "precision", "auto_batch", "size", "backbone", "weights")
 
 
 def move(root: Path) -> Iterator[str]:
@@ -45,21 +38,17 @@ def move(root: Path) -> Iterator[str]:
         if target.exists():
             yield f"{name} stays: {target.relative_to(root)} is there already"
             continue
-        _move_scores(stored.scores_path(path), stored.scores_path(target), stored.run_of(record.spec))
+        if (old := stored.scores_path(path)).is_file():
+            with Archive(old) as archive:
+                run = stored.run_of(record.spec)
+                entries = [(name, run if name == "run" else archive.read(name)) for name in archive.entries]
+            stored.write_stored(stored.scores_path(target), entries)
+            old.unlink()
         record.write(target)
         path.unlink()
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
         yield f"{name} -> {target.relative_to(root)}"
-
-
-def _move_scores(old: Path, new: Path, run: int) -> None:
-    if not old.is_file():
-        return
-    with Archive(old) as archive:
-        entries = [(name, run if name == "run" else archive.read(name)) for name in archive.entries]
-    stored.write_stored(new, entries)
-    old.unlink()
 
 
 def with_owners(spec: Mapping) -> str:

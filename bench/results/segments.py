@@ -7,7 +7,6 @@ killed run goes on from, and the checkpoint knows the SHA-256 of each.
 
 import shutil
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -43,19 +42,17 @@ def write_segment(scores: Path, step: int, arrays: dict[str, np.ndarray], row: d
 
 def steps_held(scores: Path, digests: list[str], maps: bool) -> int:
     """How many steps, from the first on, lie there as they were written, with maps or without."""
-    fit = (_fits(file_of(scores, step), digest, maps) for step, digest in enumerate(digests))
-    return sum(takewhile(bool, fit))
-
-
-def _fits(path: Path, digest: str, maps: bool) -> bool:
-    try:
-        if stored.checksum(path) != digest:
-            return False
-        with Archive(path) as archive:
-            parts = {stored.split(entry)[2] for entry in archive.entries}
-        return "scores" not in parts or ("maps" in parts) == maps
-    except (BadInput, OSError):
-        return False
+    for step, digest in enumerate(digests):
+        try:
+            if stored.checksum(file_of(scores, step)) != digest:
+                return step
+            with Archive(file_of(scores, step)) as archive:
+                parts = {stored.split(entry)[2] for entry in archive.entries}
+        except (BadInput, OSError):
+            return step
+        if "scores" in parts and ("maps" in parts) != maps:
+            return step
+    return len(digests)
 
 
 def rows(scores: Path, steps: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:

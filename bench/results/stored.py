@@ -19,8 +19,8 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -189,24 +189,15 @@ def write_stored(path: Path, arrays: Iterable[tuple[str, np.ndarray]], *, compre
         BadInput: if the disk does not take it.
     """
     way = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-    with _replacing(path) as temporary, zipfile.ZipFile(temporary, "w", way) as file:
-        for name, values in arrays:
-            _add(file, name, values, way)
-
-
-def _add(file: zipfile.ZipFile, entry: str, values: np.ndarray, way: int) -> None:
-    info = zipfile.ZipInfo(f"{entry}.npy")  # of a fixed date: same arrays, same bytes
-    info.compress_type = way
-    with file.open(info, "w", force_zip64=True) as target:
-        np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
+        with zipfile.ZipFile(temporary, "w", way) as archive:
+            for name, values in arrays:
+                info = zipfile.ZipInfo(f"{name}.npy")  # of a fixed date: same arrays, same bytes
+                info.compress_type = way
+                with archive.open(info, "w", force_zip64=True) as target:
+                    np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -18,21 +18,16 @@ def again(path: Path, spec: Spec, options) -> Cell:
     Raises:
         BadInput: if its data, weights or scenario are not given, or are not those that it was run with.
     """
-    planned = plan_cells(_request(spec, options))[0]
-    now = plain(planned.spec)
-    if odd := [key for key in (spec | now) if key != "variant" and spec.get(key) != now.get(key)]:
-        raise BadInput(
-            f"{path} was run with another {odd[0]} ({spec.get(odd[0])!r}, here {now.get(odd[0])!r}): "
-            "give the --data, --weights and --plugin of that run, or run it again."
-        )
-    return replace(planned, spec=spec)
-
-
-def _request(spec: Spec, options) -> Request:
-    weights = options.weights or spec["weights"]["kind"]
+    weights, own, its = options.weights or spec["weights"]["kind"], spec["method_config"], spec["detector_config"]
     if weights == "path":
         raise BadInput(f"the cell was run with the weights {spec['weights']['source']}: give that file with --weights.")
-    return Request(
+    overrides = {spec["method"]: own, spec["detector"]: its}
+    if spec["method"] == spec["detector"]:
+        overrides = {spec["method"]: its | own}
+    # A mean or deviation per channel is timm's own, which comes back by itself.
+    given = {name: value for name, value in spec["backbone_arguments"].items() if not isinstance(value, list)}
+    arguments = ",".join(f"{name}={value}" for name, value in given.items())
+    request = Request(
         methods=(spec["method"],),
         detectors=(spec["detector"],),
         scenarios=(options.scenario or spec["scenario"],),
@@ -40,11 +35,11 @@ def _request(spec: Spec, options) -> Request:
         orders=(spec["order"],),
         size=spec["size"],
         data=options.data and Path(options.data),
-        backbone=_backbone(spec),
+        backbone=spec["backbone"] and f"{spec['backbone']}:{arguments}",
         weights=weights if spec["backbone"] else None,
         image_size=spec["image_size"],
         device=options.device,
-        overrides=_overrides(spec),
+        overrides=overrides,
         plugins=tuple(options.plugin),
         cache=options.cache,
         eval_every=spec.get("eval_every", 1),
@@ -53,17 +48,11 @@ def _request(spec: Spec, options) -> Request:
         precision=spec.get("precision", "float32"),
         auto_batch=spec.get("auto_batch", False),
     )
-
-
-def _overrides(spec: Spec) -> dict:
-    method, detector = spec["method_config"], spec["detector_config"]
-    if spec["method"] == spec["detector"]:
-        return {spec["method"]: detector | method}
-    return {spec["method"]: method, spec["detector"]: detector}
-
-
-def _backbone(spec: Spec) -> str | None:
-    # a mean or deviation per channel is timm's own, which comes back by itself
-    given = {name: value for name, value in spec["backbone_arguments"].items() if not isinstance(value, list)}
-    arguments = ",".join(f"{name}={value}" for name, value in given.items())
-    return spec["backbone"] and f"{spec['backbone']}:{arguments}"
+    planned = plan_cells(request)[0]
+    now = plain(planned.spec)
+    if odd := [key for key in (spec | now) if key != "variant" and spec.get(key) != now.get(key)]:
+        raise BadInput(
+            f"{path} was run with another {odd[0]} ({spec.get(odd[0])!r}, here {now.get(odd[0])!r}): "
+            "give the --data, --weights and --plugin of that run, or run it again."
+        )
+    return replace(planned, spec=spec)

@@ -3,7 +3,7 @@
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,28 +11,23 @@ from pathlib import Path
 import numpy as np
 from avalanche.evaluation.metric_results import MetricValue
 
-from bench import data, registry, results
+from bench import data, results
 from bench.data import rows_of
 from bench.errors import BadInput
 from bench.evaluation import Evaluation
 from bench.evaluation.replay_fidelity import Quality
-from bench.registry.source import source_files
 from bench.results import segments, stored
 from bench.runner import checkpoint
-from bench.runner.cost import Neighbours
-from bench.runner.cost_log import SIZES, CostLog
+from bench.runner.checkpoint import Pace
+from bench.runner.cost import CostLog, Neighbours
 from bench.runner.environment import environment
 from bench.runner.feature_cache import FOLDER, FeatureCache
-from bench.runner.throttle import Pace
-from bench.schema import config
 from bench.schema.cell import SCHEMA
-from bench.schema.request import BackboneSpec, Cell, Request
+from bench.schema.request import Cell
 from bench.training.seeding import make_deterministic
 from bench.wall import nursery as nurseries
-from bench.wall import state as states
-from bench.wall.child import Task
 from bench.wall.nursery import Nursery
-from bench.wall.parent import Given, MethodError, Used, confined, unconfined
+from bench.wall.parent import Given, MethodError, Used, confined, readable, task_of, unconfined
 
 Emit = Callable[[dict], None]
 
@@ -130,25 +125,24 @@ class CellRun:
 
     def step(self, t: int) -> None:
         """Train on step `t`, show the test images of the classes that are tested then, save."""
-        used, told = Used(refused=self.refused), "task_oracle" in self.cell.capabilities
-        wall = unconfined if self.cell.request.no_wall else confined
-        at_hand = {"weights": readable(self.cell), "tell": self._tell}
-        features = self.features.answer if self.cell.request.feature_cache else None
-        neighbours = Neighbours()
-        with wall(self.nursery, self.task(t), self.carried, used, features=features, **at_hand) as method:
+        cell, asked = self.cell, self.cell.request
+        wall, told = unconfined if asked.no_wall else confined, "task_oracle" in cell.capabilities
+        task, at_hand = task_of(cell, t, self.threads), {"weights": readable(cell), "tell": self._tell}
+        features = self.features.answer if asked.feature_cache else None
+        used, again, neighbours = Used(refused=self.refused), Used(refused=self.refused), Neighbours()
+        with wall(self.nursery, task, self.carried, used, features=features, **at_hand) as method:
             # give: the step's images; the state that the last step handed over is there already
             self.closed = used.closed
             about, self.carried = method.train(self.given(t))
             # take: the new state, then what it says of the test images
             start, spent = time.perf_counter(), method.cpu_seconds()
             line = {"train_s": start - method.began[0], "train_cpu_s": spent - method.began[1], "epochs": method.epochs}
-            said = self.evaluation.show(method.look, t, self.cell.tested_after(t), told=told)
+            said = self.evaluation.show(method.look, t, cell.tested_after(t), told=told)
             line |= {"eval_cpu_s": method.cpu_seconds() - spent}
             note = method.tell()
-        again = Used(refused=self.refused)
-        with wall(self.nursery, self.task(t), self.carried, again, **at_hand) as fresh:
+        with wall(self.nursery, task, self.carried, again, **at_hand) as fresh:
             self.evaluation.show_again(fresh.look, said, told=told)
-            if t == len(self.cell.stream.steps) - 1:
+            if t == len(cell.stream.steps) - 1:
                 self.log.latency = self.evaluation.time(fresh.look, said, told=told)
         if self.refused:
             raise BreachError(self.refused)
@@ -161,23 +155,14 @@ class CellRun:
         arrays = self.evaluation.enter(said)
         line |= {"eval_s": time.perf_counter() - start, "eval_images": len(said.tests)}
         line |= {"others_share": neighbours.share(used.cpu_s + again.cpu_s)}
-        grown, added = grown_by(self.carried[0], self.fresh)
-        size = max(self.fresh["detector_bytes"] + grown, states.numbers_held(self.carried[0]))  # whatever it said
-        about |= {name: self.fresh[name] for name in SIZES} | {"detector_bytes": size}
-        line |= {"carried_bytes": sum(map(len, self.carried[1:])) + added}
-        line |= {name: about[name] for name in ("extra_s", "train_images")}
-        self.log.enter(line, about, note, self.features.lap(), used)
+        self.log.enter(line | about, note, self.features.lap(), used.peak_rss_bytes, self.fresh, self.carried)
         # save: the scores first, so that the checkpoint never points beyond them
         self.digests.append(segments.write_segment(self.scores, t, arrays, self.evaluation.rows.row(t)))
         self._announce(t)
-        checkpoint.save(self.checkpoint, self.cell.resume_key, self.carried, self.log.state(), self.digests)
-        if self.cell.request.keep:
+        checkpoint.save(self.checkpoint, cell.resume_key, self.carried, self.log.state(), self.digests)
+        if asked.keep:
             checkpoint.keep(self.checkpoint, results.kept(self.path, t))
         self.pace.write(lambda: results.write_cell(self.root, self.record("partial")))
-
-    def task(self, t: int) -> Task:
-        """What the method's process is told of step `t`."""
-        return task_of(self.cell, t, self.threads)
 
     def given(self, t: int) -> Given:
         """The training images of step `t`, or of all for a method that reads ahead; classes if it uses labels."""
@@ -232,53 +217,3 @@ class CellRun:
             "wall": {"confined": bool(self.closed), "closed": self.closed, "refused": self.refused},
             "environment": environment(cell.request.device) | {"started": self.started, "finished": now},
         }
-
-
-def grown_by(state: bytes, fresh: dict) -> tuple[int, int]:
-    """Bytes by which a detector's state exceeds that of a `fresh` one, and those of them that are the method's.
-
-    The method's is every byte of entries that a freshly built detector lacks, and by which others are longer, names,
-    types, shapes and text counted. Not the method's are the numbers that fill what is built to grow: a memory bank, or
-    the statistics of features.
-    """
-    before, now, added = fresh["entries"], states.entry_sizes(state), 0
-    for name, (numbers, text) in now.items():
-        had, told = before.get(name, (0, 0))
-        added += max(0, text - told) + (0 if name in fresh["grows"] else max(0, numbers - had))
-    return sum(map(sum, now.values())) - sum(map(sum, before.values())), added
-
-
-def task_of(cell: Cell, step: int, threads: int = 1) -> Task:
-    """All that a method's process is told of its cell."""
-    spec, asked = cell.spec, cell.request
-    found = entries_of(cell)
-    method, detector = ((entry.name, str(entry.file), entry.module) for entry in found)
-    released = [bool(entry.declared["AS_RELEASED"]) for entry in found]
-    options = config.split(method[0], detector[0], asked.overrides, spec["method_config"], released)
-    options = dict(zip(("method", "detector"), options, strict=True))
-    return Task(
-        method, detector, spec["size"], options, spec["image_size"], spec["seed"], step, asked.device, threads,
-        spec.get("precision", "float32"), bool(spec.get("auto_batch")), cell.backbone,
-        "reads_ahead" in cell.capabilities,
-    )  # fmt: skip
-
-
-def entries_of(cell: Cell) -> list[registry.Entry]:
-    """Its method and its detector."""
-    return [registry.find_entry(kind, cell.spec[kind], cell.request.plugins) for kind in ("method", "detector")]
-
-
-def readable(cell: Cell) -> list[str]:
-    """What its method may read beside the bench's code."""
-    return may_read(entries_of(cell), cell.request, cell.backbone)
-
-
-def may_read(found: Sequence[registry.Entry], asked: Request, backbone: BackboneSpec | None) -> list[str]:
-    """What they may read beside the bench's code: their files, weights that are given, and the hubs' caches."""
-    named = [value for options in asked.overrides.values() for value in options.values() if isinstance(value, str)]
-    weights = backbone.weights.file if backbone else ""
-    hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
-    packages = [entry.file.parent for entry in found if entry.module]  # wherever an entry point leads
-    code = [file for entry in found for file in source_files(entry)]
-    places = [*code, *packages, *filter(None, [*named, weights]), *hubs]
-    return [str(Path(place).resolve()) for place in places if Path(place).exists()]

@@ -6,6 +6,8 @@ Its own SHA-256 comes first, and it holds that of each step's scores: no bit cha
 import hashlib
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import results
@@ -13,6 +15,8 @@ from bench.errors import BadInput
 from bench.wall import state as states
 
 DIGEST = hashlib.sha256().digest_size  # bytes, before the content
+QUICK_S = 0.1  # a write of the cell file that takes less is never put off
+SHARE = 0.05  # of the time that slower ones may take
 
 
 def save(path: Path, key: str, carried: list[bytes], log: dict, scores: list[str]) -> None:
@@ -52,3 +56,18 @@ def load_checkpoint(path: Path, key: str) -> dict | None:
         return saved if saved["key"] == key else None
     except (OSError, ValueError, TypeError, KeyError):  # foreign: the cell starts again, nothing measured is lost
         return None
+
+
+class Pace:
+    """Puts a slow write of what a kill may lose off until the time since the last one makes it cheap."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter):
+        self.now, self.took, self.last = now, 0.0, now()
+
+    def write(self, function: Callable[[], object]) -> None:
+        """Call `function` if that is due, at what the last call took."""
+        if self.took <= QUICK_S or self.took <= SHARE * (self.now() - self.last):
+            start = self.now()
+            function()
+            self.last = self.now()
+            self.took = self.last - start

@@ -1,12 +1,113 @@
-"""What the machine says of itself: the GPU, and what others do on its processors meanwhile."""
+"""What a run has cost so far, step by step: what is told of it, and what the machine's own counters say meanwhile."""
 
 import math
+import re
+import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 
+from bench.evaluation.replay_fidelity import Quality
+from bench.schema.cell import DEVICE_PEAK, FEATURES, MICRO_BATCH, PER_STEP
 from bench.training.device import nvml_handle
+from bench.wall.state import entry_sizes, numbers_held
+
+SIZES = ("parameters", "trainable_parameters", "detector_bytes")
+POWERCAP = Path("/sys/class/powercap")
+PACKAGE = re.compile(r"intel-rapl:\d+")  # its parts, as intel-rapl:0:0, are in it already
+PERIOD_S = 30.0  # a counter of 2^18 J needs 9 minutes at 500 W to come round, so no turn is missed
+
+
+class CostLog:
+    """Grows by a line per step; `quality` measures how true the methods' memories are.
+
+    `cached`: features of frozen networks may be kept, and how many images had or gave some is told.
+    """
+
+    def __init__(self, quality: Quality, device: str, cached: bool = False):
+        self.quality, self.cached = quality, cached
+        self.gpu, self.processor = GpuMeter(device), Rapl()
+        self.cost: dict[str, list] = {name: [] for name in PER_STEP}
+        self.notes: dict[str, list[float]] = {}
+        self.sizes: dict[str, int] = dict.fromkeys(SIZES, 0)
+        self.latency: dict[str, float] = {}
+        self.peak_rss = 0
+
+    def enter(
+        self,
+        line: dict[str, float],
+        told: dict[str, Any],
+        features: tuple[int, int],
+        peak_rss: int,
+        fresh: dict,
+        carried: list[bytes],
+    ) -> None:
+        """Add the step just trained and tested.
+
+        Its `line` has what PER_STEP names but the carried bytes, and `micro_batch`; `told` is what `Step.tell` gives,
+        `features` the images found and computed in the cache, `peak_rss` in bytes, `fresh` the detector as it was
+        built, `carried` what the step hands over.
+        """
+        grown, added = grown_by(carried[0], fresh)
+        line = line | {"carried_bytes": sum(map(len, carried[1:])) + added}
+        for name in PER_STEP:
+            self.cost[name].append(line[name])
+        t = len(self.cost["train_s"]) - 1
+        for name, images in zip(FEATURES, features, strict=True):
+            if self.cached or name in self.cost:
+                _put(self.cost, name, t, images)
+        if line["micro_batch"] is not None:
+            _put(self.cost, MICRO_BATCH, t, line["micro_batch"] or math.nan)
+        if told["gpu"] is not None:
+            _put(self.cost, DEVICE_PEAK, t, told["gpu"]["allocated_bytes"])
+        size = max(fresh["detector_bytes"] + grown, numbers_held(carried[0]))  # whatever it said
+        self.sizes = {name: fresh[name] for name in SIZES} | {"detector_bytes": size}
+        self.peak_rss = max(self.peak_rss, peak_rss)
+        self.gpu.sample(told["gpu"])
+        for notes, recalled in zip(told["notes"], told["recalled"], strict=True):
+            fidelity = self.quality.measure(recalled, t, notes.get("thumbnail_px"))
+            for name, value in (notes | fidelity).items():
+                _put(self.notes, name, t, value)
+
+    def state(self) -> dict:
+        """What a checkpoint keeps of it."""
+        return {"cost": self.cost, "notes": self.notes, "peak_rss": self.peak_rss, "sizes": self.sizes}
+
+    def restore(self, saved: dict) -> None:
+        """Go on from what `state` gave."""
+        steps = len(saved["cost"]["train_s"])  # an earlier version may not have counted all of it
+        self.cost = {name: [math.nan] * steps for name in PER_STEP} | saved["cost"]
+        self.notes = saved["notes"]
+        self.peak_rss, self.sizes = saved["peak_rss"], saved["sizes"]
+
+    def record(self) -> dict:
+        """Its part of the cell file."""
+        spent = self.cost | {"peak_rss_bytes": self.peak_rss, "ms_per_image": self.latency}
+        spent |= {"gpu": self.gpu.report(), "cpu_energy_j": self.processor.joules()} | self.sizes
+        return {"cost": spent} | ({"notes": self.notes} if self.notes else {})
+
+
+def _put(lists: dict[str, list[float]], name: str, t: int, value: float) -> None:
+    """Set a number of step `t`; earlier steps without one have NaN."""
+    earlier = lists.get(name, [])
+    lists[name] = earlier + [math.nan] * (t - len(earlier)) + [value]
+
+
+def grown_by(state: bytes, fresh: dict) -> tuple[int, int]:
+    """Bytes by which a detector's state exceeds that of a `fresh` one, and those of them that are the method's.
+
+    The method's is every byte of entries that a freshly built detector lacks, and by which others are longer, names,
+    types, shapes and text counted. Not the method's are the numbers that fill what is built to grow: a memory bank, or
+    the statistics of features.
+    """
+    before, now, added = fresh["entries"], entry_sizes(state), 0
+    for name, (numbers, text) in now.items():
+        had, told = before.get(name, (0, 0))
+        added += max(0, text - told) + (0 if name in fresh["grows"] else max(0, numbers - had))
+    return sum(map(sum, now.values())) - sum(map(sum, before.values())), added
 
 
 class GpuMeter:
@@ -39,6 +140,48 @@ class GpuMeter:
             "utilisation": float(np.mean(self.utilisation)) / 100 if self.utilisation else None,
             "energy_j": energy,
         }
+
+
+class Rapl:
+    """Joules of all processor packages from now on, by RAPL: the counters of Linux's powercap tree.
+
+    Nothing where they are absent or closed to us. Source: Documentation/power/powercap/powercap.rst of the kernel.
+    """
+
+    def __init__(self, root: Path = POWERCAP, period_s: float = PERIOD_S):
+        """Begin to count; a daemon thread reads on every `period_s` seconds, where there is something to read."""
+        self._lock, self._spent_uj, self._whole = threading.Lock(), 0, True
+        try:
+            found = [path for path in sorted(root.iterdir()) if PACKAGE.fullmatch(path.name)]
+            self._packages = [path for path in found if (path / "name").read_text().startswith("package")]
+            self._ranges = [int((path / "max_energy_range_uj").read_text()) for path in self._packages]
+            self._last = [int((path / "energy_uj").read_text()) for path in self._packages]
+        except (OSError, ValueError):
+            self._packages, self._ranges, self._last = [], [], []
+        if self._packages:
+            threading.Thread(target=self._read_on, args=(period_s,), daemon=True).start()
+
+    def joules(self) -> float | None:
+        """Since the beginning; None where it cannot be read, or could not be in between."""
+        self.sample()
+        return self._spent_uj / 1e6 if self._packages and self._whole else None
+
+    def sample(self) -> None:
+        """Add what was spent since the last sample; a counter that fell has come round once."""
+        with self._lock:
+            try:
+                now = [int((path / "energy_uj").read_text()) for path in self._packages]
+            except (OSError, ValueError):
+                self._whole = False
+                return
+            for before, after, most in zip(self._last, now, self._ranges, strict=True):
+                self._spent_uj += after - before if after >= before else after + most - before
+            self._last = now
+
+    def _read_on(self, period_s: float) -> None:
+        wait = threading.Event()
+        while self._whole and not wait.wait(period_s):
+            self.sample()
 
 
 class Neighbours:

@@ -43,13 +43,28 @@ class Shelf:
         return tensors if whole else None
 
     def write(self, name: str, tensors: dict[str, Tensor]) -> None:
-        """Put a group of contiguous tensors there, in one move; a full or read-only disk is no error."""
+        """Put a group of contiguous tensors there, in one move; a full or read-only disk is no error.
+
+        Beyond the limit the files go that were not read for longest.
+        """
         content = save(tensors, {"crc32": _checksum(tensors)})
         if not _put(self._path(name), content):
             return
         self._unmeasured += len(content)
-        if self._unmeasured * SLACK >= self.limit:
-            self._evict()
+        if self._unmeasured * SLACK < self.limit:
+            return
+        files, self._unmeasured = [], 0
+        for path in self.folder.rglob(f"*{SUFFIX}*"):  # with what killed processes left half written
+            with suppress(OSError):  # another process may evict too
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
+        excess = sum(size for _, size, _ in files) - self.limit
+        for _, size, path in sorted(files):
+            if excess <= 0:
+                return
+            with suppress(OSError):
+                path.unlink()
+            excess -= size
 
     def note(self, name: str, text: str) -> None:
         """Write a word to remember; it is never evicted."""
@@ -64,21 +79,6 @@ class Shelf:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
-
-    def _evict(self) -> None:
-        """Remove the files that were not read for longest, down to the limit."""
-        files, self._unmeasured = [], 0
-        for path in self.folder.rglob(f"*{SUFFIX}*"):  # with what killed processes left half written
-            with suppress(OSError):  # another process may evict too
-                status = path.stat()
-                files.append((status.st_mtime_ns, status.st_size, path))
-        excess = sum(size for _, size, _ in files) - self.limit
-        for _, size, path in sorted(files):
-            if excess <= 0:
-                return
-            with suppress(OSError):
-                path.unlink()
-            excess -= size
 
 
 def _put(path: Path, content: bytes) -> bool:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +18,13 @@ PACKAGES = ("torch", "torchvision", "avalanche-lib", "anomalib", "timm", "diffus
 
 def environment(device: str) -> dict:
     """Return the machine, the versions and the commit, for the cell file."""
+    versions, commit = dict.fromkeys(PACKAGES), None
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    git = ["git", "-C", str(Path(bench.__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(OSError, subprocess.TimeoutExpired):  # no git on this machine, or a busy one, fails no cell
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False).stdout.strip() or None
     return {
         "device": name_of(device),
         "cpu": processor(),
@@ -25,9 +33,9 @@ def environment(device: str) -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions,
         "bench": bench.__version__,
-        "commit": _commit(),
+        "commit": commit,
         "deterministic": on_cpu(device),  # some CUDA kernels have no deterministic form
     }
 
@@ -35,20 +43,3 @@ def environment(device: str) -> dict:
 def machine(device: str) -> str:
     """The kind of machine whose costs compare: the name of the device, of a CPU the processor's."""
     return processor() if on_cpu(device) else name_of(device)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    folder = Path(bench.__file__).parent
-    try:
-        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None  # no git on this machine, or one that is too busy: no reason to fail a cell
-    return done.stdout.strip() or None

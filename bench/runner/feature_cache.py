@@ -10,7 +10,6 @@ known are computed with others, they must come out the same. A network that fail
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,26 +65,21 @@ class FeatureCache:
             return network.compute(image)
         home, made = self.names.home(network, image), None
         verdict = self.shelf.told(f"{home}/all") or self.shelf.told(f"{home}/{len(image)}")
-        if verdict not in (ALIKE, OWN, NEVER):
-            verdict, made = self._try(network, image, home)
+        if verdict not in (ALIKE, OWN, NEVER):  # the first batch of its size is computed, and again in reverse
+            made, reverse = network.compute(image), image.flip(0)
+            wanted = {key: part.flip(0) for key, part in made.items()}
+            if not all(part.is_contiguous() for part in made.values()):  # found ones would have another layout
+                verdict = NEVER
+            elif _same(_in_parts(network, reverse), wanted):
+                verdict = ALIKE
+            else:
+                verdict = OWN if _same(network.compute(reverse), wanted) else NEVER
+            self.shelf.note(f"{home}/{len(image)}", verdict)
         if verdict == NEVER:
             self.misses += len(image)
             return made or network.compute(image)
         size = "any" if verdict == ALIKE else f"of-{len(image)}"
         return self._answer(network, image, home, [f"{home}/{size}/{picture(one)}" for one in pixels], verdict, made)
-
-    def _try(self, network: Backbone, image: Tensor, home: str) -> tuple[str, Maps]:
-        """Compute the first batch of a size, and again in reverse; note what may be kept of batches of this size."""
-        made, reverse = network.compute(image), image.flip(0)
-        wanted = {key: part.flip(0) for key, part in made.items()}
-        if not all(part.is_contiguous() for part in made.values()):  # found ones would have another layout
-            verdict = NEVER
-        elif _same(_in_parts(network, reverse), wanted):
-            verdict = ALIKE
-        else:
-            verdict = OWN if _same(network.compute(reverse), wanted) else NEVER
-        self.shelf.note(f"{home}/{len(image)}", verdict)
-        return verdict, made
 
     def _answer(self, network, image: Tensor, home: str, names: list[str], verdict: str, made: Maps | None) -> Maps:
         """Find the features of a batch, compute those of the others (all are computed already if `made`), keep them."""
@@ -96,25 +90,20 @@ class FeatureCache:
         whole = len(chosen) == len(image)
         if chosen:
             made = made or (network.compute(image) if whole else _in_parts(network, image[chosen]))
-            same = self._keep(names, found, chosen, made)
-            if not same:
+            same = True
+            for place, index in enumerate(chosen):
+                new = {key: part[place].cpu() for key, part in made.items()}
+                if found[index] is None:
+                    self.shelf.write(names[index], new)
+                    found[index] = new
+                else:
+                    same &= _same(new, found[index])
+            if not same:  # known images came out otherwise
                 self.shelf.note(f"{home}/all", NEVER)
             if whole or not same:
                 return made if whole else network.compute(image)
         stacked = {key: torch.stack([one[key] for one in found]).to(image.device) for key in found[0]}
         return OrderedDict((layer, stacked[layer]) for layer in network.layers)  # who adds up layers has an order
-
-    def _keep(self, names: list[str], found: list[Maps | None], chosen: Sequence[int], made: Maps) -> bool:
-        """Put on the shelf, and into `found`, what was not found there; returns whether all that was is the same."""
-        same = True
-        for place, index in enumerate(chosen):
-            new = {key: part[place].cpu() for key, part in made.items()}
-            if found[index] is None:
-                self.shelf.write(names[index], new)
-                found[index] = new
-            else:
-                same &= _same(new, found[index])
-        return same
 
 
 def _same(one: Maps, other: Maps) -> bool:

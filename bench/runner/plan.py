@@ -14,7 +14,6 @@ from bench.data.counts import counts
 from bench.errors import BadInput
 from bench.metrics.ranking import METRIC_VERSION
 from bench.registry.source import from_outside, source_digest
-from bench.runner.cell import may_read
 from bench.schema import config, stream
 from bench.schema.request import (
     IMAGENET_MEAN,
@@ -40,7 +39,10 @@ def plan_cells(request: Request, forks: nursery.Nursery | None = None) -> list[C
     """
     methods = _entries("method", request.methods, request)
     pairs = [(method, detector) for method in methods for detector in _detectors(method, request)]
-    _check_owners(request, pairs)
+    running = {entry.name for pair in pairs for entry in pair}
+    for owner in request.overrides:
+        if owner not in running:
+            raise BadInput(f"--set {owner}...: {registry.unknown('method or detector in this run', owner, running)}")
     cells, digest = [], cache(source_digest)  # each file is read once
     described = cache(partial(_described, request, forks))
     streams = [
@@ -62,7 +64,9 @@ def plan_cells(request: Request, forks: nursery.Nursery | None = None) -> list[C
                 cell = dataclasses.replace(cell, images=images, notes=notes)
                 cells.append(_with_code(cell, method, detector, digest))
     if not any(_absent(chosen, request) for chosen in streams):
-        _check_backbones(cells)
+        backbones = {repr(cell.backbone): cell.backbone for cell in cells if cell.backbone and not cell.skip}
+        for spec in backbones.values():  # absent or unfitting weights are told before anything is trained
+            check_token_options(spec)
     return cells
 
 
@@ -75,13 +79,6 @@ def _entries(kind: str, names: tuple[str, ...], request: Request) -> list[regist
 
 def _detectors(method: registry.Entry, request: Request) -> list[registry.Entry]:
     return _entries("detector", request.detectors or (registry.default_detector(method, request.plugins),), request)
-
-
-def _check_owners(request: Request, pairs) -> None:
-    running = {entry.name for pair in pairs for entry in pair}
-    for owner in request.overrides:
-        if owner not in running:
-            raise BadInput(f"--set {owner}...: {registry.unknown('method or detector in this run', owner, running)}")
 
 
 def _default_size(chosen: stream.Stream, request: Request) -> str:
@@ -114,13 +111,13 @@ def _described(request: Request, forks, method: registry.Entry, detector: regist
     if request.no_wall or not any(map(from_outside, pair)):
         return child.described(about)
     with nullcontext(forks) if forks else nursery.opened() as forked:
-        return parent.described(forked, about, may_read(pair, request, backbone))
+        return parent.described(forked, about, parent.may_read(pair, request, backbone))
 
 
 def _cell(
     method, detector, chosen, size, pixels, fingerprint, backbone, seed, request, described: Callable[..., dict]
 ) -> Cell:
-    skip = _skip(method, detector, request.precision)
+    skip, weights = _skip(method, detector, request.precision), backbone.weights if backbone else Weights("none")
     about = described(method, detector, size, 0 if skip or _absent(chosen, request) else pixels)
     spec = {
         "scenario": chosen.name,
@@ -136,7 +133,7 @@ def _cell(
         "detector_config": about["detector_config"],
         "backbone": backbone and backbone.name,
         "backbone_arguments": _construction(backbone) if backbone else {},
-        "weights": _public(backbone.weights if backbone else Weights("none")),
+        "weights": {"kind": weights.kind, "source": weights.source, "sha256": weights.sha256},
         "size": size,
         "seed": seed,
         "metric_version": METRIC_VERSION,
@@ -181,10 +178,6 @@ def _construction(backbone: BackboneSpec) -> dict:
     return backbone.arguments | {key: value[0] if len(set(value)) == 1 else list(value) for key, value in own.items()}
 
 
-def _public(weights: Weights) -> dict:
-    return {"kind": weights.kind, "source": weights.source, "sha256": weights.sha256}
-
-
 def _skip(method: registry.Entry, detector: registry.Entry, precision: str) -> str:
     wanted, traits = method.declared["REQUIRES"], detector.declared["TRAITS"]
     if wanted is not None and wanted not in traits:
@@ -206,15 +199,11 @@ def _backbone(detector: registry.Entry, size: str, request: Request) -> Backbone
     name, _, tail = text.partition(":")
     arguments = config.parse(f"backbone.{part}" for part in tail.split(",") if part).get("backbone", {})
     weights = _weights(request.weights or ("procedural" if size == "tiny" else "imagenet"), name)
-    normal = _normalisation(name) if weights.kind in ("imagenet", "path") else {}
+    normal = {}
+    if weights.kind in ("imagenet", "path") and (record := get_pretrained_cfg(name, allow_unregistered=True)):
+        normal = {"mean": tuple(record.mean), "std": tuple(record.std)}  # that they were trained with: .5 for many ViTs
     normal |= {key: (float(arguments.pop(key)),) * 3 for key in ("mean", "std") if key in arguments}
     return BackboneSpec(name, weights, arguments, **normal)
-
-
-def _normalisation(backbone: str) -> dict[str, tuple[float, ...]]:
-    """Mean and deviation per channel that the weights were trained with, as timm records them: .5 for many ViTs."""
-    record = get_pretrained_cfg(backbone, allow_unregistered=True)
-    return {"mean": tuple(record.mean), "std": tuple(record.std)} if record else {}
 
 
 def _weights(text: str, backbone: str) -> Weights:
@@ -225,9 +214,3 @@ def _weights(text: str, backbone: str) -> Weights:
         raise BadInput(f"no weights {text!r}: give imagenet, procedural, random or a .safetensors or .pth file.")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return Weights("procedural" if file == PROCEDURAL else "path", file.name, digest, str(file.resolve()))
-
-
-def _check_backbones(cells: list[Cell]) -> None:
-    """Build each backbone once, so that absent or unfitting weights are told before anything is trained."""
-    for spec in {repr(cell.backbone): cell.backbone for cell in cells if cell.backbone and not cell.skip}.values():
-        check_token_options(spec)

@@ -11,8 +11,20 @@ END, SEAL = "\n}\n", ',\n "checksum": '
 
 
 def json_text(record: Mapping[str, Any]) -> str:
-    """A cell file's content."""
-    return _text(_folded(plain(record)))
+    """A cell file's content: one line per key of each part, so that a diff of two cells can be read."""
+    content = plain(record)
+    content["matrices"] = {  # rows of R without a number as []: over a long stream they would be most of the file
+        name: [row if any(value is not None for value in row) else [] for row in matrix]
+        for name, matrix in content["matrices"].items()
+    }
+    parts = []
+    for key, value in content.items():
+        text = json.dumps(value, allow_nan=False)
+        if value and isinstance(value, dict):
+            lines = [f"{json.dumps(name)}: {json.dumps(item, allow_nan=False)}" for name, item in value.items()]
+            text = "{{\n  {}\n }}".format(",\n  ".join(lines))
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n " + ",\n ".join(parts) + END
 
 
 def sealed(content: str) -> str:
@@ -32,7 +44,7 @@ def _digest(body: bytes) -> str:
 
 
 def restored(part: str, value: Any) -> Any:
-    """Undo what `text` did to the numbers of a part of a record: NaN for null."""
+    """Undo what `json_text` did to the numbers of a part of a record: NaN for null."""
     return _nan_for_null(value) if part in NUMERIC else value
 
 
@@ -60,26 +72,3 @@ def _nan_for_null(value: Any) -> Any:
     if isinstance(value, list) and value and isinstance(value[0], list):
         return [_nan_for_null(row) for row in value]
     return [math.nan if item is None else item for item in value] if isinstance(value, list) else value
-
-
-def _folded(record: dict) -> dict:
-    """Rows of R without a number as []: over a long stream they would be most of the file."""
-    matrices = {
-        name: [row if any(value is not None for value in row) else [] for row in matrix]
-        for name, matrix in record["matrices"].items()
-    }
-    return record | {"matrices": matrices}
-
-
-def _text(record: dict) -> str:
-    """JSON with one line per key of each part, so that a diff of two cells can be read."""
-    parts = []
-    for key, value in record.items():
-        text = json.dumps(value, allow_nan=False)
-        if value and isinstance(value, dict):
-            text = ",\n  ".join(
-                f"{json.dumps(name)}: {json.dumps(item, allow_nan=False)}" for name, item in value.items()
-            )
-            text = f"{{\n  {text}\n }}"
-        parts.append(f"{json.dumps(key)}: {text}")
-    return "{\n " + ",\n ".join(parts) + "\n}\n"

@@ -52,8 +52,15 @@ def resolve(owner: str, module: ModuleType, size: str, overrides: Mapping[str, o
         BadInput: for an option that does not exist or a value of another type.
     """
     config = module.Config.tiny() if size == "tiny" else module.Config()
-    current = dataclasses.asdict(config)
-    for option, value in _with_released(owner, module, overrides).items():
+    current, given = dataclasses.asdict(config), dict(overrides)
+    asked, released = given.pop(AS_RELEASED, False), getattr(module, "AS_RELEASED", {})
+    if not isinstance(asked, bool):
+        raise BadInput(f"{owner}.{AS_RELEASED}={asked!r} is neither true nor false.")
+    if asked and not released:
+        raise BadInput(
+            f"{owner}.{AS_RELEASED}: nothing is told of {owner} that its authors' code does otherwise; leave it out."
+        )
+    for option, value in (released | given if asked else given).items():
         if option not in current:
             raise BadInput(unknown(f"option of {owner}", option, current))
         checked = _as_type_of(current[option], value, f"{owner}.{option}")
@@ -62,18 +69,6 @@ def resolve(owner: str, module: ModuleType, size: str, overrides: Mapping[str, o
             raise BadInput(f"{owner}.{option}={value!r} is negative: give 0 or more (the default is {default!r}).")
         current[option] = checked
     return type(config)(**current)
-
-
-def _with_released(owner: str, module: ModuleType, overrides: Mapping[str, object]) -> dict[str, object]:
-    given = dict(overrides)
-    asked, released = given.pop(AS_RELEASED, False), getattr(module, "AS_RELEASED", {})
-    if not isinstance(asked, bool):
-        raise BadInput(f"{owner}.{AS_RELEASED}={asked!r} is neither true nor false.")
-    if asked and not released:
-        raise BadInput(
-            f"{owner}.{AS_RELEASED}: nothing is told of {owner} that its authors' code does otherwise; leave it out."
-        )
-    return released | given if asked else given
 
 
 def configured_pair(

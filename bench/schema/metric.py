@@ -16,6 +16,7 @@ class Metric:
     needs_masks: bool = False  # a class of which nobody knows where the defects are has none
     low: float = 0.0
     high: float = 1.0
+    chance: float = 0.0  # of a score that says nothing; 0 where it depends on the share of anomalous images
     summarised: bool = True  # final average, forgetting, BWT, ... of R in CSV, tables and comparisons; else R alone
     shown: Literal["headline", "other"] | None = "other"  # table of the leaderboard that has its final average
     # Of one class: (scores (n,), maps (n, H, W) or None, labels (n,), `bench.metrics.ranking.Regions` of the masks or
@@ -38,13 +39,13 @@ CLASS_SHIFT = "class_threshold_shift"  # how far the threshold set anew lies fro
 METRICS = {
     metric.id: metric
     for metric in (
-        Metric("image_auroc", "image AUROC", shown="headline"),
+        Metric("image_auroc", "image AUROC", shown="headline", chance=0.5),
         Metric("image_ap", "image AP"),
         Metric("image_f1max", "image F1-max"),
-        Metric("pixel_auroc", "pixel AUROC", needs_masks=True),
+        Metric("pixel_auroc", "pixel AUROC", needs_masks=True, chance=0.5),
         Metric("pixel_ap", "pixel AP", needs_masks=True),
         Metric("pixel_f1max", "pixel F1-max", needs_masks=True),
-        Metric("aupro", "pixel AUPRO", needs_masks=True, shown="headline"),
+        Metric("aupro", "pixel AUPRO", needs_masks=True, shown="headline", chance=0.15),
         Metric("aupro_small", "AUPRO, small defects", needs_masks=True, summarised=False, shown=None),
         Metric("aupro_middle", "AUPRO, middle defects", needs_masks=True, summarised=False, shown=None),
         Metric("aupro_large", "AUPRO, large defects", needs_masks=True, summarised=False, shown=None),

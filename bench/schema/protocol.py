@@ -61,7 +61,8 @@ class Protocol:
         for name in SUBSETS:
             for value in given.get(name, ()):
                 if value not in asked[name]:
-                    raise BadInput(f"{value} is none of the {name} of protocol {self.name}: {_list(asked[name])}.")
+                    there = ", ".join(map(str, asked[name])) or "each method's own detector"
+                    raise BadInput(f"{value} is none of the {name} of protocol {self.name}: {there}.")
         asked |= {name: getattr(self, name) for name in fixed[:5] if getattr(self, name) is not None}
         asked |= {"methods": tuple(self.methods), **given}
         chosen = {name: self.methods[name] for name in asked["methods"] if name in self.methods}
@@ -108,7 +109,3 @@ def protocol_names() -> list[str]:
 def _files() -> dict[str, Path]:
     folder = Path(str(resources.files("scenarios") / "protocols"))
     return {path.stem: path for path in folder.glob("*.yaml")}
-
-
-def _list(values) -> str:
-    return ", ".join(map(str, values)) or "each method's own detector"

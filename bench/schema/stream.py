@@ -78,23 +78,19 @@ def reorder(stream: Stream, order: str) -> Stream:
     """
     if stream.order != "published":
         raise ValueError(f"{stream.name} is already in order {stream.order!r}; reorder the published stream")
-    classes = iter(_permute(stream.classes, order))
-    steps = tuple(tuple(next(classes) for _ in step) for step in stream.steps)
-    return replace(stream, steps=steps, order=order)
-
-
-def _permute(classes: tuple[str, ...], order: str) -> list[str]:
-    if order == "published":
-        return list(classes)
+    classes = stream.classes
     if order == "alphabetical":
-        return sorted(classes)
-    if order == "reversed":
-        return list(reversed(classes))
-    seed = re.fullmatch(r"random:(\d+)", order)
-    if not seed:
+        classes = sorted(classes)
+    elif order == "reversed":
+        classes = reversed(classes)
+    elif seed := re.fullmatch(r"random:(\d+)", order):
+        # Sorting by a hash gives the same permutation on every platform and Python version; `random` promises neither.
+        classes = sorted(classes, key=lambda name: hashlib.sha256(f"{int(seed[1])}:{name}".encode()).digest())
+    elif order != "published":
         raise BadInput(f"There is no class order {order!r}: use {ORDERS}.")
-    # Sorting by a hash gives the same permutation on every platform and Python version; `random` promises neither.
-    return sorted(classes, key=lambda name: hashlib.sha256(f"{int(seed[1])}:{name}".encode()).digest())
+    coming = iter(classes)
+    steps = tuple(tuple(next(coming) for _ in step) for step in stream.steps)
+    return replace(stream, steps=steps, order=order)
 
 
 def _manifests(folders: Iterable[Path]) -> Iterator[tuple[str, Path]]:

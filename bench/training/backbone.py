@@ -73,7 +73,9 @@ class Features(Backbone):
     """
 
     def __init__(self, spec: BackboneSpec, strides: Sequence[int], recall: Recall | None = None):
-        super().__init__(spec, _create(spec, tuple(strides)), recall)
+        offered = reductions_of(spec, strides)
+        net = create(spec, features_only=True, out_indices=[offered.index(stride) for stride in strides])
+        super().__init__(spec, net, recall)
         self.strides, self.recipe = tuple(strides), {"strides": list(strides)}
         self.channels = self.out_dims = list(self.net.feature_info.channels())
         self.layers = [f"stride{stride}" for stride in self.strides]
@@ -109,7 +111,9 @@ class Embedder(nn.Module):
     def __init__(self, spec: BackboneSpec):
         super().__init__()
         self.net = create(spec, num_classes=0)
-        self.width, self.side = self.net.num_features, _fixed_side(self.net)
+        self.width = self.net.num_features
+        # px that a transformer's positions are made for; 0 where any will do
+        self.side = self.net.patch_embed.img_size[0] if hasattr(self.net, "patch_embed") else 0
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
@@ -117,16 +121,6 @@ class Embedder(nn.Module):
         if self.side and image.shape[-1] != self.side:
             image = F.interpolate(image, (self.side, self.side), mode="bilinear", antialias=True)
         return self.net((image - self.mean) / self.std)
-
-
-def _fixed_side(net: nn.Module) -> int:
-    """The side in pixels that a transformer's positions are made for; 0 where any will do."""
-    return net.patch_embed.img_size[0] if hasattr(net, "patch_embed") else 0
-
-
-def _create(spec: BackboneSpec, strides: Sequence[int]) -> nn.Module:
-    offered = reductions_of(spec, strides)
-    return create(spec, features_only=True, out_indices=[offered.index(stride) for stride in strides])
 
 
 def create(spec: BackboneSpec, **kwargs) -> nn.Module:

@@ -60,8 +60,8 @@ class Detector(nn.Module, ABC):
 
     def networks(self) -> Sequence[nn.Module]:
         """Return what may compute in bfloat16 (trait `bfloat16`): modules with weights that are called as such."""
-        children = (part for child in self.children() for part in (child if _listed(child) else [child]))
-        return [part for part in children if next(part.parameters(), None) is not None]
+        groups = (child if isinstance(child, nn.ModuleList) else [child] for child in self.children())
+        return [part for group in groups for part in group if next(part.parameters(), None) is not None]
 
     def consolidate(self, images: Iterable[Tensor]) -> None:
         """Turn what the step has shown into knowledge after its last batch; gradient-trained detectors need not."""
@@ -85,10 +85,6 @@ class Detector(nn.Module, ABC):
                 owner, _, leaf = name.rpartition(".")
                 self.get_submodule(owner).register_buffer(leaf, torch.empty_like(state_dict[name], device=value.device))
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
-
-
-def _listed(module: nn.Module) -> bool:
-    return isinstance(module, nn.ModuleList)
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -120,16 +116,14 @@ def smooth(anomaly_map: Tensor, sigma: float) -> Tensor:
     Rows and columns one after the other, each as a product with a band matrix: on a CPU some thirteen times faster
     than a convolution with the square kernel.
     """
+    device = anomaly_map.device
     for _ in range(2):
-        anomaly_map = _smooth_rows(anomaly_map, sigma).transpose(-1, -2)
+        width = anomaly_map.shape[-1]
+        reach = min(int(4 * sigma + 0.5), width - 1)  # what is reflected is no wider than the map
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=device) / sigma) ** 2)
+        band = torch.zeros(width, width + 2 * reach, device=device)
+        place = torch.arange(width, device=device)[:, None] + torch.arange(len(kernel), device=device)
+        band.scatter_(1, place, (kernel / kernel.sum()).expand(width, -1))
+        padded = F.pad(anomaly_map, (reach, reach, 0, 0), mode="reflect")
+        anomaly_map = (padded @ band.to(anomaly_map.dtype).T).transpose(-1, -2)
     return anomaly_map
-
-
-def _smooth_rows(anomaly_map: Tensor, sigma: float) -> Tensor:
-    width = anomaly_map.shape[-1]
-    reach = min(int(4 * sigma + 0.5), width - 1)  # what is reflected is no wider than the map
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=anomaly_map.device) / sigma) ** 2)
-    band = torch.zeros(width, width + 2 * reach, device=anomaly_map.device)
-    place = torch.arange(width, device=anomaly_map.device)[:, None] + torch.arange(len(kernel), device=kernel.device)
-    band.scatter_(1, place, (kernel / kernel.sum()).expand(width, -1))
-    return F.pad(anomaly_map, (reach, reach, 0, 0), mode="reflect") @ band.to(anomaly_map.dtype).T

@@ -127,7 +127,11 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
 
     def make_train_dataloader(self, **kwargs):
         if self.remembered is None:
-            return super().make_train_dataloader(**self._loader_arguments(len(self.adapted_dataset)), **kwargs)
+            images = len(self.adapted_dataset)
+            # A batch norm cannot train on a last batch of one image.
+            dropped = images % self.train_mb_size == 1 or self.model.drop_last
+            drop_last = images > self.train_mb_size and dropped and self._learns()
+            return super().make_train_dataloader(drop_last=drop_last, **kwargs)
         if not self._learns():
             self.dataloader = self.images.loader
         else:
@@ -144,11 +148,6 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
 
     def make_eval_dataloader(self, **_):
         self.dataloader = self.experience  # test images come in turn, as batches
-
-    def _loader_arguments(self, images: int) -> dict:
-        # A batch norm cannot train on a last batch of one image.
-        dropped = images % self.train_mb_size == 1 or self.model.drop_last
-        return {"drop_last": images > self.train_mb_size and dropped and self._learns()}
 
     def _learns(self) -> bool:
         return self.model.optimizer() is not None
@@ -184,10 +183,7 @@ class Strategy(BatchObservation, AnomalyProblem, SGDUpdate, BaseSGDTemplate):
             if not self._splits():
                 raise
             self.auto_batch.check(error, self.mbatch.image)
-        self._repeat()
-
-    def _repeat(self) -> None:
-        """Go back to the forward pass, in smaller parts: the graph of the larger ones did not fit."""
+        # Go back to the forward pass, in smaller parts: the graph of the larger ones did not fit.
         self.mb_output = self.loss = None  # they hold that graph
         self.optimizer.zero_grad()
         self.auto_batch.halve(self.mbatch.image)

@@ -157,13 +157,6 @@ def check_token_options(spec: BackboneSpec) -> None:
         Features(spec, (8, 16))
 
 
-def _middle(depth: int, count: int) -> list[int]:
-    """`count` blocks spread over the middle two thirds: 2 to 9 of 12, every second from 4 to 18 of 24."""
-    span = max(1, depth * 2 // 3)
-    count = min(count, span)
-    return [depth // 6 + i * (span // count) for i in range(count)]
-
-
 def blocks_of(spec: BackboneSpec, count: int, chosen: Sequence[int] | None = None) -> list[int]:
     """Blocks in ascending order, as timm gives them out: those `chosen`, or else `count` in the middle.
 
@@ -172,8 +165,10 @@ def blocks_of(spec: BackboneSpec, count: int, chosen: Sequence[int] | None = Non
     """
     with torch.device("meta"):
         depth = len(timm.create_model(spec.name.partition(".")[0], **spec.arguments).blocks)
-    if not chosen:
-        return _middle(depth, count)
+    if not chosen:  # spread over the middle two thirds: 2 to 9 of 12, every second from 4 to 18 of 24
+        span = max(1, depth * 2 // 3)
+        count = min(count, span)
+        return [depth // 6 + i * (span // count) for i in range(count)]
     for i in chosen:
         if not -depth <= i < depth:
             raise BackboneUnfit(f"backbone {spec.name!r} has {depth} blocks, 0 to {depth - 1}, so no block {i}.")

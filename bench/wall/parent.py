@@ -2,16 +2,21 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from bench import registry
 from bench.errors import BadInput
+from bench.registry.source import source_files
+from bench.schema import config
+from bench.schema.request import BackboneSpec, Cell, Request
 from bench.wall import state as states
-from bench.wall.child import Learner, Task
+from bench.wall.child import PAIR, Learner, Task
 from bench.wall.confinement import OFF, code
 from bench.wall.nursery import Nursery
 from bench.wall.protocol import Channel, ChannelError, printable
@@ -42,6 +47,41 @@ class Used:
     refused: list[str] = field(default_factory=list)  # what it tried nevertheless, in words
     cpu_s: float = 0.0  # of it and all that it started
     peak_rss_bytes: int = 0
+
+
+def task_of(cell: Cell, step: int, threads: int = 1) -> Task:
+    """All that a method's process is told of its cell."""
+    spec, asked = cell.spec, cell.request
+    found = _entries_of(cell)
+    method, detector = ((entry.name, str(entry.file), entry.module) for entry in found)
+    released = [bool(entry.declared["AS_RELEASED"]) for entry in found]
+    options = config.split(method[0], detector[0], asked.overrides, spec["method_config"], released)
+    options = dict(zip(PAIR, options, strict=True))
+    return Task(
+        method, detector, spec["size"], options, spec["image_size"], spec["seed"], step, asked.device, threads,
+        spec.get("precision", "float32"), bool(spec.get("auto_batch")), cell.backbone,
+        "reads_ahead" in cell.capabilities,
+    )  # fmt: skip
+
+
+def readable(cell: Cell) -> list[str]:
+    """What its method may read beside the bench's code."""
+    return may_read(_entries_of(cell), cell.request, cell.backbone)
+
+
+def _entries_of(cell: Cell) -> list[registry.Entry]:
+    return [registry.find_entry(kind, cell.spec[kind], cell.request.plugins) for kind in PAIR]
+
+
+def may_read(found: Sequence[registry.Entry], asked: Request, backbone: BackboneSpec | None) -> list[str]:
+    """What they may read beside the bench's code: their files, weights that are given, and the hubs' caches."""
+    named = [value for options in asked.overrides.values() for value in options.values() if isinstance(value, str)]
+    weights = backbone.weights.file if backbone else ""
+    hubs = [Path.home() / ".cache" / folder for folder in ("huggingface", "torch")]
+    packages = [entry.file.parent for entry in found if entry.module]  # wherever an entry point leads
+    sources = [file for entry in found for file in source_files(entry)]
+    places = [*sources, *packages, *filter(None, [*named, weights]), *hubs]
+    return [str(Path(place).resolve()) for place in places if Path(place).exists()]
 
 
 class Confined:

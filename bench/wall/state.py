@@ -267,18 +267,15 @@ class _Reader:
         stored = [shape[axis] for axis in order] or shape
         back = [order.index(axis) for axis in range(len(order))]
         if word == "tensor":
-            made = self._tensor(getattr(torch, kind), stored)
+            kind, count = getattr(torch, kind), int(np.prod(stored))
+            raw = self.take(count * kind.itemsize)
+            made = torch.frombuffer(raw, dtype=kind).reshape(stored) if count else torch.empty(stored, dtype=kind)
             made = made.permute(back) if back else made
             return made.to(self.device) if there else made
         dtype = np.dtype(kind)
         found = np.frombuffer(self.take(dtype.itemsize * int(np.prod(shape))), dtype).reshape(stored)
         found = found.transpose(back) if back else found
         return found if word == "array" else found[()]
-
-    def _tensor(self, kind: torch.dtype, shape: list[int]) -> Tensor:
-        count = int(np.prod(shape))
-        raw = self.take(count * kind.itemsize)
-        return torch.frombuffer(raw, dtype=kind).reshape(shape) if count else torch.empty(shape, dtype=kind)
 
     def _dataclass(self, module: str, name: str, fields: dict) -> Any:
         kind = _class(module, name) if self.classes else None

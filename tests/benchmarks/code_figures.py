@@ -1,9 +1,12 @@
 """How the code is built, in figures: `python tests/benchmarks/code_figures.py [--trace]`.
 
 `ambiguous`: public functions and classes of `bench` (top level) of which another file has one of the same name.
-`named once`: private functions and methods that are used at one place. With `--trace` a cell of two steps is run, and
-the files of `bench` that its own process passes through from the first call to the written record are listed; a climb
-is a call from one room into a room further out.
+`named once`: private functions and methods that are used at one place; of these, `called by something longer` leaves
+out what is handed over as a value (callbacks, entries of a table) and what is longer than its only caller.
+With `--trace` a cell of two steps is run, and the files of `bench` are listed that its own process enters from the
+first call to the written record. `hand on` are those from which another is entered; `on the way` those that stand on
+the stack when one of its acts happens: a message to or from a method, scores entered, something written. A climb is a
+call from one room into a room further out.
 """
 
 import argparse
@@ -12,12 +15,21 @@ import re
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FILES = {path: path.read_text() for path in sorted((ROOT / "bench").rglob("*.py"))}
 TREES = {path: ast.parse(text) for path, text in FILES.items()}
 DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+# Where the acts of a cell happen: (file, function).
+ACTS = {
+    ("wall/protocol.py", "send"),
+    ("wall/protocol.py", "receive"),
+    ("metrics/scoring.py", "enter"),
+    ("results/stored.py", "write_stored"),
+    ("schema/disk.py", "replace"),
+}
 
 
 def public() -> dict[str, list[Path]]:
@@ -39,8 +51,22 @@ def private() -> dict[str, int]:
     return {name: words[name] - defined[name] for name in defined}
 
 
-def passed() -> tuple[list[str], int]:
-    """(the files in the order in which they are first entered, climbs) of a cell."""
+def called_once(names: set[str]) -> int:
+    """How many functions of these `names`, which are used at one place each, are called there by something longer."""
+    length, caller = {}, {}
+    for tree in TREES.values():
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for function in functions:  # an inner one comes after what is around it
+            own = function.end_lineno - function.lineno
+            length |= {function.name: own} if function.name in names else {}
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and (name := getattr(node.func, "attr", getattr(node.func, "id", ""))):
+                    caller |= {name: own} if name in names else {}
+    return sum(length[name] < caller.get(name, 0) for name in length)
+
+
+def passed() -> tuple[dict[str, set[str]], set[str], set[tuple[str, str]]]:
+    """Of a cell: {file that is entered, in that order: files entered from it}, those on the way, climbs."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from test_layers import LAYERS
     from trees import MANIFEST
@@ -51,19 +77,28 @@ def passed() -> tuple[list[str], int]:
     from bench.schema.request import Request
 
     depth = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-    stops, climbs = {}, set()
+    stops, way, climbs, root = {}, set(), set(), f"{ROOT / 'bench'}/"
 
-    def place(frame) -> Path | None:
-        path = Path(frame.f_code.co_filename) if frame else None
-        return path.relative_to(ROOT / "bench") if path and path.is_relative_to(ROOT / "bench") else None
+    def around(frame) -> Iterator[str]:
+        """The files of the bench on the stack, from the innermost out."""
+        while frame:
+            if frame.f_code.co_filename.startswith(root):
+                yield frame.f_code.co_filename.removeprefix(root)
+            frame = frame.f_back
 
     def hear(frame, event, _):
-        if event == "call" and (here := place(frame)):
-            stops.setdefault(str(here), None)
-            caller = place(frame.f_back)
-            inner, outer = (depth.get(part.parts[0].removesuffix(".py")) if part else None for part in (caller, here))
+        if event != "call" or not frame.f_code.co_filename.startswith(root):
+            return
+        here, *outside = around(frame)
+        stops.setdefault(here, set())
+        if (here, frame.f_code.co_name) in ACTS:
+            way.update((here, *outside))
+        caller = outside[0] if outside else here
+        if caller != here:
+            stops[caller].add(here)
+            inner, outer = (depth.get(file.split("/")[0].removesuffix(".py")) for file in (caller, here))
             if None not in (inner, outer) and outer < inner:
-                climbs.add((str(caller), str(here)))
+                climbs.add((caller, here))
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -74,7 +109,7 @@ def passed() -> tuple[list[str], int]:
         sys.setprofile(hear)
         run_cell(cell, folder / "results")
         sys.setprofile(None)
-    return list(stops), len(climbs)
+    return stops, way, climbs
 
 
 def main() -> None:
@@ -83,7 +118,7 @@ def main() -> None:
     options = parser.parse_args()
     names, helpers = public(), private()
     twice = {name: paths for name, paths in names.items() if len(paths) > 1}
-    once = sum(count == 1 for count in helpers.values())
+    once = {name for name, count in helpers.items() if count == 1}
     lines = sum(text.count("\n") for text in FILES.values())
     functions = sum(isinstance(node, ast.FunctionDef) for tree in TREES.values() for node in ast.walk(tree))
     tests = sum(path.read_text().count("\n") for path in (ROOT / "tests").rglob("*.py"))
@@ -91,12 +126,16 @@ def main() -> None:
     print(f"public names: {len(names)}, ambiguous: {len(twice)} ({len(twice) / len(names):.1%})")
     for name, paths in sorted(twice.items()):
         print(f"  {name}: {', '.join(str(path.relative_to(ROOT / 'bench')) for path in paths)}")
-    print(f"private helpers: {len(helpers)}, named once: {once} ({once / len(helpers):.1%})")
+    print(f"private helpers: {len(helpers)}, named once: {len(once)} ({len(once) / len(helpers):.1%})", end=", ")
+    print(f"of these called by something longer: {called_once(once)}")
     print(f"functions per 100 lines: {100 * functions / lines:.1f} ({functions} in {lines})")
     print(f"lines of test code: {tests}")
     if options.trace:
-        stops, climbs = passed()
-        print(f"files that a cell passes: {len(stops)}, climbs: {climbs}", *stops, sep="\n  ")
+        stops, way, climbs = passed()
+        print(f"files that a cell enters: {len(stops)}, of which hand on: {sum(map(bool, stops.values()))}", end=", ")
+        print(f"on the way: {len(way)}, climbs: {len(climbs)}")
+        for stop in stops:
+            print(f"  {stop}{', on the way' if stop in way else ''}")
 
 
 if __name__ == "__main__":

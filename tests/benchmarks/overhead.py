@@ -32,14 +32,13 @@ from torch.utils.data import DataLoader, Dataset
 from bench import data, registry, results
 from bench.api import Setup
 from bench.runner import run_cell
-from bench.runner.cell import readable, task_of
 from bench.runner.plan import plan_cells
 from bench.schema.request import PROCEDURAL, TINY_BACKBONE, BackboneSpec, Cell, Request, Weights
 from bench.schema.stream import Stream
 from bench.training.experiences import as_float
 from bench.training.seeding import make_deterministic, seed_everything
 from bench.wall import nursery
-from bench.wall.parent import Used, confined
+from bench.wall.parent import Used, confined, readable, task_of
 
 BACKBONE = BackboneSpec(TINY_BACKBONE, Weights("procedural", file=str(PROCEDURAL)))
 

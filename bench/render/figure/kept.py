@@ -8,11 +8,11 @@ from bench.data import Arrays
 from bench.errors import BadInput
 from bench.runner import checkpoint
 from bench.runner.again import again
-from bench.runner.cell import task_of
 from bench.schema.request import Cell
 from bench.training.experiences import TestExperience
 from bench.training.strategy import Strategy
 from bench.wall.child import build, load_carried
+from bench.wall.parent import task_of
 
 
 @dataclass(frozen=True)

@@ -18,37 +18,16 @@ from bench.render.leaderboard.compare import compare_with_published
 from bench.render.leaderboard.page import leader, slug, winner
 from bench.render.leaderboard.tables import score_text
 from bench.render.report.failures import skipped_pairs
-from bench.render.report.field import Field, field
+from bench.render.report.field import Field, Line, field
 from bench.schema.cell import Cell
-from bench.schema.metric import headings, summarised
+from bench.schema.metric import METRICS, headings, summarised
 
-# What a score is worth that says nothing; 0 where it depends on the share of anomalous images.
-CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5, "aupro": 0.15}
 GROUPS = {"cost": "scores and cost", "line": "one threshold for the line", "all": "everything"}
 
 
 def common() -> list[Figure]:
     """The figures that every board has, whatever the metric."""
     return [figure for figure in FIGURES.values() if figure.report]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of a board: one configuration."""
-
-    row: Row
-    href: str
-    tier: str  # on its detector, as in the leaderboard
-
-    @property
-    def seeds(self) -> str:
-        """How many runs stand behind it, or which one is unfinished."""
-        return f"seed {self.row.spec['seed']}" if self.row.status else str(len(self.row.cells))
-
-    def mean(self, name: str) -> float:
-        """A figure over seeds; missing where it would mix the times of several machines."""
-        mixed = name in FIGURES and FIGURES[name].of_machine and len(self.row.devices) > 1
-        return float("nan") if mixed else self.row.stat(name).mean
 
 
 @dataclass(frozen=True)
@@ -112,7 +91,8 @@ def boards(sections: Sequence[Section], pages: Mapping[str, str]) -> list[Board]
 
 def page_of(board: Board) -> dict:
     """Values of a board's template."""
-    return {"board": board, "metrics": headings(), "common": common(), "groups": GROUPS, "chance": CHANCE}
+    chance = {name: METRICS[name].chance for name in summarised()}
+    return {"board": board, "metrics": headings(), "common": common(), "groups": GROUPS, "chance": chance}
 
 
 def named(weights: tuple) -> str:

@@ -1,16 +1,35 @@
-"""Accuracy against carried bytes as a drawing that needs no script: tiers coloured, each with a marker of its own."""
+"""The rows of a board, and their accuracy against carried bytes as a drawing that needs no script: tiers are coloured,
+each with a marker of its own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bench.render.report.boards import Line
+from bench.analysis.figures import FIGURES
+from bench.analysis.rows import Row
+from bench.schema.metric import METRICS
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 58, 16, 14, 50  # px
-CHANCE = 0.5  # image AUROC of a coin
 KINDS = {"1": "tier 1", "2": "tier 2", "few": "too few runs for a tier", "out": "not ranked: reads ahead, external …"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a board: one configuration."""
+
+    row: Row
+    href: str
+    tier: str  # on its detector, as in the leaderboard
+
+    @property
+    def seeds(self) -> str:
+        """How many runs stand behind it, or which one is unfinished."""
+        return f"seed {self.row.spec['seed']}" if self.row.status else str(len(self.row.cells))
+
+    def mean(self, name: str) -> float:
+        """A figure over seeds; missing where it would mix the times of several machines."""
+        mixed = name in FIGURES and FIGURES[name].of_machine and len(self.row.devices) > 1
+        return float("nan") if mixed else self.row.stat(name).mean
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,7 @@ class Field:
         return {kind: text for kind, text in KINDS.items() if any(point.kind == kind for point in self.points)}
 
 
-def field(lines: Sequence["Line"]) -> Field:
+def field(lines: Sequence[Line]) -> Field:
     """Final image AUROC over the logarithm of carried MB; 0, which has none, stands a decade left of the least."""
     measured = [(line, line.mean("carried_mb"), line.mean("final_image_auroc")) for line in lines]
     known = [(line, mb, auroc) for line, mb, auroc in measured if mb == mb and auroc == auroc]
@@ -60,9 +79,9 @@ def field(lines: Sequence["Line"]) -> Field:
     def y(auroc: float) -> float:
         return round(HEIGHT - BOTTOM - (auroc - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
-    racing = sorted((t for t in known if _kind(t[0].tier) != "out"), key=lambda t: (t[1], -t[2]))
+    joined = ranked(line.tier for line, *_ in known)
     front, best = [], -math.inf
-    for line, mb, auroc in racing:
+    for line, mb, auroc in sorted((t for t in known if t[0].tier in joined), key=lambda t: (t[1], -t[2])):
         if auroc > best:
             best = auroc
             front.append((id(line), x(mb), y(auroc)))
@@ -81,10 +100,17 @@ def field(lines: Sequence["Line"]) -> Field:
     scores = [first + every * i for i in range(int((high - first) / every + 1e-6) + 1)]
     ticks = [(x(0), "0"), *((x(10**k), f"{10**k:g}") for k in range(zero + 1, end + 1))]
     path = "".join(f"H{px}V{py}" if i else f"M{px} {py}" for i, (_, px, py) in enumerate(front))
-    chance = y(CHANCE) if low < CHANCE < high else None
+    chance = METRICS["image_auroc"].chance
     # What matters most is drawn last, on top.
     points.sort(key=lambda point: ("out", "few", "2", "1").index(point.kind) + 10 * bool(point.label))
-    return Field(points, ticks, [(y(s), f"{s:.2f}") for s in scores], chance, path)
+    return Field(points, ticks, [(y(s), f"{s:.2f}") for s in scores], y(chance) if low < chance < high else None, path)
+
+
+def ranked(tiers: Iterable[str]) -> set[str]:
+    """Of the tiers of a board, those whose rows the line joins: 1 and 2, or where there are none, too few runs."""
+    kinds = {tier: _kind(tier) for tier in tiers}
+    wanted = {"1", "2"} if {"1", "2"} & set(kinds.values()) else {"few"}
+    return {tier for tier, kind in kinds.items() if kind in wanted}
 
 
 def _kind(tier: str) -> str:
