@@ -27,6 +27,7 @@ from bench.render import leaderboard, report
 from bench.render.leaderboard.compare import TEST_IMAGES
 from bench.render.leaderboard.tables import score_text
 from bench.render.report.charts import LEFT, RIGHT, WIDTH
+from bench.render.report.field import ranked
 from bench.schema.metric import summarised
 
 ROOT = Path(__file__).parents[1]
@@ -202,6 +203,7 @@ def test_the_plot_of_carried_bytes_has_every_complete_row(site):
     boards = embedded(dom(site, "compare.html"), "fields")["boards"]
     points = {(p["method"], p["detector"]): p for board in boards for p in board["points"]}
     assert len(points) == 7 and not points["joint†", "patchcore"]["races"]
+    assert sum(point["races"] for point in points.values()) > 1
     members = [figures(varied(seed, method="replay")) for seed in range(3)]
     found = points["replay", "patchcore"]
     assert found["scores"] == {m: stat(f[f"final_{m}"] for f in members).mean for m in summarised()}
@@ -367,6 +369,26 @@ def test_the_first_page_draws_every_measured_row_by_tier(site):
     measured = [row for row in board.select(".board tbody tr") if not row.get("class")]
     assert points == {f"{row.th.a.text} + {row['data-detector']}" for row in measured}
     assert len(drawing.select("circle.t1, path.t2, circle.few, path.out")) == len(measured)
+
+
+def test_the_line_joins_ranked_rows_and_without_any_those_of_too_few_runs():
+    assert ranked(["1", "2", "1 run", "reads ahead"]) == {"1", "2"}
+    assert ranked(["1 run", "2 runs", "external", "failed"]) == {"1 run", "2 runs"}
+    assert ranked(["external"]) == set()
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+def test_two_systems_stand_beside_each_other_class_by_class(site, tmp_path):
+    page = rendered((site / "compare.html").as_uri(), tmp_path)
+    points = max((board["points"] for board in embedded(page, "fields")["boards"]), key=len)
+    first, second, *_ = sorted(points, key=lambda point: -point["scores"]["image_auroc"])
+    shared = first["runs"].keys() & second["runs"].keys()
+    scores = [np.mean([system["runs"][run] for run in shared], axis=0) for system in (first, second)]
+    shown = [[part.text for part in row.find_all("td")] for row in page.select("#duel tbody tr")]
+    told = zip(*scores, strict=True)
+    assert shown[1:] == [[f"{a:.3f}", f"{b:.3f}", f"{a - b:.3f}"] for a, b in told]
+    assert shown[0][2] == f"{scores[0].mean() - scores[1].mean():.3f}"
+    assert f"compare '{first['system']}' '{second['system']}' --scenario" in page.select_one("#duel-command").text
 
 
 def test_a_table_is_there_as_csv_too(site):

@@ -15,6 +15,7 @@ import numpy as np
 from bench import results
 from bench.analysis import gap_to_joint as distance
 from bench.analysis.figures import figures
+from bench.analysis.pairing import system_name
 from bench.analysis.race import out_of_race
 from bench.analysis.summary import classes_of, learned_at
 from bench.errors import BadInput
@@ -23,7 +24,6 @@ from bench.render import outcome
 from bench.render.leaderboard import read_sections
 from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
 from bench.schema.metric import METRICS
-from bench.schema.spec import Spec
 
 MISSING = "—"
 WIDE = 30  # classes; more columns than that are no table any more
@@ -69,7 +69,7 @@ def find_cells(cell: str, root: Path) -> list[Path]:
 def cell_text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
     """The page of one cell; `joint`: finished joint cells, of which one may be its reference."""
     spec = cell["spec"]
-    name = f"{spec['scenario']}@{spec['scenario_version']} {_system(spec)} seed {spec['seed']}"
+    name = f"{spec['scenario']}@{spec['scenario_version']} {system_name(spec)} seed {spec['seed']}"
     head = [f"{name}: {cell['status']}", f"{path}"]
     if cell["capabilities"]:
         head.append(f"declares: {', '.join(cell['capabilities'])}")
@@ -107,8 +107,9 @@ def best_rows(root: Path) -> str:
     for section in grouped:
         rows = [row for row in section.rows if not out_of_race(row)]
         rows = sorted(rows, key=lambda row: -row.stat("final_image_auroc").mean)[:room]
-        names += [f"{row.spec['scenario']}/{_system(row.spec)}" for row in rows]
-        tables.append((section.title, [(_system(row.spec, " …"), *outcome.line(row)) for row in rows]))
+        names += [f"{row.spec['scenario']}/{system_name(row.spec)}" for row in rows]
+        shown = [f"{row.spec['method']}+{row.spec['detector']}{' …' * bool(row.spec['variant'])}" for row in rows]
+        tables.append((section.title, [(name, *outcome.line(row)) for name, row in zip(shown, rows, strict=True)]))
     width = max([len(name) for _, rows in tables for name, *_ in rows], default=0)
     text = [f"{'best ranked rows':{width}}  {'image AUROC':>13}  {'forgetting':>10}  {'MB':>6}"]
     for title, rows in tables:
@@ -117,12 +118,6 @@ def best_rows(root: Path) -> str:
     text += ["", f"all rows: {root / 'leaderboard.csv'}"]
     text += [f"one in full: bench show '{min(names, key=len)}'"] if names else []
     return "\n".join(text)
-
-
-def _system(spec: Spec, options: str = "") -> str:
-    """As cells are named; `options` stands for theirs where given."""
-    system = f"{spec['method']}+{spec['detector']}"
-    return system + (options or f",{spec['variant']}") if spec["variant"] else system
 
 
 def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from bench import results
 from bench.analysis import ranks as ranking
 from bench.analysis.groups import Section
+from bench.analysis.pairing import system_name
+from bench.analysis.race import standing
 from bench.errors import BadInput
 from bench.render.report.boards import named
+from bench.render.report.field import ranked
 from bench.schema.cell import Cell
 from bench.schema.metric import headings, summarised
 
@@ -78,23 +81,31 @@ def diagram(contest: ranking.Contest) -> Diagram:
 
 
 def fields(sections: Sequence[Section], pages: Mapping[str, str]) -> dict:
-    """For the plot of accuracy against carried bytes: every complete row with its figures, by board."""
+    """For the plot of accuracy against carried bytes, and A against B: every complete row, by board.
+
+    `runs`: by seed, the image AUROC of each class after the last step.
+    """
     boards = []
     for section in sections:
         for weights, rows in section.by_weights().items():
+            tiers = [standing(rows).tier(row) for row in rows]
+            racing = ranked(tiers)
             points = [
                 {
                     "method": row.label,
+                    "system": system_name(row.spec),
                     "detector": row.spec["detector"],
                     "href": pages[row.cells[0]["key"]],
-                    "races": not (row.may("reads_ahead") or row.may("task_oracle")),
+                    "races": tier in racing,
                     "carried_mb": row.stat("carried_mb").mean,
                     "scores": {metric: row.stat(f"final_{metric}").mean for metric in summarised()},
                     "halves": {metric: row.stat(f"final_{metric}").half for metric in summarised()},
+                    "runs": {str(cell["spec"]["seed"]): cell["matrices"]["image_auroc"][-1] for cell in row.cells},
                 }
-                for row in rows
+                for row, tier in zip(rows, tiers, strict=True)
                 if not row.status
             ]
             if points:
-                boards.append({"title": f"{section.title} · {named(weights)}", "points": points})
+                about = {"scenario": section.spec["scenario"], "classes": section.spec["classes"]}
+                boards.append({"title": f"{section.title} · {named(weights)}", "points": points} | about)
     return results.plain({"metrics": headings(), "boards": boards})

@@ -2,7 +2,7 @@
 each with a marker of its own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.figures import FIGURES
@@ -79,9 +79,9 @@ def field(lines: Sequence[Line]) -> Field:
     def y(auroc: float) -> float:
         return round(HEIGHT - BOTTOM - (auroc - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
-    racing = sorted((t for t in known if _kind(t[0].tier) != "out"), key=lambda t: (t[1], -t[2]))
+    joined = ranked(line.tier for line, *_ in known)
     front, best = [], -math.inf
-    for line, mb, auroc in racing:
+    for line, mb, auroc in sorted((t for t in known if t[0].tier in joined), key=lambda t: (t[1], -t[2])):
         if auroc > best:
             best = auroc
             front.append((id(line), x(mb), y(auroc)))
@@ -104,6 +104,13 @@ def field(lines: Sequence[Line]) -> Field:
     # What matters most is drawn last, on top.
     points.sort(key=lambda point: ("out", "few", "2", "1").index(point.kind) + 10 * bool(point.label))
     return Field(points, ticks, [(y(s), f"{s:.2f}") for s in scores], y(chance) if low < chance < high else None, path)
+
+
+def ranked(tiers: Iterable[str]) -> set[str]:
+    """Of the tiers of a board, those whose rows the line joins: 1 and 2, or where there are none, too few runs."""
+    kinds = {tier: _kind(tier) for tier in tiers}
+    wanted = {"1", "2"} if {"1", "2"} & set(kinds.values()) else {"few"}
+    return {tier for tier, kind in kinds.items() if kind in wanted}
 
 
 def _kind(tier: str) -> str:

@@ -91,7 +91,10 @@ function cost(pick) {
     const y = pick(read) ?? [];
     return { type: "bar", name, y, x: y.map((_, t) => t + 1), marker: { color: COLOURS[[0, 4, 5][i]], line: { color: "#fff", width: 1 } } };
   });
-  Plotly.react("cost", bars, layout("step", "seconds", { barmode: "stack", xaxis: steps(bars[0].y.length) }), CONFIG);
+  const known = bars.some((bar) => bar.y.some((value) => value !== null));
+  const why = { text: "no times: others used the machine meanwhile", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 };
+  const more = { barmode: "stack", xaxis: steps(bars[0].y.length), annotations: known ? [] : [why] };
+  Plotly.react("cost", bars, layout("step", "seconds", more), CONFIG);
   const carried = (pick((run) => run.cost.carried_bytes) ?? []).map((value) => value / 1e6);
   plotFromZero("carried", carried, "MB");
 }
@@ -154,7 +157,7 @@ function scatter(points, front, metric, title) {
   const rest = points.filter((p) => p.races && !front.includes(p));
   const numbers = { mode: "lines+markers+text", texttemplate: front.map((_, i) => String(i + 1)), textposition: "top left" };
   Plotly.react("pareto", [
-    trace("reads ahead or is told the class", points.filter((p) => !p.races), { symbol: "x-thin-open", size: 9, color: "#57606a" }),
+    trace("not ranked", points.filter((p) => !p.races), { symbol: "x-thin-open", size: 9, color: "#57606a" }),
     trace("beaten at as few bytes", rest, { symbol: "circle-open", size: 9, color: "#56b4e9" }),
     trace("the front", front, { symbol: "diamond", size: 12, color: "#d55e00" }, { ...numbers, line: { shape: "hv", color: "#d55e00", width: 1.5 } }),
   ], layout("carried MB, logarithmic", title, { xaxis: { zeroline: false, tickvals: ticks, ticktext: ticks.map((t) => (t === zero ? "0" : String(+(10 ** t).toPrecision(3)))), range: [zero - 0.6, top + 0.2] } }), CONFIG)
@@ -174,4 +177,42 @@ function frontTable(front, metric) {
 }
 
 if (document.getElementById("cells") && document.getElementById("heat")) system();
-if (document.getElementById("fields")) pareto();
+// Two systems class by class, over the runs that both have.
+function duel() {
+  const { boards } = parsed("fields"), [board, a, b] = ["duel-board", "duel-a", "duel-b"].map((id) => document.getElementById(id));
+  if (!boards.length) return;
+  const draw = () => {
+    const { points, classes, scenario } = boards[board.value], [first, second] = [a, b].map((select) => points[select.value]);
+    const shared = Object.keys(first.runs).filter((run) => run in second.runs), body = document.getElementById("duel").tBodies[0];
+    const scores = [first, second].map((system) => (shared.length ? mean(shared.map((run) => system.runs[run])) : classes.map(() => null)));
+    body.replaceChildren();
+    [["mean", ...scores.map(mean)], ...classes.map((name, c) => [name, scores[0][c], scores[1][c]])].forEach(([name, x, y]) => {
+      const row = body.insertRow();
+      element(row, "th", name, { scope: "row" });
+      const lead = x === null || y === null ? null : x - y;
+      [x, y, lead].forEach((value) => element(row, "td", fixed(value), { class: "n" }));
+    });
+    const count = shared.length === 1 ? "1 run" : `${shared.length} runs`;
+    document.getElementById("duel-told").textContent = `Over ${count} that both have. Whether the difference is more than chance:`;
+    document.getElementById("duel-command").textContent = `python -m bench compare '${first.system}' '${second.system}' --scenario ${scenario}`;
+  };
+  const fill = () => { // the best first
+    const { points } = boards[board.value], order = [...points.keys()];
+    order.sort((i, j) => points[j].scores.image_auroc - points[i].scores.image_auroc);
+    for (const [select, place] of [[a, 0], [b, 1]]) {
+      select.replaceChildren();
+      order.forEach((i) => element(select, "option", `${points[i].method} + ${points[i].detector}`, { value: i }));
+      select.selectedIndex = Math.min(place, order.length - 1);
+    }
+    draw();
+  };
+  board.value = boards.indexOf([...boards].sort((x, y) => y.points.length - x.points.length)[0]);
+  board.addEventListener("input", fill);
+  for (const select of [a, b]) select.addEventListener("input", draw);
+  fill();
+}
+
+if (document.getElementById("fields")) {
+  pareto();
+  duel();
+}
