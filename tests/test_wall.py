@@ -261,6 +261,22 @@ def test_what_libraries_do_of_their_own_accord_is_no_breach(stream, cache, array
     assert record["status"] == "ok" and record["wall"]["refused"] == [], record["reason"]
 
 
+def test_system_calls_that_the_wall_does_not_know_are_not_there(stream, cache, arrays, tmp_path):
+    """As those of the next kernel: file_getattr and file_setattr are of 6.17."""
+    code = """
+    def before_training_exp(self, strategy, **_):
+        import ctypes, errno
+        libc = ctypes.CDLL(None, use_errno=True)
+        for number in (468, 469, 470, 1000, 1 << 30):
+            assert libc.syscall(number, -100, b"/usr", bytes(24), 24, 0) == -1
+            assert ctypes.get_errno() == errno.ENOSYS, (number, ctypes.get_errno())
+"""
+    one, _ = cheating(code, stream, cache, tmp_path)
+    run_cell(one, tmp_path / "results", at_most=1)
+    record = read(tmp_path / "results", one)
+    assert record["status"] == "partial" and record["wall"]["refused"] == [], record["reason"]
+
+
 def test_the_size_of_a_file_is_told_of_open_ones_only(stream, cache, arrays, tmp_path):
     """By no call, no way round and to no thread that changes the path while it is looked at."""
     code = """

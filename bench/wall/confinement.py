@@ -8,6 +8,7 @@ library does not name them all.
 """
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -16,7 +17,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.wall.system_calls import FILES, GUARDED, REFUSED, SIZES
+from bench.wall.system_calls import FILES, GUARDED, LAST, REFUSED, SIZES
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 VERSION_ASKED, RULE_PATH_BENEATH, NO_NEW_PRIVS = 1, 1, 38
@@ -25,10 +26,10 @@ ON_A_FILE = EXECUTE | 1 << 1 | READ_FILE | 1 << 14 | 1 << 15  # of the rights, t
 OFF = "BENCH_NO_LANDLOCK"  # set in the environment of a run, it makes the kernel one without
 
 MACHINES = {"x86_64": (0, 317, 0xC000003E), "aarch64": (1, 277, 0xC00000B7)}  # column, seccomp(2), AUDIT_ARCH_...
-SET_FILTER, NEW_LISTENER, EPERM = 1, 1 << 3, 1
+SET_FILTER, NEW_LISTENER = 1, 1 << 3
 CAPABILITY_VERSION, CAP_DAC_OVERRIDE = 0x20080522, 1 << 1
 LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # of the filter's machine, `struct sock_filter`
-ALLOW, REFUSE, ASK = 0x7FFF0000, 0x00050000 | EPERM, 0x7FC00000
+ALLOW, REFUSE, ASK, UNKNOWN = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x7FC00000, 0x00050000 | errno.ENOSYS
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -97,13 +98,16 @@ def _drop_privileges() -> None:
 
 
 def _filter(refuse: int) -> int:
-    """Let the system calls of `REFUSED` fail, or be answered for by a witness, as are those of `FILES` and `SIZES`."""
+    """Let the system calls of `REFUSED` fail, or be answered for by a witness, as are those of `FILES` and `SIZES`.
+
+    Calls beyond `LAST` are unknown: libraries take what older kernels have.
+    """
     column, seccomp, architecture = MACHINES[platform.machine()]
     refused = [numbers[column] for calls in REFUSED.values() for numbers in calls.values()]
     heard = [numbers[column] for numbers, *_ in (*FILES.values(), *SIZES.values())] if refuse == ASK else []
     # (EQUAL, a, b, k): skip a lines if it is k, else b.
     program = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, REFUSE), (LOAD, 0, 0, 0)]
-    program += [(AT_LEAST, 0, 1, 1 << 30), (RETURN, 0, 0, REFUSE)]  # the numbers of x32
+    program += [(AT_LEAST, 0, 1, LAST + 1), (RETURN, 0, 0, UNKNOWN)]  # those of x32 too, which begin at 1 << 30
     for number in filter(None, [*refused, *heard]):
         program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, refuse)]
     for guard in (guard for calls in GUARDED.values() for guard in calls.values()):
