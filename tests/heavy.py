@@ -1,6 +1,7 @@
 """Which test files need torch, and the imports for them; the others go without, and start in a moment."""
 
 import ast
+import atexit
 import inspect
 import linecache
 import os
@@ -39,6 +40,7 @@ def fork_nursery() -> int:
         nursery.serve(forking)
         os._exit(0)
     forking.close()
+    atexit.register(asking.close)
     nursery.opened = lambda: nullcontext(nursery.Nursery(asking))
     return process
 

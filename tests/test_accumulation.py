@@ -12,6 +12,8 @@ from bench.api import Detector, Prediction
 from bench.training.auto_batch import AutoBatch, in_parts
 from methods import agem, ewc, finetune, lwf, replay
 
+pytestmark = pytest.mark.slow
+
 FULL = torch.OutOfMemoryError("CUDA out of memory. (as a test has it)")
 
 

@@ -96,6 +96,7 @@ def test_a_system_that_would_end_too_late_is_not_begun(tmp_path, monkeypatch):
     assert advise._too_long("scale", "inpaint", done, 70.0)
 
 
+@pytest.mark.slow
 def test_the_sample_of_the_docs_is_advised_on(bench, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.data.factory.CLASSES", {"gear": (12, 4, 4, True), "capsule": (12, 4, 0, False)})
     monkeypatch.setattr("bench.data.factory.SIDE", 32)

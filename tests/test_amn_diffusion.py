@@ -280,6 +280,7 @@ def data(tmp_path_factory) -> dict[str, Path]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_papers_scenarios_run_from_their_manifests(name, data, prior, tmp_path):
     scenario = dataclasses.replace(streams.load_stream(name), image_size=SIZE)

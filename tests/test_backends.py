@@ -73,6 +73,7 @@ def raylet(machine) -> int:
     return machine.all_processes["raylet"][0].process.pid
 
 
+@pytest.mark.slow
 def test_a_lost_machine_loses_nothing_and_runs_nothing_twice(bench, traces, cluster):
     victim = max(cluster.worker_nodes, key=raylet)
     traces.hold(f"machine {raylet(victim)}")
@@ -108,6 +109,7 @@ def test_a_lost_machine_loses_nothing_and_runs_nothing_twice(bench, traces, clus
     assert all(path.read_bytes() == content for path, content in written.items())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_cancels_what_runs_and_keeps_what_is_done(bench, traces, cluster):
     cluster.wait_for_nodes()  # until the lost one is known to be lost: this process may take it for its own
     cells, request, execution = planned(traces, "1", "--backend", "ray", "--address", cluster.address)
@@ -136,6 +138,7 @@ def test_a_cluster_that_is_not_there_is_told(bench, traces):
     assert code == 2 and "--address 127.0.0.1:1: no Ray cluster there" in output
 
 
+@pytest.mark.slow
 def test_jobs_of_slurm_run_cells(bench, traces):
     pytest.importorskip("submitit")
     cells, request, execution = planned(traces, "0,7", "--backend", "slurm", "--time", "5")
@@ -200,6 +203,7 @@ def job(bench, traces):
     return node.jobs(cells, execution)[0]
 
 
+@pytest.mark.slow
 def test_where_the_results_are_out_of_sight_the_files_are_sent(job, traces):
     path = results.cell_path(job.root, job.cell.spec)
     mark = job.root / ".lock" / "mark"
@@ -220,6 +224,7 @@ def test_where_the_results_are_out_of_sight_the_files_are_sent(job, traces):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_cell_that_ended_before_it_could_say_so_is_not_run_again(job, traces, monkeypatch):
     assert node.work_on_job(job, print)[0]["done"] == "ok"
     path = results.cell_path(job.root, job.cell.spec)
@@ -230,6 +235,7 @@ def test_a_cell_that_ended_before_it_could_say_so_is_not_run_again(job, traces, 
     assert not list((job.root / ".lock").glob("*.lock"))
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_to_be_run_again_is(job):
     node.work_on_job(job, print)
     path = results.cell_path(job.root, job.cell.spec)
@@ -247,6 +253,7 @@ def test_other_images_on_a_machine_are_refused(job):
     assert ended["done"] == "bad input" and "fingerprint" in ended["reason"] and not files
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_a_result(job, monkeypatch):
     died = {"done": "died", "reason": "exit code -9"}
     monkeypatch.setattr(pool, "run_in_processes", lambda *_, on_event, **__: on_event(job.cell, died))

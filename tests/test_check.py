@@ -7,6 +7,8 @@ from command import ROOT
 
 from bench.contract.rules import RULES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def example() -> str:
@@ -131,7 +133,6 @@ def test_a_reader_is_checked_without_its_data(bench, tmp_path):
     assert code == 1 and "samples takes (root, categories): it is called with a folder, class names and options" in out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["method", "detector"])
 def test_a_new_file_keeps_the_contract_as_it_stands(kind, bench):
     code, out = bench("new", kind, "my_own")

@@ -20,6 +20,7 @@ from trees import MANIFEST
 from bench import cli, results, session
 
 
+@pytest.mark.slow
 def test_a_run_fills_the_table_and_the_second_finds_it_finished(bench, tmp_path):
     code, out = bench(*MINI)
     assert code == 0, out
@@ -32,6 +33,7 @@ def test_a_run_fills_the_table_and_the_second_finds_it_finished(bench, tmp_path)
     assert "finished" in out and "0 of 1 cells would run" in out
 
 
+@pytest.mark.slow
 def test_redo_chooses_what_runs_again(bench, tmp_path):
     bench(*MINI)
     path = next(tmp_path.glob("results/custom/**/seed-0.json"))
@@ -43,6 +45,7 @@ def test_redo_chooses_what_runs_again(bench, tmp_path):
     assert "1 of 1" in bench(*MINI, "--plan", "--redo", "failed")[1]
 
 
+@pytest.mark.slow
 def test_cells_that_others_disturbed_are_measured_again_one_at_a_time(bench, tmp_path):
     bench(*MINI)
     path = next(tmp_path.glob("results/custom/**/seed-0.json"))
@@ -59,6 +62,7 @@ def test_cells_that_others_disturbed_are_measured_again_one_at_a_time(bench, tmp
     assert anew["matrices"] == record["matrices"] and anew["cost"]["others_share"] != [0.0, 0.3]
 
 
+@pytest.mark.slow
 def test_a_size_that_one_detector_cannot_take_stops_no_other(bench, tmp_path):
     asked = ("run", "--methods", "finetune", "--detectors", "padim,efficientad", "--scenario", "mini.yaml")
     code, out = bench(*asked, "--image-size", "48", "--device", "cpu")
@@ -67,6 +71,7 @@ def test_a_size_that_one_detector_cannot_take_stops_no_other(bench, tmp_path):
     assert "finetune" in table.read_text(), "the other is ranked"
 
 
+@pytest.mark.slow
 def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
     code, out = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
     assert code == 0 and "skipped: cl_patchcore needs a detector with memory_bank" in out
@@ -76,6 +81,7 @@ def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
     assert fitting == sorted(fitting, key=lambda name: (len(name), name))
 
 
+@pytest.mark.slow
 def test_a_crash_is_a_row_with_its_traceback_and_exit_code_1(bench, tmp_path):
     (tmp_path / "broken.py").write_text(
         '"""Breaks on purpose: to see its traceback."""\nfrom methods.finetune import Config, Setup, Strategy\n'
@@ -87,12 +93,14 @@ def test_a_crash_is_a_row_with_its_traceback_and_exit_code_1(bench, tmp_path):
     assert "RuntimeError: on purpose" in bench("show", next(tmp_path.glob("results/custom/**/seed-0.json")))[1]
 
 
+@pytest.mark.slow
 def test_show_prints_the_matrix(bench):
     bench(*MINI)
     code, out = bench("show", "custom/mini/finetune+autoencoder*/seed-0")
     assert code == 0 and "image_auroc" in out and "gear" in out and "—" in out
 
 
+@pytest.mark.slow
 def test_csv_logger_writes_every_value(bench, tmp_path):
     bench(*MINI, "--logger", "csv")
     lines = next(tmp_path.glob("results/custom/**/*.log.csv")).read_text().splitlines()
@@ -189,6 +197,7 @@ def test_a_shell_completes_commands_and_their_options(shell):
     assert all(word in script for word in ("run", "--methods", "--detectors", "leaderboard", "--check"))
 
 
+@pytest.mark.slow
 def test_a_corrupt_cell_is_named_and_kept(bench, tmp_path):
     bench(*MINI)
     path = next(tmp_path.glob("results/custom/**/seed-0.json"))
@@ -206,6 +215,7 @@ def test_two_runs_on_one_results_folder(bench, tmp_path):
     assert code == 2 and "in use by another run" in out and re.search(r"process \d+", out)
 
 
+@pytest.mark.slow
 def test_what_stops_a_run_leaves_its_table_and_a_dead_cell_its_steps(bench, tmp_path, monkeypatch):
     from bench.backends import pool
 
@@ -233,6 +243,7 @@ def test_what_stops_a_run_leaves_its_table_and_a_dead_cell_its_steps(bench, tmp_
     assert code == 2 and "exit code -9" in out and (tmp_path / "leaderboard.md").is_file()
 
 
+@pytest.mark.slow
 def test_wandb_hears_of_every_value(bench, tmp_path, monkeypatch):
     heard, asked = [], []
     run = SimpleNamespace(log=lambda values, step: heard.append((step, *values)), finish=lambda: None)

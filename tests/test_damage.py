@@ -4,6 +4,8 @@ import pytest
 from damage import KINDS, Checkpoints
 from hypothesis import HealthCheck, given, settings
 
+pytestmark = pytest.mark.slow
+
 QUIET = {"suppress_health_check": list(HealthCheck), "database": None, "derandomize": True}
 
 

@@ -21,6 +21,8 @@ from methods.detectors.ddad.detector import Ddad
 from methods.detectors.ddad.diffusion import Guided, unet
 from methods.detectors.ddad.per_class import MVTEC, PER_CLASS
 
+pytestmark = pytest.mark.slow
+
 TINY = ddad.Config.tiny()
 SMALL = replace(TINY, resolution=16, width=8, multipliers=(1, 2), groups=4, attended=(8,), start=250, skip=50)
 BETAS = torch.linspace(1e-4, 0.02, 1000)

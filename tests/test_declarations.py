@@ -146,6 +146,18 @@ def test_a_helper_beside_a_plugin_is_found(tmp_path):
     assert mine.load().Config().size == 3
 
 
+def test_two_plugins_with_helpers_of_one_name_do_not_share_them(tmp_path):
+    for name, size in (("one", 3), ("other", 4)):
+        folder = tmp_path / name / "sizes_beside"
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("")
+        (folder / "own.py").write_text(f"SIZE = {size}\n")
+    text = f"from sizes_beside.own import SIZE\n{FROZEN}{CONFIG}    size: int = SIZE\n{BUILD}"
+    assert method(tmp_path / "one", text).load().Config().size == 3
+    with pytest.raises(BadInput, match=r"other/sizes_beside/__init__.py, and .*one/sizes_beside.* rename one of them"):
+        method(tmp_path / "other", text).load()
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

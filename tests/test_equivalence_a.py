@@ -20,6 +20,8 @@ from equivalence import (
     without_downloads,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def stfpm(training):
     with without_downloads():

@@ -22,6 +22,8 @@ from methods.detectors import efficientad
 from methods.detectors.efficientad.outside import OutsideImages
 from methods.detectors.efficientad.small import SmallDecoder, for_small_images, narrow
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, BATCHES = 2, 2  # as `train` has it; batches per epoch
 
 

@@ -13,6 +13,8 @@ from bench.results import segments
 from bench.runner import run_cell
 from bench.runner.checkpoint import Pace
 
+pytestmark = pytest.mark.slow
+
 
 def rarely(stream, cache, every: int, **more):
     made = cell(stream, cache, "replay", "autoencoder", overrides={"autoencoder": {"epochs": 1}})

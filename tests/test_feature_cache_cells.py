@@ -15,6 +15,8 @@ from bench.results import cell_path, stored
 from bench.runner import run_cell
 from bench.runner.feature_cache import FOLDER
 
+pytestmark = pytest.mark.slow
+
 PLENTY = 1.0  # GB
 
 

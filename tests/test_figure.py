@@ -7,6 +7,8 @@ from matplotlib import image as picture
 
 from bench import results
 
+pytestmark = pytest.mark.slow
+
 CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
 KEPT = (*MINI, "--keep")
 FIGURE = ("figure", CELL, "--scenario", "mini.yaml")

@@ -14,6 +14,8 @@ from bench.render.report.gallery import GAP, SIDE, _chosen, _standing
 from bench.results import stored
 from bench.schema import stream as streams
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_standing_of_the_anomalous_images_averages_to_the_auroc():
     rng = np.random.default_rng(0)

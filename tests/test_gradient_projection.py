@@ -18,6 +18,8 @@ from methods.gradient_projection.columns import Recording, inside, transposed
 from methods.gradient_projection.routes import ROUTES, Gram, IterativeSvd
 from methods.gradient_projection.span import Span, grow, leading, within
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = {"every": 1, "energy": 1.0, "later_energy": 1.0}
 
 

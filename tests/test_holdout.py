@@ -13,6 +13,8 @@ from bench.results import stored
 from bench.runner import run_cell
 from bench.schema import stream as streams
 
+pytestmark = pytest.mark.slow
+
 
 def load(stream, cache, share):
     return data.load_arrays(stream, None, stream.image_size, cache, holdout=share)[0]

@@ -10,6 +10,8 @@ from priors import BETAS, FACTOR, LENGTH, SIZE, WIDTH, ldm, stable_diffusion
 from bench.api import BadInput
 from methods._latent_diffusion import load
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=[stable_diffusion, ldm], ids=lambda layout: layout.__name__)
 def folder(request, tmp_path_factory):

@@ -53,9 +53,14 @@ LAYERS = [
 ]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path, *, late: bool) -> set[str]:
     """Modules that a file imports at its top level, and with `late` inside functions too."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     nodes = ast.walk(tree) if late else _eager(tree)
     found = set()
     for node in nodes:
@@ -150,7 +155,7 @@ def dotted(path: Path) -> str:
 def _owners(path: Path, modules: Iterable[str]) -> set[str]:
     """Those of `modules` that a file imports at its top level: of `from bench.x import y` y where it is a module."""
     owners = set()
-    for node in _eager(ast.parse(path.read_text())):
+    for node in _eager(parsed(path)):
         if isinstance(node, ast.Import):
             owners |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -203,7 +208,7 @@ SOURCES = {dotted(path): path for path in (ROOT / "bench").rglob("*.py")}
 def defined(module: str) -> frozenset[str]:
     """Names at the top level of a module of the bench, and the modules in it."""
     names = {name.removeprefix(f"{module}.").partition(".")[0] for name in SOURCES if name.startswith(f"{module}.")}
-    tree = ast.parse(SOURCES[module].read_text())
+    tree = parsed(SOURCES[module])
     names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     for node in _eager(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -215,7 +220,7 @@ def defined(module: str) -> frozenset[str]:
 
 def misses(path: Path) -> list[str]:
     """What a file takes from a module of the bench that has no such name: by import, or behind the module's name."""
-    tree, modules, found = ast.parse(path.read_text()), {}, []
+    tree, modules, found = parsed(path), {}, []
     lazy = {name for name in SOURCES if "__getattr__" in defined(name)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module in SOURCES.keys() - lazy:
@@ -245,7 +250,7 @@ def test_public_names_say_whose_they_are():
     names = Counter(
         node.name
         for path in SOURCES.values()
-        for node in ast.parse(path.read_text()).body
+        for node in parsed(path).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     )
     twice = sorted(name for name, count in names.items() if count > 1)

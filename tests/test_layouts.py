@@ -326,6 +326,19 @@ def test_a_class_with_one_kind_of_test_images(root, cache, gone, says):
     assert not check_data(root, cache=cache).has_problems
 
 
+@pytest.mark.parametrize("few", [("bolt", "nut"), ("nut",)], ids=len)
+def test_one_training_image_of_a_class_is_told(tmp_path, cache, few):
+    root = tree(tmp_path / "data")
+    for name in few:
+        for number in (1, 2):
+            (root / name / f"train/good/00{number}.png").unlink()
+    report = check_data(root, cache=cache)
+    assert [line.split()[0] for line in report.trivial if "has one training image" in line] == list(few)
+    assert not report.has_problems
+    arrays, _ = load_arrays(stream("bolt", "nut"), root, 24, cache)
+    assert arrays.train.sum() == 6 - 2 * len(few)
+
+
 # ---- pixels
 
 
@@ -441,6 +454,7 @@ def test_exif_is_told(tmp_path, cache):
     assert "bolt: 3 images are turned upright by their EXIF orientation" in check_data(root, cache=cache).trivial
 
 
+@pytest.mark.slow
 def test_a_line_scan_of_196_megapixels(root, cache):
     Image.new("1", (2000, 98000), 1).save(root / "bolt/train/good/big.png")
     arrays, _ = load_arrays(stream("bolt"), root, 24, cache)
@@ -498,12 +512,19 @@ def test_every_oddity_is_listed(root, cache):
     assert len(lines) == 9
 
 
-def test_links(root, tmp_path, cache):
+@pytest.mark.parametrize("linked", ["bolt", "bolt/test/scratch", "bolt/train/good/000.png"])
+def test_links(root, tmp_path, cache, linked):
     view = tmp_path / "view"
-    view.mkdir()
-    (view / "bolt").symlink_to(root / "bolt")
+    shutil.copytree(root, view)
+    (shutil.rmtree if (view / linked).is_dir() else os.remove)(view / linked)
+    (view / linked).symlink_to(root / linked)
     (view / "loop").symlink_to(view)
-    assert check_data(view, cache=cache).images == 7
+    (view / "bolt/train/good/loop").symlink_to(view)
+    report = check_data(view, cache=cache)
+    assert report.images == 7 and not report.has_problems
+    (root / linked).rename(tmp_path / "gone")
+    if (root / linked).suffix:
+        assert any("000.png" in line for line in check_data(view, cache=cache).passed_over)
 
 
 @pytest.mark.parametrize(

@@ -546,14 +546,21 @@ def test_the_same_cells_give_the_same_bytes(tmp_path):
     assert sections(made)[0].title == sections(made[::-1])[0].title
 
 
-def test_two_results_folders_side_by_side_have_two_pages(tmp_path):
+@pytest.mark.parametrize(
+    ("names", "pages", "shown"),
+    [
+        (("results", "trial"), ("leaderboard.md", "leaderboard-trial.md"), "0.900"),
+        (("one", "two"), ("leaderboard-one.md", "leaderboard-two.md"), "mine"),
+    ],
+)
+def test_two_results_folders_side_by_side_have_two_pages(tmp_path, names, pages, shown):
     (tmp_path / "README.md").write_text("<!-- table toy/1x3 patchcore replay -->\nmine\n<!-- /table -->\n")
-    for name, final in (("results", 0.9), ("trial", 0.6)):
+    for name, final in zip(names, (0.9, 0.6), strict=True):
         results.write_cell(tmp_path / name, cell(final))
         leaderboard.write_leaderboard(tmp_path / name)
-    first, second = tmp_path / "leaderboard.md", tmp_path / "leaderboard-trial.md"
+    first, second = (tmp_path / page for page in pages)
     assert "0.900" in first.read_text() and "0.600" in second.read_text()
-    assert "0.900" in (tmp_path / "README.md").read_text()
+    assert shown in (tmp_path / "README.md").read_text()
 
 
 def test_what_was_written_is_told_as_the_folder_was_named(tmp_path, monkeypatch):

@@ -15,6 +15,8 @@ from bench.errors import BadInput
 from bench.schema.stream import Stream
 from methods import cl_cfa, cl_padim, cumulative, finetune, single
 
+pytestmark = pytest.mark.slow
+
 BYTES = 3 * SIZE * SIZE  # of an image
 
 

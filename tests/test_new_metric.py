@@ -13,6 +13,8 @@ from bench.analysis.figures import FIGURES, Figure
 from bench.metrics.scoring import Judged, Rows, Truth
 from bench.schema.metric import METRICS, Metric
 
+pytestmark = pytest.mark.slow
+
 
 def ap_of_small_defects(scores, maps, labels, regions) -> float:
     """Average precision of the pixels of the smaller third of the defects against all normal pixels."""

@@ -13,6 +13,8 @@ from methods.detectors._similarity import dissimilarity
 from methods.detectors.invad.generator import Fuser
 from methods.detectors.invad.layers import EqualConv, UpConv
 
+pytestmark = pytest.mark.slow
+
 TINY = BackboneSpec("test_resnet", Weights("random"))
 
 

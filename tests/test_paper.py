@@ -69,6 +69,7 @@ def test_the_paragraph_tells_seeds_versions_and_data(kit):
     assert "PyTorch 2.15.0" in text and "anomalib 2.7.0" in text
 
 
+@pytest.mark.slow
 def test_figures_come_as_pdf_and_svg_with_the_same_bytes_each_time(kit, tmp_path):
     write_paper(kit / "results", tmp_path / "again", methods=["finetune", "replay"])
     write_paper(kit / "results", tmp_path / "more", methods=["finetune", "replay"])

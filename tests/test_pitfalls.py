@@ -12,6 +12,8 @@ from command import ROOT
 from bench import results
 from bench.render import leaderboard
 
+pytestmark = pytest.mark.slow
+
 ROWS = [line.split(" | ") for line in (ROOT / "docs" / "pitfalls.md").read_text().splitlines() if line.startswith("| ")]
 TESTS = sorted({name for row in ROWS for name in re.findall(r"`(test_\w+\.py::[^`]+)`", row[-1])})
 COLUMNS = sorted({name for row in ROWS for name in re.findall(r"`(\w+)`", row[-1].partition("column")[2])})

@@ -14,6 +14,8 @@ from trees import MANIFEST
 
 from bench import registry
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

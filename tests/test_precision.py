@@ -17,6 +17,8 @@ from bench.schema.stream import Stream
 from bench.training import precision
 from bench.training.experiences import as_float
 
+pytestmark = pytest.mark.slow
+
 ABLE = [name for name, entry in registry.found_entries("detector").items() if "bfloat16" in entry.declared["TRAITS"]]
 TOLERANCE = 0.002
 

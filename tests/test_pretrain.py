@@ -1,12 +1,15 @@
 """The small feature network: the shipped weights fit, and the command that makes them is reproducible."""
 
 import numpy as np
+import pytest
 import timm
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pretraining import features
 from pretraining.procedural import marked, material, mosaic, palettes
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_shipped_weights_fit_the_architecture_and_say_how_they_came_about():

@@ -14,6 +14,8 @@ from methods._gradients import mean_over
 from methods._reservoir import Reservoir
 from methods._without_trace import drift, without_trace
 
+pytestmark = pytest.mark.slow
+
 OFF = {ewc: {"strength": 0.0}, si: {"strength": 0.0}, mas: {"strength": 0.0}, lwf: {"strength": 0.0},
        der: {"strength": 0.0, "memory": 8}, agem: {"memory": 0}}  # fmt: skip
 ON = {ewc: {}, si: {}, mas: {}, lwf: {}, der: {"memory": 8}, agem: {"memory": 8}}

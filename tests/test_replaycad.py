@@ -19,6 +19,8 @@ from methods.replaycad.masks import Sam, foreground, from_folder
 from methods.replaycad.prompts import LISTS, MARK, REPLAY, TEMPLATES, placed, start
 from methods.replaycad.released import RELEASED
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=[stable_diffusion, ldm], ids=lambda layout: layout.__name__)
 def folder(request, tmp_path_factory):

@@ -325,6 +325,7 @@ def committed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_no_page_weighs_a_megabyte_and_no_name_in_a_table_is_long(committed):
     pages = sorted(committed.rglob("*.html"))
     assert max(path.stat().st_size for path in pages) < 1e6

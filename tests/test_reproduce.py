@@ -31,6 +31,7 @@ def test_options_of_a_protocol_are_options_of_what_it_names(name):
             assert replace(made) == made
 
 
+@pytest.mark.slow
 def test_a_run_under_a_protocol_ends_with_its_rows_and_is_run_again_by_the_printed_command(bench, tmp_path):
     (tmp_path / "own.yaml").write_text(PROTOCOL)
     code, out = bench("run", "--protocol", "own.yaml", "--plan")
@@ -61,6 +62,7 @@ def test_a_plan_of_a_paper_needs_neither_data_nor_weights(bench):
     assert code == 2 and "bench run --protocol open-1x7-tokens runs it" in out
 
 
+@pytest.mark.slow
 def test_a_reproduction_ends_with_measured_beside_printed(bench, tmp_path):
     (tmp_path / "own.yaml").write_text(f"{PROTOCOL}paper: somebody\ndiffers: [all of it]\n")
     code, out = bench("reproduce", "own.yaml", "--order", "published")

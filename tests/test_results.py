@@ -179,12 +179,14 @@ def test_a_second_run_is_turned_away(tmp_path):
         assert (tmp_path / ".lock" / "pid").read_text().strip() == str(os.getpid())
 
 
-def test_a_file_system_without_locks_is_told_in_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS], ids=errno.errorcode.get)
+def test_a_file_system_without_locks_is_told_in_a_sentence(tmp_path, monkeypatch, code):
     def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(BadInput, match=r"cannot be locked \(No locks available\).*--results"), results.lock(tmp_path):
+    wanted = rf"cannot be locked \({os.strerror(code)}\).*--results"
+    with pytest.raises(BadInput, match=wanted), results.lock(tmp_path):
         pytest.fail("nothing was locked")
     (tmp_path / "file").write_text("content")
     with pytest.raises(BadInput, match=r"cannot be locked.*--cache"):

@@ -15,6 +15,8 @@ from bench.backends import pool
 from bench.results import segments, stored
 from bench.runner import checkpoint, environment, run_cell
 
+pytestmark = pytest.mark.slow
+
 PARTS = ("matrices", "pooled", "threshold")
 
 

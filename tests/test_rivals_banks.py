@@ -17,6 +17,8 @@ from methods._quota import Quota
 from methods.detectors import position_bank, token_bank
 from methods.detectors.patchcore.coreset import greedy_centres
 
+pytestmark = pytest.mark.slow
+
 VIT = BackboneSpec("test_vit", Weights("random", "seed 0"))
 
 

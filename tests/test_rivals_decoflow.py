@@ -2,12 +2,15 @@
 
 import math
 
+import pytest
 import torch
 from mini import RANDOM, build, train
 
 from bench.api import Setup, trainable
 from bench.data import rows_of
 from methods.detectors.decoupled_flow import Config, DecoupledFlow, Flow, is_of_task
+
+pytestmark = pytest.mark.slow
 
 
 def random_flow(width: int) -> Flow:

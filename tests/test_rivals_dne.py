@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from mini import build, cell, quick, read, train
 
@@ -10,6 +11,8 @@ from bench.data import rows_of
 from bench.runner import run_cell
 from methods.detectors.cutpaste_vit import cut_paste
 from methods.dne import sample
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_system_without_maps_has_image_metrics_and_no_pixel_metrics(stream, cache, tmp_path):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from mini import build, config_of, seed_everything, seed_for, setup_for, train
 
@@ -9,6 +10,8 @@ from bench import registry
 from bench.api import Setup
 from methods import iuf
 from methods.iuf.directions import Compression, basis, weigh
+
+pytestmark = pytest.mark.slow
 
 
 def test_directions_are_orthonormal_and_the_strongest_is_frozen():

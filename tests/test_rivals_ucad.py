@@ -12,6 +12,8 @@ from bench.schema.request import BackboneSpec, Weights
 from methods.detectors import prompted_bank
 from methods.detectors.prompted_bank import PromptedBank, clusters, contrast
 
+pytestmark = pytest.mark.slow
+
 VIT = BackboneSpec("test_vit", Weights("random", "seed 0"))
 
 

@@ -31,6 +31,8 @@ from methods._superresolution import Options, SuperResolution, lanczos
 from methods._without_trace import without_trace
 from methods.detectors import cae, inpaint, vae
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"memory": 6, "factor": 2, "epochs": 2, "batch_size": 4, "lr": 2e-3, "width": 4}
 THUMBNAIL = 3 * (SIZE // 2) ** 2  # bytes
 

@@ -4,12 +4,14 @@ import csv
 import io
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 
 import numpy as np
 import pytest
 from handed_in import COUNT, SIDE, arrays, form, write
+from trees import MANIFEST
 
 from bench import results
 from bench.metrics.ranking import image_metrics
@@ -20,10 +22,19 @@ SUBMIT = ("submit", "given", "--scenario", "mini.yaml")
 CELL = "custom/mini/mine+colours,external=A.-Body/seed-0"
 
 
+@pytest.fixture(scope="module")
+def handed(tmp_path_factory):
+    """A right submission in the folder `given`, beside its stream and the images of that in `.cache`."""
+    folder = tmp_path_factory.mktemp("handed")
+    (folder / "mini.yaml").write_text(MANIFEST)
+    write(folder / "given", form(folder / "given"), arrays())
+    return folder
+
+
 @pytest.fixture
-def given(tmp_path, bench):
-    """A right submission in the folder `given`."""
-    return write(tmp_path / "given", form(tmp_path / "given"), arrays())
+def given(handed, tmp_path, bench):
+    """A right submission in the folder `given`, to spoil."""
+    return shutil.copytree(handed, tmp_path, dirs_exist_ok=True) / "given"
 
 
 def entered(tmp_path):
@@ -49,6 +60,7 @@ def test_a_submission_is_scored_here_and_entered_as_external(bench, given, tmp_p
     assert "external: scores by A. Body, https://example.org/paper" in bench("show", CELL)[1]
 
 
+@pytest.mark.slow
 def test_the_table_marks_it_and_says_what_the_mark_means(bench, given, tmp_path):
     bench("run", "--methods", "finetune", "--detectors", "autoencoder", "--scenario", "mini.yaml", "--size", "tiny",
           "--set", "autoencoder.epochs=1")  # fmt: skip

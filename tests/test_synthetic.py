@@ -82,6 +82,7 @@ def test_any_resolution_shows_the_same_scene(size):
     assert np.abs(whole - expected).max() < 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"good": 120, "anomalous": 120}, stream.load_stream("synthetic/1x6").options])
 @pytest.mark.parametrize("category", CLASSES)
 def test_brightness_and_contrast_of_an_image_do_not_tell_its_label(category, options):

@@ -10,6 +10,8 @@ from mini import build, train
 from bench import registry
 from bench.api import Images, Plugin, normal_images
 
+pytestmark = pytest.mark.slow
+
 # What brings a number of a tensor to Python, and so waits for a GPU.
 WAITING = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__")
 ASK = {  # and why: none of it is the bench's own

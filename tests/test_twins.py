@@ -5,12 +5,15 @@ DDAD's U-Net has its twin in tests/authors.py, anomalib's detectors theirs in te
 
 import math
 
+import pytest
 import torch
 from test_own_detectors import invert
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.detectors.amn_diffusion.masked import AnomalyMasked
+
+pytestmark = pytest.mark.slow
 
 SIDE, WIDTH, HEADS = 8, 16, 4
 STEM = (4, 4, 8, 8, 8, 8, 16)

@@ -9,6 +9,8 @@ from command import MINI
 from bench import results
 from bench.schema.cell_json import json_text, plain, sealed
 
+pytestmark = pytest.mark.slow
+
 CELL = "custom/mini/finetune+autoencoder,autoencoder.epochs=1/seed-0"
 VERIFY = ("verify", "--scenario", "mini.yaml")
 RUN = (*MINI, "--holdout", "0.25", "--save-maps")

@@ -19,6 +19,8 @@ from bench.schema.stream import Stream
 from bench.wall import nursery, state
 from bench.wall.confinement import OFF
 
+pytestmark = pytest.mark.slow
+
 HEAD = '''"""A cheat, written to be caught."""
 import fcntl
 import os

@@ -15,6 +15,8 @@ from bench.runner.cost import grown_by
 from bench.wall import nursery, state
 from bench.wall.child import _size_of
 
+pytestmark = pytest.mark.slow
+
 
 def run(code: str, stream, cache, tmp_path, **about):
     """The record of the cheat `code`, and the events of its run."""

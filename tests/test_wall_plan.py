@@ -8,6 +8,8 @@ from bench.runner.plan import plan_cells
 from bench.schema.cell_json import plain
 from bench.schema.request import Request
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = """
 from dataclasses import dataclass
 

@@ -15,6 +15,8 @@ import pytest
 from command import ROOT
 from trees import MANIFEST
 
+pytestmark = pytest.mark.slow
+
 PACKAGES = ("bench", "methods", "scenarios")
 NOT_IMPORTED = {"setuptools"}  # pyproject.toml says why
 NOT_HERE = {
@@ -58,7 +60,6 @@ def test_what_is_imported_is_declared_and_the_other_way_round():
     assert used | NOT_IMPORTED == known
 
 
-@pytest.mark.slow
 def test_a_wheel_runs_outside_a_clone(tmp_path):
     source, site, here = (tmp_path / name for name in ("source", "site", "here"))
     for package in PACKAGES:

@@ -15,6 +15,8 @@ from bench import data, results
 from bench.results import stored
 from bench.schema import stream as streams
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = ROOT / "docs" / "worker_example.py"
 EXPORT = ("worker", "export", "mini.yaml", "--to", "out")
 WHO = {"method": "mean_colour", "detector": "spread", "author": "A. Body", "reference": "docs/worker_example.py"}

@@ -145,6 +145,8 @@ def _fork_steps(forking: socket.socket, environment: dict[str, str]) -> None:
     from bench.wall.nursery import serve
 
     os.environ.update(environment)
+    if "RAY_RAYLET_PID" in os.environ:
+        os.setpgid(0, 0)  # Ray kills the process group of a cancelled cell at once; this ends by itself, and tidies up
     serve(forking)
 
 

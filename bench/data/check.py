@@ -126,7 +126,12 @@ def check_data(
     report.alike = [f"the test image {test} nearly is the training image {train}" for test, train in alike]
     report.wrong = [*seen.bad.values(), *found.clashes, *inverted(seen.odd), *found.doubtful]
     report.missing = [*lacking, *found.problems]
-    report.trivial = [*_unofficial(items, names, _module(kind)), *depths, *_turned(items)]
+    report.trivial = [
+        f"{row['class']} has one training image: detectors that estimate how good ones vary fail on it"
+        for row in report.table
+        if row["train"] == 1
+    ]
+    report.trivial += [*_unofficial(items, names, _module(kind)), *depths, *_turned(items)]
     report.passed_over = [*([] if kind == "visa" else _module("folder").unread(root)), *found.notes]
     report.too_small = [
         f"{name}: {seen.defects_lost[name]} of {seen.defects[name]} defects and the whole mask of "

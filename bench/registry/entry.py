@@ -71,6 +71,8 @@ class Entry:
         if self.kind != "scenario" and inner:
             raise BadInput(f"{self.file} imports {inner[0]}: a {self.kind} may import only bench.api of the bench.")
         _ = self.declared
+        if not self.module:
+            self._check_helpers()
         try:
             module = importlib.import_module(self.module) if self.module else _import_file(self.file)
         except BadInput:
@@ -88,6 +90,18 @@ class Entry:
         if self.kind != "scenario":
             self._check_config(module.Config)
         return module
+
+    def _check_helpers(self) -> None:
+        """Python would take another plugin's helper, imported before under the same name, for this one's."""
+        from bench.registry.source import source_files  # which builds on this file
+
+        folder = self.file.resolve().parent
+        for file in source_files(self)[1:]:
+            if file.is_relative_to(folder):
+                name = ".".join(file.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
+                other = getattr(sys.modules.get(name), "__file__", None)
+                if other and name.partition(".")[0] != "bench" and Path(other).resolve() != file:
+                    raise BadInput(f"{self.file} imports {file}, and {other} has the same name: rename one of them.")
 
     def _check_config(self, config: type) -> None:
         where = f"{self.file}:{self.line_of('Config')}"

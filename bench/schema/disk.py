@@ -61,7 +61,7 @@ def locked(path: Path, *, blocking: bool = True) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    guard = FileLock(path)
+    guard = FileLock(path, fallback_to_soft=False)  # a file that stands for a lock would outlive a killed run
     try:
         guard.acquire(blocking=blocking)
     except Timeout:
