@@ -109,13 +109,14 @@ def _first_screen(sections: Sequence[Section], links: dict[int, str]) -> tuple[s
             blocks = [found for found in section.blocks.values() if any(row in rows for row in found)]
             block = max(blocks, key=leader)
             here = f"[{escape_markdown(section.title)}]({links[id(section)]})"
-            lines.append((Markup(here), " ".join(weights[:2]).strip(), *winner(block)))
+            start = escape_markdown(" ".join(weights[:2]).strip())
+            lines.append((Markup(f"{here}<br>{start}"), *winner(block)))  # in one column, so that the rest has room
     newest = {section.spec["scenario"]: section.spec["scenario_version"] for section in reversed(sections)}
     older = [s for s in sections if s.spec["scenario_version"] < newest[s.spec["scenario"]]]
     private = sorted({_data_set(section) for section in sections} & set(PRIVATE))
     told = [f"Images of {', '.join(private)} are not published: its tables are listed below only."] if private else []
     told += [f"{escape_markdown(section.title)} is an older version of its stream." for section in older]
-    return markdown(("scenario", "weights", *WINNER), lines), READING, " ".join(told)
+    return markdown(("scenario, weights", *WINNER), lines), READING, " ".join(told)
 
 
 WINNER = ("tier 1", "image AUROC", INTERVAL, f"{LOWER} / {UPPER}", "can show", "runs")  # heads of its columns
