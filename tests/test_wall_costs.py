@@ -69,6 +69,15 @@ def test_a_cell_that_is_done_without_a_record_has_died(stream, cache, tmp_path):
         ("raise RuntimeError('\\ud800 \\x00 \\x1b[2J')", "RuntimeError:"),
         ("strategy.train_images = -1", "train_images is -1"),
         ("strategy.train_images = 'many'", "train_images is 'many', no number"),
+        (
+            "import time; time.perf_counter = lambda: 0.0",
+            "no amount: it is the seconds in the callbacks of its plugins, so leave the functions of `time` as they are.",
+        ),
+        (
+            "[os.write(file, bytes.fromhex('80044b01') + bytes(4096)) for file in range(3, 20) if "
+            "os.path.exists(f'/proc/self/fd/{file}') and 'socket' in os.readlink(f'/proc/self/fd/{file}')]",
+            "sent a header of 21693568 bytes, where 16777216 are the most: a plugin may write to no descriptor",
+        ),
     ],
 )
 def test_a_failure_is_a_row_whatever_its_reason(code, said, stream, cache, arrays, tmp_path):

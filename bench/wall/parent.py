@@ -19,9 +19,14 @@ from bench.wall import state as states
 from bench.wall.child import PAIR, Learner, Task
 from bench.wall.confinement import OFF, code
 from bench.wall.nursery import Nursery
-from bench.wall.protocol import Channel, ChannelError, printable
+from bench.wall.protocol import Channel, ChannelError, MessageError, printable
 
 NOTE = 300  # letters of a note that are passed on
+ALONE = {  # numbers that a step says of itself -> what they are, and what its code must leave alone
+    "extra_s": "it is the seconds in the callbacks of its plugins, so leave the functions of `time` as they are",
+    "train_images": "it counts the images that went through the loss, so leave `strategy.train_images` as it is",
+    "epochs": "it is the epochs of its row, so leave `strategy.train_epochs` as it is",
+}
 
 Given = list[tuple[np.ndarray, np.ndarray | None]]  # per step: images (N, S, S, 3) uint8, and classes (N,) if told
 Answer = dict[str, np.ndarray]  # scores (B,), maps (B, S, S), maybe routes (B,) and raw_errors (B,)
@@ -128,7 +133,8 @@ class Confined:
         Raises:
             MethodError: if the method failed instead.
             BadInput: if it refused what the user gave.
-            ChannelError: if it hung up or sends something else.
+            ChannelError: if it hung up.
+            MessageError: if it sends something else.
         """
         while True:
             header, arrays = self.channel.receive()
@@ -150,19 +156,35 @@ class Confined:
             elif found == "bad input":
                 raise BadInput(printable(header.get("reason"), but=""))
             else:
-                raise ChannelError(f"{found!r} where {kind!r} was due")
+                raise MessageError(f"{found[:NOTE]!r} where {kind!r} was due")
 
 
 def _number(header: dict, name: str) -> float:
     if type(value := header.get(name)) not in (int, float):
-        raise ChannelError(f"{name} is {str(value)[:NOTE]!r}, no number")
+        raise _no_fact(name, f"{str(value)[:NOTE]!r}, no number")
     return value
 
 
 def _amount(header: dict, name: str) -> float:
     if not 0 <= (value := _number(header, name)) < 1 << 53:
-        raise ChannelError(f"{name} is {value}, no amount")
+        raise _no_fact(name, f"{value}, no amount")
     return value
+
+
+def _no_fact(name: str, what: str) -> MethodError:
+    way = ALONE.get(name, "a plugin may not speak for the bench")
+    return MethodError(f"the method's process said of itself that {name} is {what}: {way}.")
+
+
+def _ended(error: ChannelError | MethodError, code: int) -> MethodError:
+    """How the conversation with a step that has ended with an exit code came to its end."""
+    if isinstance(error, MethodError):
+        return error
+    if isinstance(error, MessageError):
+        return MethodError(
+            f"the method's process sent {error}: a plugin may write to no descriptor that it has not opened itself."
+        )
+    return MethodError(f"the method's process ended with exit code {code}: {error}")
 
 
 @contextmanager
@@ -197,7 +219,7 @@ def confined(nursery: Nursery, task: Task, carried: list[bytes] | None, used: Us
         used.cpu_s += ended["cpu_s"]
         used.peak_rss_bytes = max(used.peak_rss_bytes, ended["peak_rss_bytes"])
     if failed:
-        raise MethodError(f"the method's process ended with exit code {ended['code']}: {failed}")
+        raise _ended(failed, ended["code"])
 
 
 def described(nursery: Nursery, about: dict, readable: Iterable[str]) -> dict:
@@ -224,7 +246,7 @@ def described(nursery: Nursery, about: dict, readable: Iterable[str]) -> dict:
             f"it was imported and asked for its options: it tried to {tried}."
         )
     if failed:
-        raise MethodError(str(failed)) from failed
+        raise _ended(failed, ended["code"]) from failed
     return {f"{kind}_config": dict(told[f"{kind}_config"]) for kind in ("method", "detector")} | {
         "unfit": printable(told["unfit"], but="")
     }

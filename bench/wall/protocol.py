@@ -8,6 +8,7 @@ Nothing is ever unpickled. docs/protocol.md lists the kinds.
 """
 
 import json
+import select
 import socket
 import struct
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 
 PREFIX = struct.Struct("<I")
-MOST_HEADER = 1 << 26  # bytes
+MOST_HEADER = 1 << 24  # bytes
+PATIENCE = 60.0  # seconds within which a message that has begun goes on
 KINDS = frozenset("biuf")  # of numbers that an array may hold
 
 
@@ -25,7 +27,11 @@ def printable(text: object, but: str = "\t\n") -> str:
 
 
 class ChannelError(Exception):
-    """The other side has gone, or sends what is no message."""
+    """The other side has gone."""
+
+
+class MessageError(ChannelError):
+    """The other side is there, and sends what is no message."""
 
 
 class Channel:
@@ -51,14 +57,16 @@ class Channel:
             raise ChannelError(str(error)) from error
 
     def receive(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """Return the next message: its header, and its arrays by name.
+        """Return the next message: its header, and its arrays by name. Waits for it as long as it takes to begin.
 
         Raises:
-            ChannelError: if there is none, or something else.
+            ChannelError: if there is none.
+            MessageError: if there is something else, or but the beginning of one.
         """
+        self._wait(None)
         (length,) = PREFIX.unpack(self._read(PREFIX.size))
         if length > MOST_HEADER:
-            raise ChannelError(f"a header of {length} bytes")
+            raise MessageError(f"a header of {length} bytes, where {MOST_HEADER} are the most")
         try:
             header = json.loads(bytes(self._read(length)))
             named = [(name, np.dtype(kind), tuple(shape)) for name, kind, shape in header.pop("arrays")]
@@ -67,8 +75,8 @@ class Channel:
             if not known or not isinstance(header["kind"], str):
                 raise ValueError("what is no array of numbers")
             made = {name: np.empty(shape, kind) for name, kind, shape in named}
-        except (ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
-            raise ChannelError(f"no message: {error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError, MemoryError, RecursionError, OverflowError) as error:
+            raise MessageError(f"a header that cannot be read ({printable(error, but='')[:100]})") from error
         for value in made.values():
             self._fill(memoryview(value.reshape(-1).view(np.uint8)))
         return header, made
@@ -84,6 +92,8 @@ class Channel:
 
     def _fill(self, place: memoryview) -> None:
         while place:
+            if not self._wait(PATIENCE):
+                raise MessageError(f"the beginning of a message, and no more of it for {PATIENCE:.0f} s")
             try:
                 count = self.end.recv_into(place)
             except OSError as error:
@@ -91,6 +101,12 @@ class Channel:
             if not count:
                 raise ChannelError("the other side has gone")
             place = place[count:]
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Whether there is something to read, or nobody left to write it, within so many seconds."""
+        ready = select.poll()
+        ready.register(self.end, select.POLLIN)
+        return bool(ready.poll(seconds and 1000 * seconds))
 
 
 def _array(value: np.ndarray | bytes) -> np.ndarray:

@@ -197,8 +197,11 @@ class Witness:
             here = folder is None or (arguments[folder] & 0xFFFFFFFF) == HERE & 0xFFFFFFFF
             base = f"/proc/{process}/{'cwd' if here else f'fd/{arguments[folder] & 0xFFFFFFFF}'}"
             base = "/" if said.startswith("/") else os.readlink(base)
-        except (OSError, OverflowError):
-            self._say(f"{what} a file whose name it hides")
+        except (OSError, OverflowError) as error:
+            deep = getattr(error, "errno", 0) == errno.ENAMETOOLONG
+            self._say(
+                f"{what} {'in a folder too deep for its path to be told' if deep else 'a file whose name it hides'}"
+            )
             return
         real = os.path.realpath(os.path.join(base, _seen_by(process, said)))
         if not self._is_open(what, real):
