@@ -197,7 +197,7 @@ SWALLOWED = {  # what a cheat tries, whatever comes of it -> how it is named
     "fcntl.fcntl(open(os.__file__), 1036, bytes(8))": "fcntl (what a file keeps)",  # F_SET_RW_HINT
     "os.posix_fadvise(open(os.__file__).fileno(), 0, 0, 4)": "fadvise64 (what is dropped from the cache)",
     "ctypes.CDLL(None).creat(ctypes.c_void_p(8), 0)": "write a file whose name it hides",
-    "[(os.mkdir('d' * 200), os.chdir('d' * 200)) for _ in range(30)]": "write in a folder too deep for its path to be told",
+    "[(os.mkdir('d' * 200), os.chdir('d' * 200)) for _ in range(30)]": "write below a folder too deep for its path",
 }
 
 

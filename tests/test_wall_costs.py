@@ -71,7 +71,7 @@ def test_a_cell_that_is_done_without_a_record_has_died(stream, cache, tmp_path):
         ("strategy.train_images = 'many'", "train_images is 'many', no number"),
         (
             "import time; time.perf_counter = lambda: 0.0",
-            "no amount: it is the seconds in the callbacks of its plugins, so leave the functions of `time` as they are.",
+            "no amount: it is the seconds in the callbacks of its plugins, so leave the functions of `time` as",
         ),
         (
             "[os.write(file, bytes.fromhex('80044b01') + bytes(4096)) for file in range(3, 20) if "

@@ -199,9 +199,7 @@ class Witness:
             base = "/" if said.startswith("/") else os.readlink(base)
         except (OSError, OverflowError) as error:
             deep = getattr(error, "errno", 0) == errno.ENAMETOOLONG
-            self._say(
-                f"{what} {'in a folder too deep for its path to be told' if deep else 'a file whose name it hides'}"
-            )
+            self._say(f"{what} {'below a folder too deep for its path' if deep else 'a file whose name it hides'}")
             return
         real = os.path.realpath(os.path.join(base, _seen_by(process, said)))
         if not self._is_open(what, real):
