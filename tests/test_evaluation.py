@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.data import Arrays
-from bench.evaluation import AnswerError, Evaluation
+from bench.evaluation import AnswerError, CanaryError, Evaluation
 from bench.schema.stream import Stream
 
 
@@ -73,3 +73,42 @@ def test_what_is_no_score_and_no_map_is_told_by_class_and_image(tmp_path, wrong,
     answer = says(lambda images: {name: make(len(images)).astype(np.float32) for name, make in makers.items()})
     with pytest.raises(AnswerError, match=told):
         evaluation(tmp_path, (20,), 8).show(answer, 0, [0], told=False)
+
+
+def varied(folder, counts) -> Evaluation:
+    """Of images that differ everywhere."""
+    one = evaluation(folder, counts, 8)
+    one.arrays.images[:] = np.random.default_rng(0).integers(0, 256, one.arrays.images.shape)
+    return one
+
+
+def brightness(images):
+    return {"scores": images.mean((1, 2, 3), np.float32)}
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("counts", [(5,), (20, 30), (100, 80)])
+def test_no_image_that_is_timed_was_shown_before(tmp_path, counts, told):
+    """To be answered from memory: where they are few, they come again with single grey levels changed."""
+    one, shown = varied(tmp_path, counts), []
+
+    def remembers(images):
+        shown.extend(images)
+        return brightness(images)
+
+    said = one.show(says(brightness), 0, range(len(counts)), told=told)
+    one.show_again(says(remembers), said, told=told)
+    found = one.time(says(remembers), said, told=told)
+    assert set(found) == {"1", "32"} and min(found.values()) > 0
+    assert len({image.tobytes() for image in shown}) == len(shown) >= 8 + 2 + 64 - 3
+    known = one.arrays.images.astype(int).reshape(sum(counts), -1)
+    far = [np.abs(known - image.reshape(-1)).max(1).min() for image in shown]
+    assert set(far) <= {0, 1} and sum(each == 0 for each in far) >= min(counts)
+
+
+@pytest.mark.parametrize("counts", [(5,), (40,), (200,)])
+def test_an_answer_that_is_timed_is_held_to_the_one_that_counts(tmp_path, counts):
+    one = varied(tmp_path, counts)
+    said = one.show(says(brightness), 0, [0], told=False)
+    with pytest.raises(CanaryError, match=r"scores (of most|moved)"):
+        one.time(says(lambda images: {"scores": brightness(images)["scores"][::-1] + 9}), said, told=False)

@@ -30,6 +30,7 @@ CANARY_JUMP = 0.05
 CANARY_PASSED, CANARY_TIES, CANARY_JUMP_PASSED = 0.01, 3, 0.2
 CANARY_PIXELS = 1 << 17  # most that ranks are taken from
 TIMED_MAPS = 64  # images whose maps are compared of those that are timed
+CHANGED = 64  # one in so many values of an image that is timed a second time differs by a grey level
 
 Look = Callable[[Iterable[np.ndarray], Callable[[dict], None], int | None], None]  # `Step.look`
 
@@ -79,47 +80,71 @@ class Evaluation:
         Raises:
             CanaryError: if a score or a map moved by more than last bits, or past more than a few of the others.
         """
-        rows = np.random.default_rng([self.key, said.step, 1]).permutation(said.tests)[:CANARY_IMAGES]
+        rows = self._sample(said)
         if told:
             rows = rows[np.argsort(self.arrays.categories[rows], kind="stable")]
         again = Said(self, said.step, said.seen, rows, said.calibration)
         again.ask(look, CANARY_BATCH, told)
-        self._same(again, said, len(rows))
+        self._same(again, said, np.arange(len(rows)), len(rows))
 
-    def _same(self, again: "Said", said: "Said", maps: int) -> None:
-        """Demand the same scores of all images that were shown again, and the same maps of the first so many."""
+    def _sample(self, said: "Said") -> np.ndarray:
+        return np.random.default_rng([self.key, said.step, 1]).permutation(said.tests)[:CANARY_IMAGES]
+
+    def _same(self, again: "Said", said: "Said", shown: np.ndarray, maps: int) -> None:
+        """Demand the same scores of the images `shown` again, by their places, and the same maps of the first so many.
+
+        Where none was shown again as it was, there is nothing to demand.
+        """
         if (again.maps is None) != (said.maps is None):
             raise CanaryError("maps came with the answers at one time and not at another.")
-        rows, before = again.rows[: again.count], said.places(again.rows[: again.count])
-        now, first = again.scores[: again.count], said.scores[before]
+        if not len(shown):
+            return
+        rows, before = again.rows[shown], said.places(again.rows[shown])
+        now, first = again.scores[shown], said.scores[before]
         _compare("scores", now, first, said.scores)
         every, columns = self.arrays.categories[said.rows], self.arrays.categories[rows]
         for column in np.unique(columns):  # whose images are ranked among themselves
             its = columns == column
             _compare("scores", now[its], first[its], said.scores[every == column], spread_of=said.scores)
         if said.maps is not None:
-            _compare("maps", again.maps[: again.count][:maps], said.maps[before[:maps]], said.maps)
+            _compare("maps", again.maps[shown[:maps]], said.maps[before[:maps]], said.maps)
 
     def time(self, look: Look, said: "Said", *, told: bool) -> dict[str, float]:
         """Milliseconds per image at batch 1 and 32, hand-over included: the median of as many as fit the budget.
 
-        Shown are test images that this process has hardly seen, for the second size those that follow on the first's;
-        the first batch of a size is the warm-up.
+        The first batch of a size is the warm-up. Shown are test images that this process, which `show_again` has asked
+        before, has not seen yet, for the second size those that follow on the first's. Where there are too few, those
+        that it has seen come again with other grey levels each time: no image comes twice, to be answered from memory.
 
         Raises:
             CanaryError: if an answer that was timed is another than the one that counts.
         """
-        order, found = np.random.default_rng([self.key, said.step, 2]).permutation(said.tests), {}
+        draws, found = np.random.default_rng([self.key, said.step, 2]), {}
+        order = draws.permutation(said.tests)
         if told:
             order = order[self.arrays.categories[order] == self.arrays.categories[order[0]]]
+        seen = self._sample(said)
+        order = order[np.argsort(np.isin(order, seen), kind="stable")]
         for size in LATENCY_BATCHES:
             rows = np.resize(order, size * max(2, min(50, len(order) // size)))
             again, seconds = Said(self, said.step, said.seen, rows, said.calibration), []
-            again.ask(look, size, told, seconds=seconds, budget=LATENCY_S)
-            self._same(again, said, TIMED_MAPS)
-            order = np.roll(order, -again.count)
+            new = np.isin(np.arange(len(rows)), np.unique(rows, return_index=True)[1]) & ~np.isin(rows, seen)
+            again.ask(look, size, told, seconds=seconds, budget=LATENCY_S, changed=~new, draws=draws)
+            rows, new = rows[: again.count], new[: again.count]
+            self._same(again, said, np.flatnonzero(new), TIMED_MAPS)
+            self._alike(again, said, np.flatnonzero(~new))
+            seen, order = np.union1d(seen, rows), np.roll(order, -again.count)
             found[str(size)] = 1000 * float(np.median(seconds[1:])) / size
         return found
+
+    def _alike(self, again: "Said", said: "Said", changed: np.ndarray) -> None:
+        """Demand nearly the same scores of most images that came `changed`, by their places."""
+        moved = np.abs(again.scores[changed] - said.scores[said.places(again.rows[changed])])
+        if len(moved) and np.median(moved) > CANARY_JUMP * max(float(np.ptp(said.scores)), 1e-12):
+            raise CanaryError(
+                f"the scores of most of {len(moved)} test images moved by {np.median(moved):.3g} and more when they "
+                "were timed with single values changed by one grey level: what is timed must be what is scored."
+            )
 
     def enter(self, said: "Said") -> dict[str, np.ndarray]:
         """Fill the rows of this step; returns the arrays to store of it, as `bench.results.stored` names them."""
@@ -180,13 +205,16 @@ class Said:
         self.count = self.due = 0  # answers taken, and how many the next one must hold
 
     def ask(
-        self, look: Look, size: int, told: bool, *, seconds: list[float] | None = None, budget: float = np.inf
-    ) -> None:
+        self, look: Look, size: int, told: bool, *, seconds: list[float] | None = None, budget: float = np.inf,
+        changed: np.ndarray | None = None, draws: np.random.Generator | None = None,
+    ) -> None:  # fmt: skip
         """Show all images, `size` at a time and, if their class is `told`, one class after the other.
 
-        `seconds` takes what each batch took; beyond a `budget` of them no more than two batches are shown.
+        `seconds` takes what each batch took; beyond a `budget` of them no more than two batches are shown. Those that
+        are `changed` (N,) have values drawn from `draws` that differ by one grey level.
         """
-        self.seconds, self.budget = [] if seconds is None else seconds, budget
+        self.seconds, self.budget, self.draws = [] if seconds is None else seconds, budget, draws
+        self.changed = np.zeros(len(self.rows), bool) if changed is None else changed
         columns = self.evaluation.arrays.categories[self.rows]
         groups = np.split(self.rows, np.flatnonzero(np.diff(columns)) + 1) if told else [self.rows]
         for group in groups:
@@ -199,6 +227,10 @@ class Said:
             if len(self.seconds) > 1 and sum(self.seconds) > self.budget:
                 return
             images = np.stack([self.evaluation.arrays.images[row] for row in rows[at : at + size]])
+            for place in np.flatnonzero(self.changed[self.count : self.count + len(images)]):
+                values = images[place].reshape(-1)
+                which = self.draws.integers(len(values), size=-(-len(values) // CHANGED))
+                values[which] = np.where(values[which] < 128, values[which] + 1, values[which] - 1)
             self.due, start = len(images), time.perf_counter()
             yield images
             self.seconds.append(time.perf_counter() - start)
