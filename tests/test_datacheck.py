@@ -38,10 +38,10 @@ def test_a_folder_of_ones_own(tmp_path, cache):
 
 
 def test_mvtec_with_other_counts_warns_and_lists_its_streams(tmp_path, cache):
-    root = tree(tmp_path / "data", tuple(mvtec.OFFICIAL), train=1)
+    root = tree(tmp_path / "data", tuple(mvtec.OFFICIAL), train=2)
     report = str(check_data(root, cache=cache))
     assert f"{root}: mvtec, 15 classes" in report
-    assert "warnings: 30\n  bottle has 1 train images, officially 209\n" in report
+    assert "warnings: 30\n  bottle has 2 train images, officially 209\n" in report
     assert "  and 10 more: --json lists them" in report
     _, identity = load_arrays(stream_named("mvtec/10-5"), root, 16, cache)
     assert f"mvtec/10-5@1  fingerprint {identity[:16]}" in report

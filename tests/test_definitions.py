@@ -49,12 +49,14 @@ def test_the_worked_value_is_what_the_function_gives(name):
 
 def test_show_prints_every_definition_and_what_is_missing(tmp_path):
     path = results.write_cell(tmp_path, cell(0.5, 0.9))
-    lines = {line.split()[0]: line for line in show(str(path), tmp_path).splitlines() if line.strip()}
+    lines = [line for line in show(str(path), tmp_path).splitlines() if line.strip()]
+    numbers = {line.split()[0]: line.split()[1:] for line in lines if not line.startswith(" ")}
+    told = {line.split(":")[0].strip(): line for line in lines if line.startswith("  ")}
     for name, definition in definitions.ALL.items():
-        assert definition.formula in lines[name] and definition.source in lines[name]
-    assert lines["forgetting"].split()[1] == "0.400"
-    assert lines["forgetting_with_current"].split()[1] == "—" and f"needs {definitions.EARLY}" in lines["fwt"]
-    assert f"needs {definitions.TWO_RUNS}" in lines["joint_minus_replay"]
+        assert name in numbers and definition.formula in told[name] and definition.source in told[name]
+    assert numbers["forgetting"][0] == "0.400"
+    assert numbers["forgetting_with_current"][0] == "—" and f"needs {definitions.EARLY}" in told["fwt"]
+    assert f"needs {definitions.TWO_RUNS}" in told["joint_minus_replay"]
 
 
 def test_show_takes_the_joint_run_beside_a_run(tmp_path):

@@ -124,7 +124,7 @@ def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table as wide as the terminal; columns that have no room stand below, each time with the first column."""
     from tabulate import tabulate
 
-    lengths = [max(len(name) + 2, *map(len, column)) for name, *column in zip(head, *lines, strict=True)]
+    lengths = [max([len(name) + 2, *map(len, column)]) for name, *column in zip(head, *lines, strict=True)]
     parts, room = [[0]], get_terminal_size().columns - lengths[0]
     for place, length in enumerate(lengths[1:], start=1):
         if len(parts[-1]) > 1 and sum(lengths[p] + 2 for p in parts[-1][1:]) + length + 2 > room:
