@@ -279,5 +279,5 @@ def test_interrupting_the_imports_takes_one_line_and_leaves_nothing_on_the_scree
             while more := os.read(screen, 4096):
                 shown += more
     os.close(screen)
-    assert run.returncode == 130
+    assert run.returncode == 130, shown
     assert shown.rpartition(b"\x1b[2K")[2] == b"stopped\r\n" and b"Traceback" not in shown
