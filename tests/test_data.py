@@ -1,5 +1,7 @@
 """Loading: what is in the arrays, the cache and the fingerprint, and what the readers accept."""
 
+import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -134,6 +136,22 @@ def test_a_damaged_hash_file_costs_time_only(root, cache):
     assert len(read_json(store)) == 9
     store.write_text('{"half')
     assert load_arrays(stream("bolt"), root, 16, cache)[1] == identity
+
+
+@pytest.mark.parametrize("written", ["complete.json", "hashes-"])
+def test_a_disk_that_is_full_while_images_are_decoded_takes_one_sentence(root, cache, monkeypatch, written):
+    real = os.replace
+
+    def full(source, target):
+        if Path(target).name.startswith(written):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(BadInput, match=rf"{written}.* was not saved \(No space left on device\): free some space"):
+            load_arrays(stream("bolt"), root, 16, cache)
+    assert load_arrays(stream("bolt"), root, 16, cache)[0].images.any()
 
 
 def test_a_defect_lost_in_the_resize_is_a_note(root, cache):

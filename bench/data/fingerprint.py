@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BadInput
-from bench.schema.disk import locked
+from bench.schema.disk import locked, replace
 
 if TYPE_CHECKING:
     from bench.data.sample import Item
@@ -86,14 +86,8 @@ def workers() -> int:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a file with its checksum, whole or not at all, also when killed; the caller holds a lock, so nobody else
-    writes it."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump({**content, CHECKSUM: _checksum(content)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write a file with its checksum, whole or not at all; raises BadInput where it cannot be saved."""
+    replace(path, json.dumps({**content, CHECKSUM: _checksum(content)}))
 
 
 def read_json(path: Path) -> dict | None:
