@@ -72,6 +72,21 @@ def test_a_size_that_one_detector_cannot_take_stops_no_other(bench, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_detector_that_fails_is_a_row_and_the_others_are_measured(bench, tmp_path):
+    stream = (tmp_path / "mini.yaml").read_text()
+    (tmp_path / "one.yaml").write_text(
+        re.sub(r"train: \d+", "train: 1", stream)
+    )  # padim has no covariance of one image
+    options = ("--set", "autoencoder.epochs=1", "--jobs", "1")
+    code, out = bench(
+        "run", "--methods", "finetune", "--detectors", "padim,autoencoder", "--scenario", "one.yaml", *options
+    )
+    assert code == 1 and "1 cells ran, 1 failed" in out and "finetune+padim seed 0: FAILED" in out
+    status = {path.parent.name.split(",")[0]: results.read(path)["status"] for path in tmp_path.rglob("seed-0.json")}
+    assert status == {"finetune+padim": "failed", "finetune+autoencoder": "ok"}
+
+
+@pytest.mark.slow
 def test_a_pair_that_makes_no_sense_is_a_row_with_its_reason(bench, tmp_path):
     code, out = bench("run", "--methods", "cl_patchcore", "--detectors", "autoencoder", "--scenario", "mini.yaml")
     assert code == 0 and "skipped: cl_patchcore needs a detector with memory_bank" in out
