@@ -7,6 +7,7 @@ import pytest
 from command import MINI
 
 from bench import results
+from bench.exchange import verify
 from bench.schema.cell_json import json_text, plain, sealed
 
 pytestmark = pytest.mark.slow
@@ -108,3 +109,13 @@ def test_a_cell_that_was_written_by_hand_and_a_copy(run, tmp_path):
     code, out = bench(*VERIFY)
     assert code == 1
     assert "it is not written as the bench writes it" in out and "does not count" in out
+
+
+@pytest.mark.parametrize("kept, made, said", [
+    ([1.0, 0.9], [1.0, 0.9], []),
+    ([1.0, 0.5], [1.0, 0.9], ["routing_accuracy is off by 0.4"]),
+    (None, [1.0, 0.9], ["routing_accuracy has other gaps than what it is made of gives"]),
+    (None, None, []),
+])  # fmt: skip
+def test_routing_accuracy_is_a_list_or_nothing(kept, made, said):
+    assert list(verify._same(kept, made, "routing_accuracy")) == said

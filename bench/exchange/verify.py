@@ -156,7 +156,7 @@ def _scores(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:
         yield str(fault)
         return
     for part in SCORED:
-        yield from _same({part: cell[part]} if cell[part] is None else cell[part], new[part], part)
+        yield from _same(cell[part], new[part], part)
 
 
 def _impossible(cell: Cell, truth: Truth) -> Iterator[str]:
@@ -204,11 +204,13 @@ def _planned(path: Path, cell: Cell, options):
     return replace(planned, request=replace(planned.request, save_maps=kept))
 
 
-def _same(given: dict, made: dict, part: str) -> Iterator[str]:
-    """Which arrays of `given` are not what was `made`, and how far they are off."""
-    for name, values in (made or {}).items():
+def _same(given, made, part: str) -> Iterator[str]:
+    """Which arrays of `given` are not what was `made`, and how far they are off; both by name, one alone or None."""
+    given, made = ({"": each} if isinstance(each, list) else each or {} for each in (given, made))
+    for name, values in made.items():
+        told = f"{part} {name}".rstrip()
         old, new = np.array(given.get(name, np.nan), float), np.array(values, float)
         if old.shape != new.shape or (np.isnan(old) != np.isnan(new)).any():
-            yield f"{part} {name} has other gaps than what it is made of gives"
+            yield f"{told} has other gaps than what it is made of gives"
         elif (off := np.nanmax(np.abs(old - new), initial=0)) > TOLERANCE:
-            yield f"{part} {name} is off by {off:.3g}"
+            yield f"{told} is off by {off:.3g}"
