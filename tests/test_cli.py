@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -284,7 +285,12 @@ def test_interrupting_the_imports_takes_one_line_and_leaves_nothing_on_the_scree
     asked = [sys.executable, "-m", "bench", "run", "--methods", "finetune"]
     screen, stderr = pty.openpty()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
-    with subprocess.Popen(asked, stderr=stderr, cwd=tmp_path, env=environment, start_new_session=True) as run:
+    heard = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # a shell's background jobs inherit that it is ignored
+    with subprocess.Popen(
+        asked, stderr=stderr, cwd=tmp_path, env=environment, start_new_session=True, preexec_fn=heard
+    ) as run:
         os.close(stderr)
         shown = os.read(screen, 4096)
         while b"importing libraries" not in shown:
