@@ -137,14 +137,13 @@ class Witness:
     def _size_of(self, process: int, said: str, arguments: list[int], flags: int, name: str, size: Size) -> bytes:
         if not said and not flags & EMPTY_PATH:
             raise OSError(errno.ENOENT, "no path")
-        here = size.folder is None or (arguments[size.folder] & 0xFFFFFFFF) == HERE & 0xFFFFFFFF
-        base = f"/proc/{process}/{'cwd' if here else f'fd/{arguments[size.folder] & 0xFFFFFFFF}'}"
+        base = _folder_of(process, arguments, size.folder)
         path = _seen_by(process, said) if said.startswith("/") else f"{base}/{said}" if said else base
         last = os.O_NOFOLLOW if said and flags & NO_FOLLOW else 0
         file = os.open(path, os.O_PATH | os.O_CLOEXEC | last)
         try:
             where = os.readlink(f"/proc/self/fd/{file}")
-            plain, opened = stat.S_ISREG(os.fstat(file).st_mode), not said and not here
+            plain, opened = stat.S_ISREG(os.fstat(file).st_mode), not said and not base.endswith("/cwd")
             if plain and not opened and not self._is_open("read", where):
                 self._say(f"ask for the size of {where}")
                 raise OSError(errno.ENOENT, "closed to it")
@@ -194,9 +193,7 @@ class Witness:
     def _note_path(self, what: str, process: int, arguments: list[int], folder: int | None, path: int | None) -> None:
         try:
             said = os.fsdecode(_text_of(process, arguments[path])) if path is not None and arguments[path] else ""
-            here = folder is None or (arguments[folder] & 0xFFFFFFFF) == HERE & 0xFFFFFFFF
-            base = f"/proc/{process}/{'cwd' if here else f'fd/{arguments[folder] & 0xFFFFFFFF}'}"
-            base = "/" if said.startswith("/") else os.readlink(base)
+            base = "/" if said.startswith("/") else os.readlink(_folder_of(process, arguments, folder))
         except (OSError, OverflowError) as error:
             deep = getattr(error, "errno", 0) == errno.ENAMETOOLONG
             self._say(f"{what} {'below a folder too deep for its path' if deep else 'a file whose name it hides'}")
@@ -222,6 +219,12 @@ class Witness:
 
 def _within(path: str, place: str) -> bool:
     return path == place or path.startswith(place.rstrip("/") + "/")
+
+
+def _folder_of(process: int, arguments: list[int], folder: int | None) -> str:
+    """Where a path begins that starts nowhere: at the folder among the arguments, or where the process is."""
+    number = HERE & 0xFFFFFFFF if folder is None else arguments[folder] & 0xFFFFFFFF
+    return f"/proc/{process}/{'cwd' if number == HERE & 0xFFFFFFFF else f'fd/{number}'}"
 
 
 def _seen_by(process: int, path: str) -> str:
