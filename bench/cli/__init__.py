@@ -9,6 +9,29 @@ from bench.cli import reading, running, scores
 from bench.cli.arguments import EXAMPLES, Parser
 from bench.errors import BadInput
 
+# In the order of `--help`: what adds a command with its arguments, and what it does; returns the exit code, or None.
+COMMANDS = (
+    (running.add_run, running.do_run),
+    (running.add_reproduce, running.do_reproduce),
+    (reading.add_list, reading.do_list),
+    (running.add_advise, running.do_advise),
+    (running.add_doctor, running.do_doctor),
+    (running.add_new, running.do_new),
+    (running.add_check, running.do_check),
+    (reading.add_leaderboard, reading.do_leaderboard),
+    (reading.add_verify, reading.do_verify),
+    (scores.add_data, scores.do_data),
+    (reading.add_published, reading.do_published),
+    (reading.add_show, reading.do_show),
+    (reading.add_compare, reading.do_compare),
+    (reading.add_report, reading.do_report),
+    (reading.add_paper, reading.do_paper),
+    (running.add_figure, running.do_figure),
+    (scores.add_score, scores.do_score),
+    (scores.add_submit, scores.do_submit),
+    (scores.add_worker, scores.do_worker),
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 a check or a cell failed, 2 bad input, 130 interrupted."""
@@ -37,23 +60,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    running.add_run(commands)
-    running.add_reproduce(commands)
-    reading.add_list(commands)
-    running.add_advise(commands)
-    running.add_doctor(commands)
-    running.add_new(commands)
-    running.add_check(commands)
-    reading.add_leaderboard(commands)
-    reading.add_verify(commands)
-    scores.add_data(commands)
-    reading.add_published(commands)
-    reading.add_show(commands)
-    reading.add_compare(commands)
-    reading.add_report(commands)
-    reading.add_paper(commands)
-    running.add_figure(commands)
-    scores.add_score(commands)
-    scores.add_submit(commands)
-    scores.add_worker(commands)
+    for add, do in COMMANDS:
+        add(commands).set_defaults(command=do)
     return top

@@ -55,16 +55,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def new_command(commands, name: str, function, text: str, epilog: str = "") -> argparse.ArgumentParser:
-    command = commands.add_parser(
+def new_command(commands, name: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
+    return commands.add_parser(
         name,
         help=text,
         description=textwrap.fill(text, get_terminal_size().columns - 2),
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(command=function)
-    return command
 
 
 def comma_separated(text: str) -> tuple[str, ...]:

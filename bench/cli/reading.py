@@ -1,35 +1,38 @@
 """Commands that read: what there is, what was measured, what papers print."""
 
+import argparse
 from pathlib import Path
 
 from bench.cli.arguments import between, comma_separated, fitted, new_command, results_folder, truth_sources
 from bench.errors import BadInput
 
 
-def add_list(commands) -> None:
-    command = new_command(commands, "list", _do_list, "list methods, detectors and scenarios, and what each needs")
+def add_list(commands) -> argparse.ArgumentParser:
+    command = new_command(commands, "list", "list methods, detectors and scenarios, and what each needs")
     command.add_argument("kind", nargs="?", choices=("methods", "detectors", "scenarios", "protocols", "papers"))
     command.add_argument("--plugin", type=Path, action="append", default=[])
+    return command
 
 
-def _do_list(options) -> None:
+def do_list(options) -> None:
     from bench.cli.catalogue import catalogue_listing
 
     print(catalogue_listing(options.kind, options.plugin))
 
 
-def add_leaderboard(commands) -> None:
+def add_leaderboard(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "leaderboard", _do_leaderboard, "regenerate leaderboard.md and CSV from the cell files; runs nothing"
+        commands, "leaderboard", "regenerate leaderboard.md and CSV from the cell files; runs nothing"
     )
     results_folder(command, read_only=True)
     command.add_argument(
         "--out", type=Path, help="default: beside the results folder, leaderboard.md or leaderboard-NAME.md"
     )
     command.add_argument("--check", action="store_true", help="write nothing; exit 1 if the committed tables are stale")
+    return command
 
 
-def _do_leaderboard(options) -> int:
+def do_leaderboard(options) -> int:
     from bench import session
     from bench.render import leaderboard
 
@@ -45,11 +48,10 @@ def _do_leaderboard(options) -> int:
     return int(bool(broken))
 
 
-def add_verify(commands) -> None:
+def add_verify(commands) -> argparse.ArgumentParser:
     command = new_command(
         commands,
         "verify",
-        _do_verify,
         "are the results what they say: files, keys, code, numbers, tables made anew and compared; exit 1 if not",
     )
     command.add_argument(
@@ -62,9 +64,10 @@ def add_verify(commands) -> None:
     command.add_argument("--weights", help="the file, where cells to run again were run with one")
     command.add_argument("--device", default="cpu", help="cpu, cuda, or another of PyTorch's (%(default)s)")
     results_folder(command, read_only=True)
+    return command
 
 
-def _do_verify(options) -> int:
+def do_verify(options) -> int:
     from bench.exchange.verify import verify
 
     found = verify(options)
@@ -72,18 +75,17 @@ def _do_verify(options) -> int:
     return int(bool(found.differences))
 
 
-def add_published(commands) -> None:
-    command = new_command(
-        commands, "published", _do_published, "the numbers that papers print, with source and trust tag"
-    )
+def add_published(commands) -> argparse.ArgumentParser:
+    command = new_command(commands, "published", "the numbers that papers print, with source and trust tag")
     command.add_argument("--lint", action="store_true", help="find inconsistencies; exit 1 on unknown ones")
     command.add_argument("--method", default="", help="part of the name")
     command.add_argument("--dataset", default="")
     command.add_argument("--metric", default="")
     command.add_argument("--classes", action="store_true", help="values of single classes, too")
+    return command
 
 
-def _do_published(options) -> int:
+def do_published(options) -> int:
     from bench import published
     from bench.published import lint
 
@@ -96,17 +98,18 @@ def _do_published(options) -> int:
     return 0
 
 
-def add_show(commands) -> None:
+def add_show(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "show", _do_show, "the best rows of each table, or of one cell R per metric, cost and environment"
+        commands, "show", "the best rows of each table, or of one cell R per metric, cost and environment"
     )
     command.add_argument(
         "cell", nargs="?", help="path of a cell file, or scenario/method+detector/seed-k; default: the best of all"
     )
     results_folder(command, read_only=True)
+    return command
 
 
-def _do_show(options) -> None:
+def do_show(options) -> None:
     from bench.render.show import best_rows, show
 
     print(fitted(show(options.cell, options.results) if options.cell else best_rows(options.results)))
@@ -119,18 +122,19 @@ COMPARISONS = """examples:
 """
 
 
-def add_compare(commands) -> None:
+def add_compare(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "compare", _do_compare, "is one system better than another, or one method than the rest", COMPARISONS
+        commands, "compare", "is one system better than another, or one method than the rest", COMPARISONS
     )
     command.add_argument("systems", nargs="*", metavar="SYSTEM", help="method+detector[,options], as cells are named")
     command.add_argument("--cd", action="store_true", help="rank three or more over scenarios: critical differences")
     command.add_argument("--scenario", default="", help="default: every scenario that has them")
     command.add_argument("--metric", default="image_auroc", help="%(default)s, aupro, pixel_ap, ...")
     results_folder(command, read_only=True)
+    return command
 
 
-def _do_compare(options) -> None:
+def do_compare(options) -> None:
     from bench import session
     from bench.analysis import paired, ranks
 
@@ -144,17 +148,18 @@ def _do_compare(options) -> None:
         raise BadInput(f"{len(options.systems)} systems given: name two as method+detector, or rank more with --cd")
 
 
-def add_report(commands) -> None:
-    command = new_command(commands, "report", _do_report, "the results as a static HTML site; opens without a network")
+def add_report(commands) -> argparse.ArgumentParser:
+    command = new_command(commands, "report", "the results as a static HTML site; opens without a network")
     command.add_argument("--out", type=Path, default=Path("out/report"), help="folder to write (%(default)s)")
     command.add_argument(
         "--gallery", action="store_true", help="also test images of runs that were run with --save-maps"
     )
     truth_sources(command)
     results_folder(command, read_only=True)
+    return command
 
 
-def _do_report(options) -> None:
+def do_report(options) -> None:
     from bench.render import report
 
     print(f"wrote {report.write_report(options.results, options.out, options if options.gallery else None)}")
@@ -166,9 +171,9 @@ PAPERS = """examples:
 """
 
 
-def add_paper(commands) -> None:
+def add_paper(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "paper", _do_paper, "LaTeX tables, figures, BibTeX, and a paragraph on how it was measured", PAPERS
+        commands, "paper", "LaTeX tables, figures, BibTeX, and a paragraph on how it was measured", PAPERS
     )
     command.add_argument(
         "--methods", type=comma_separated, default=(), help="comma-separated names; default: all with rows"
@@ -177,9 +182,10 @@ def add_paper(commands) -> None:
     command.add_argument("--scenario", default="", help="default: every scenario that has them")
     command.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
     results_folder(command, read_only=True)
+    return command
 
 
-def _do_paper(options) -> None:
+def do_paper(options) -> None:
     from bench.render.paper import write_paper
 
     for path in write_paper(options.results, options.to, options.methods, options.detectors, options.scenario):

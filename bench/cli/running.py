@@ -1,5 +1,6 @@
 """Commands that run something: cells, pictures of them, and the training of the small networks."""
 
+import argparse
 import os
 import textwrap
 from collections import Counter
@@ -23,9 +24,9 @@ from bench.errors import BadInput
 MANY = 10**6  # more cells, steps or minutes than anybody means
 
 
-def add_run(commands) -> None:
+def add_run(commands) -> argparse.ArgumentParser:
     run = new_command(
-        commands, "run", _do_run, "run cells (method × detector × scenario × seed), then the leaderboard", EXAMPLES
+        commands, "run", "run cells (method × detector × scenario × seed), then the leaderboard", EXAMPLES
     )
     what = run.add_argument_group("what to compare")
     what.add_argument("--methods", type=comma_separated, help="comma-separated names, or all")
@@ -75,6 +76,7 @@ def add_run(commands) -> None:
         help="of each class's training images, to set thresholds on; no method trains on them (default: the stream's)",
     )
     _add_where(run)
+    return run
 
 
 def _add_part(what) -> None:
@@ -165,26 +167,27 @@ REPRODUCE = """examples:
 """
 
 
-def add_reproduce(commands) -> None:
+def add_reproduce(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "reproduce", _do_reproduce, "run what a paper ran; measured beside printed, with a verdict", REPRODUCE
+        commands, "reproduce", "run what a paper ran; measured beside printed, with a verdict", REPRODUCE
     )
     command.add_argument("protocol", metavar="PAPER", help="as in bench list papers; docs/reproduce.md tells of them")
     fixed = ("methods", "size", "backbone", "image_size", "eval_every", "eval_ahead", "holdout", "precision")
     command.set_defaults(**dict.fromkeys((*fixed, "auto_batch")), set=[], plugin=[])
     _add_part(command.add_argument_group("what of it, on what"))
     _add_where(command)
+    return command
 
 
-def _do_reproduce(options) -> int:
+def do_reproduce(options) -> int:
     from bench.schema import protocol as protocols
 
     if not protocols.load_protocol(options.protocol).paper:
         raise BadInput(f"{options.protocol} is no paper's protocol: bench run --protocol {options.protocol} runs it.")
-    return _do_run(options)
+    return do_run(options)
 
 
-def _do_run(options) -> int:
+def do_run(options) -> int:
     from rich.console import Console
 
     from bench import results, session
@@ -303,9 +306,9 @@ FIGURES = """examples:
 """
 
 
-def add_figure(commands) -> None:
+def add_figure(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "figure", _do_figure, "pictures of what a cell run with --keep sees and what it remembers", FIGURES
+        commands, "figure", "pictures of what a cell run with --keep sees and what it remembers", FIGURES
     )
     command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k")
     command.add_argument("--class", dest="category", help="default: every class of the stream")
@@ -323,9 +326,10 @@ def add_figure(commands) -> None:
     command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
     command.add_argument("--device", default="cpu", help="cpu, cuda, or another of PyTorch's (%(default)s)")
     results_folder(command, read_only=True)
+    return command
 
 
-def _do_figure(options) -> None:
+def do_figure(options) -> None:
     from bench.render.figure import figure
 
     for path in figure(options):
@@ -338,10 +342,8 @@ ADVICE = """examples:
 """
 
 
-def add_advise(commands) -> None:
-    command = new_command(
-        commands, "advise", _do_advise, "which method suits your own images: folder in, paragraph out", ADVICE
-    )
+def add_advise(commands) -> argparse.ArgumentParser:
+    command = new_command(commands, "advise", "which method suits your own images: folder in, paragraph out", ADVICE)
     command.add_argument("--data", type=Path, required=True, help="a folder per class; masks and defects are optional")
     command.add_argument(
         "--minutes", type=between(1, MANY, "number of minutes"), default=30, help="about (%(default)s)"
@@ -350,9 +352,10 @@ def add_advise(commands) -> None:
     command.add_argument("--size", choices=("tiny", "paper"), default="tiny", help="of the networks (%(default)s)")
     command.add_argument("--backbone", help="timm name, as for bench run")
     command.add_argument("--weights", help="imagenet, procedural, or a .safetensors file, as for bench run")
+    return command
 
 
-def _do_advise(options) -> None:
+def do_advise(options) -> None:
     from bench.advise import advise
 
     chosen = {name: getattr(options, name) for name in ("size", "backbone", "weights")}
@@ -362,16 +365,17 @@ def _do_advise(options) -> None:
         print(f"wrote {path}")
 
 
-def add_doctor(commands) -> None:
+def add_doctor(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "doctor", _do_doctor, "what this machine has for a run: versions, device, memory, disk, weights"
+        commands, "doctor", "what this machine has for a run: versions, device, memory, disk, weights"
     )
     results_folder(command)
     command.add_argument("--data", type=Path, default=os.environ.get("BENCH_DATA"), help="folder of the data set")
     command.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
+    return command
 
 
-def _do_doctor(options) -> int:
+def do_doctor(options) -> int:
     from bench.cli import doctor
 
     found = doctor.examine(options.results, options.cache, options.data)
@@ -382,15 +386,16 @@ def _do_doctor(options) -> int:
     return 1 if missing else 0
 
 
-def add_check(commands) -> None:
+def add_check(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "check", _do_check, "does a method, detector or reader keep the contract: rule by rule, what to do"
+        commands, "check", "does a method, detector or reader keep the contract: rule by rule, what to do"
     )
     command.add_argument("files", nargs="+", metavar="FILE", help="a Python file, or a name as in bench list")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="another that it needs; repeatable")
+    return command
 
 
-def _do_check(options) -> int:
+def do_check(options) -> int:
     from bench.backends import pool
     from bench.contract import check_contract, entries_to_check
 
@@ -403,19 +408,17 @@ def _do_check(options) -> int:
     return int(bool(failed))
 
 
-def add_new(commands) -> None:
+def add_new(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands,
-        "new",
-        _do_new,
-        "write the file of a method or a detector that keeps the contract, to change from there",
+        commands, "new", "write the file of a method or a detector that keeps the contract, to change from there"
     )
     command.add_argument("kind", choices=("method", "detector"))
     command.add_argument("name", help="of the file and of what is in it: thumbnails gives thumbnails.py")
     command.add_argument("--to", type=Path, default=Path(), help="folder (this one)")
+    return command
 
 
-def _do_new(options) -> None:
+def do_new(options) -> None:
     from bench.contract.skeleton import write_skeleton
 
     file = write_skeleton(options.kind, options.name, options.to)

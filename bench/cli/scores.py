@@ -9,10 +9,8 @@ from pathlib import Path
 from bench.cli.arguments import between, comma_separated, new_command, results_folder, truth_sources, write_text
 
 
-def add_data(commands) -> None:
-    command = new_command(
-        commands, "data", _do_data, "check a data folder, or download a data set where its source allows it"
-    )
+def add_data(commands) -> argparse.ArgumentParser:
+    command = new_command(commands, "data", "check a data folder, or download a data set where its source allows it")
     actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
     check = actions.add_parser("check", help="what is there, what is missing, fingerprint")
     check.add_argument("folder", type=Path)
@@ -43,9 +41,10 @@ def add_data(commands) -> None:
     download = actions.add_parser("download", help="fetch a data set")
     download.add_argument("name", choices=("mvtec", "visa"))
     download.add_argument("--to", type=Path, default=Path("data"))
+    return command
 
 
-def _do_data(options) -> None:
+def do_data(options) -> None:
     from bench.data import download
 
     if options.action == "order":
@@ -93,46 +92,43 @@ def _check(options) -> int:
     return int(report.has_problems)
 
 
-def add_score(commands) -> None:
+def add_score(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands, "score", _do_score, "every metric of a cell anew from its stored scores and maps; runs nothing"
+        commands, "score", "every metric of a cell anew from its stored scores and maps; runs nothing"
     )
     command.add_argument("cell", help="path of a cell file, or scenario/method+detector/seed-k, with * and ?")
     command.add_argument("--images-only", action="store_true", help="leave pixel metrics empty where there are no maps")
     truth_sources(command)
     results_folder(command, read_only=True)
+    return command
 
 
-def _do_score(options) -> None:
+def do_score(options) -> None:
     from bench.exchange.rescore import score
 
     for line in score(options):
         print(line)
 
 
-def add_submit(commands) -> None:
+def add_submit(commands) -> argparse.ArgumentParser:
     command = new_command(
-        commands,
-        "submit",
-        _do_submit,
-        "check somebody's scores for a scenario, score them, enter them as external",
+        commands, "submit", "check somebody's scores for a scenario, score them, enter them as external"
     )
     command.add_argument("folder", type=Path, help="with submission.yaml and scores.npz: see docs/submissions.md")
     truth_sources(command)
     results_folder(command)
+    return command
 
 
-def _do_submit(options) -> None:
+def do_submit(options) -> None:
     from bench.exchange.submission import submit
 
     for line in submit(options):
         print(line)
 
 
-def add_worker(commands) -> None:
-    command = new_command(
-        commands, "worker", _do_worker, "let a system in an environment of its own take part, over files"
-    )
+def add_worker(commands) -> argparse.ArgumentParser:
+    command = new_command(commands, "worker", "let a system in an environment of its own take part, over files")
     actions = command.add_subparsers(required=True, dest="action", metavar="ACTION")
     export = actions.add_parser("export", help="write the images that it may see, step by step")
     export.add_argument("scenario", help="for example mvtec/1x15, or a YAML file")
@@ -147,6 +143,7 @@ def add_worker(commands) -> None:
     export.add_argument("--cache", type=Path, default=Path(".cache"), help="folder of decoded images (%(default)s)")
     collect = actions.add_parser("collect", help="turn its answers into a submission")
     collect.add_argument("folder", type=Path, help="as given to --to")
+    return command
 
 
 def _capabilities(text: str) -> tuple[str, ...]:
@@ -160,7 +157,7 @@ def _capabilities(text: str) -> tuple[str, ...]:
     return comma_separated(text)
 
 
-def _do_worker(options) -> None:
+def do_worker(options) -> None:
     from bench.exchange import worker
 
     for line in (worker.export if options.action == "export" else worker.collect)(options):

@@ -37,15 +37,13 @@ class Backbone(nn.Module, ABC):
 
     layers: list[str]
     recipe: dict  # with which `from_recipe` makes the same network of the same spec
+    trained = False  # whether its weights are to change
 
     def __init__(self, spec: BackboneSpec, net: nn.Module, recall: Recall | None = None):
         super().__init__()
-        self.spec, self.net, self.recall = spec, self._prepared(net), recall
+        self.spec, self.net, self.recall = spec, net if self.trained else freeze(net), recall
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
-
-    def _prepared(self, net: nn.Module) -> nn.Module:
-        return freeze(net)
 
     def train(self, mode: bool = True):
         return self
@@ -88,12 +86,11 @@ class Features(Backbone):
 class Student(Features):
     """The architecture of `teacher`, to be trained from random weights of its own (drawn from the run's seed)."""
 
+    trained = True
+
     def __init__(self, teacher: Features):
         own = replace(teacher.spec, weights=Weights("random"), seed=int(torch.randint(2**31, ())))
         super().__init__(own, teacher.strides)
-
-    def _prepared(self, net: nn.Module) -> nn.Module:
-        return net
 
     def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
         return self.compute(image)

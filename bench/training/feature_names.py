@@ -26,7 +26,12 @@ class Names:
     def home(self, network: Backbone, image: Tensor) -> str:
         """Folder of a network on the device and at the size in pixels of `image` (B, 3, H, W)."""
         tensors = dict((*network.named_parameters(), *network.named_buffers()))
-        state = _machine(image.device), *torch.stack([_sum_of_bits(tensor) for tensor in tensors.values()]).tolist()
+        sums = []  # that hardly any change leaves as they were; version counters miss what is written by `.data`
+        for tensor in tensors.values():
+            flat = tensor.detach().contiguous().view(-1)
+            words = flat.nbytes % 8 == 0 and flat.storage_offset() * flat.element_size() % 8 == 0
+            sums.append(flat.view(torch.int64 if words else torch.uint8).sum())
+        state = _machine(image.device), *torch.stack(sums).tolist()
         known = self._known.get(network)
         if known is None or known[0] != state:
             known = self._known[network] = state, _digest(network, tensors, state[0])
@@ -63,13 +68,6 @@ def _digest(network: Backbone, tensors: dict[str, Tensor], machine: tuple) -> st
         made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         made.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return made.hexdigest()[:32]
-
-
-def _sum_of_bits(tensor: Tensor) -> Tensor:
-    """A sum that hardly any change leaves as it was; tensors' own version counters miss what is written by `.data`."""
-    flat = tensor.detach().contiguous().view(-1)
-    words = flat.nbytes % 8 == 0 and flat.storage_offset() * flat.element_size() % 8 == 0
-    return flat.view(torch.int64 if words else torch.uint8).sum()
 
 
 def _machine(device: torch.device) -> tuple:

@@ -290,28 +290,23 @@ def _size_of(detector: torch.nn.Module) -> dict[str, Any]:
     both = detector.named_parameters(remove_duplicate=False), detector.named_buffers(remove_duplicate=False)
     tensors = {name for named in both for name, _ in named}
     others = sum(sum(size) for name, size in entries.items() if name not in tensors)  # as of `get_extra_state`
+    # Buffers that it may fill with what it sees, as a memory bank: they are built empty, or hold but zeros. Those of
+    # torch's own layers do not grow.
+    modules = [(path, one) for path, one in detector.named_modules() if not type(one).__module__.startswith("torch.")]
+    grows = [
+        f"{path}.{name}".removeprefix(".")
+        for path, one in modules
+        for name, value in one.named_buffers(recurse=False)
+        if value.is_floating_point() and not value.any()
+    ]
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "detector_bytes": sum(t.nbytes for t in parameters + buffers) + others,
         "epochs": detector.epochs,
         "entries": entries,
-        "grows": _growing(detector),
+        "grows": grows,
     }
-
-
-def _growing(detector: torch.nn.Module) -> list[str]:
-    """Buffers that a detector may fill with what it sees, as a memory bank: they are built empty, or hold but zeros.
-
-    Those of torch's own layers do not grow.
-    """
-    modules = [(path, one) for path, one in detector.named_modules() if not type(one).__module__.startswith("torch.")]
-    return [
-        f"{path}.{name}".removeprefix(".")
-        for path, one in modules
-        for name, value in one.named_buffers(recurse=False)
-        if value.is_floating_point() and not value.any()
-    ]
 
 
 def main(end: socket.socket, scratch: str, witness: socket.socket) -> None:
@@ -337,9 +332,13 @@ def main(end: socket.socket, scratch: str, witness: socket.socket) -> None:
 def _serve(channel: Channel, scratch: str, witness: socket.socket) -> None:
     header, arrays = channel.receive()
     _settle(scratch, header["readable"])
-    writable = [*DEVICES, *devices.nodes(), scratch]
-    with witness:
-        closed = _confine(header["readable"], writable, witness) if header["confine"] else []
+    open_to_it = header["readable"], [*DEVICES, *devices.nodes(), scratch]
+    places = "\0\0\0".join("\0".join(map(os.path.realpath, paths)) for paths in open_to_it)
+    with witness:  # from `confine` on until the listener is handed over, no file may be asked for
+        closed, listener = confine(*open_to_it) if header["confine"] else ([], None)
+        if listener is not None:
+            socket.send_fds(witness, [places.encode()], [listener])
+            os.close(listener)
     if header["kind"] == "describe":
         channel.send("described", **described(header["about"]))
         return
@@ -359,35 +358,19 @@ def _settle(scratch: str, readable: list[str]) -> None:
     sys.path[:] = [place for place, real in places
                    if any(os.path.commonpath((real, known)) in (real, known) for known in readable)]  # fmt: skip
     os.environ.setdefault("TORCH_HOME", os.path.expanduser("~/.cache/torch"))
-    _forget("PWD", "OLDPWD", "_")
-    os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch  # looked up once, before the fork
-    os.chdir(scratch)
-    sys.dont_write_bytecode = True
-
-
-def _forget(*names: str) -> None:
-    """Leave no word of the command line and these variables, not even where the kernel keeps what a program began with.
-
-    They tell where the data and the results lie, and Landlock lets everybody ask for the size of a file that they name.
-    """
+    # No word of the command line and no variable that tells where the data and the results lie is left, not even where
+    # the kernel keeps what a program began with: Landlock lets everybody ask for the size of a file that they name.
     sys.argv[:], sys.orig_argv[:] = [""], [sys.executable]
-    for name in names:
+    for name in ("PWD", "OLDPWD", "_"):
         os.environ.pop(name, None)
     for name, value in os.environ.items():
         os.environ[name] = value  # moves it out of there
     with suppress(OSError), open("/proc/self/stat") as file:
         start, _, _, end = map(int, file.read().rpartition(")")[2].split()[45:49])
         ctypes.memset(start, 0, end - start)
-
-
-def _confine(readable: list[str], writable: list[str], witness: socket.socket) -> list[str]:
-    """Close the machine to this process, and hand over what the kernel tells of it; returns what is closed."""
-    places = "\0\0\0".join("\0".join(map(os.path.realpath, paths)) for paths in (readable, writable))
-    closed, listener = confine(readable, writable)  # from then on until it is handed over, no file may be asked for
-    if listener is not None:
-        socket.send_fds(witness, [places.encode()], [listener])
-        os.close(listener)
-    return closed
+    os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch  # looked up once, before the fork
+    os.chdir(scratch)
+    sys.dont_write_bytecode = True
 
 
 def _answer(learner: Learner, channel: Channel, header: dict, arrays: dict[str, np.ndarray]) -> None:

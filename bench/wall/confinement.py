@@ -34,7 +34,7 @@ ALLOW, REFUSE, ASK, UNKNOWN = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x7FC00000, 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def call(number: int, *arguments) -> int:
+def system_call(number: int, *arguments) -> int:
     """A system call by its number. Raises OSError where it fails."""
     result = _libc.syscall(number, *arguments)
     if result < 0:
@@ -65,18 +65,23 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> tuple[list[str]
     tcp = 3 if held >= 4 else 0
     scope = 3 if held >= 6 else 0  # abstract Unix sockets and signals
     attributes = struct.pack("QQQ", rights, tcp, scope)[: 8 if held < 4 else 16 if held < 6 else 24]
-    rules = call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    rules = system_call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     for paths, allowed in ((readable, EXECUTE | READ_FILE | READ_DIR), (writable, rights)):
         for path in paths:
             if not os.path.exists(path):
                 continue
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
             granted = allowed & rights & (~0 if os.path.isdir(path) else ON_A_FILE)
-            call(ADD_RULE, rules, RULE_PATH_BENEATH, struct.pack("=Qi", granted, handle), 0)
+            system_call(ADD_RULE, rules, RULE_PATH_BENEATH, struct.pack("=Qi", granted, handle), 0)
             os.close(handle)
     _libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
-    _drop_privileges()
-    call(RESTRICT_SELF, rules, 0)
+    # Root too keeps but the right to read and write files that are not its own, where Landlock lets it.
+    head, capabilities = struct.pack("Ii", CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
+    _libc.capget(head, capabilities)
+    words = enumerate(struct.unpack("6I", capabilities.raw))
+    kept = [word & CAP_DAC_OVERRIDE if place < 3 else 0 for place, word in words]
+    _libc.capset(head, struct.pack("6I", *kept))
+    system_call(RESTRICT_SELF, rules, 0)
     os.close(rules)
     closed = ["files", *(["TCP"] if tcp else []), *(["signals", "abstract sockets"] if scope else [])]
     if platform.machine() not in MACHINES:  # whose numbers are not known
@@ -87,14 +92,6 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> tuple[list[str]
     except OSError:  # a kernel before 5.5, or in a container that has such a filter already
         _filter(REFUSE)
         return closed, None
-
-
-def _drop_privileges() -> None:
-    """Root too keeps but the right to read and write files that are not its own, where Landlock lets it."""
-    head, held = struct.pack("Ii", CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
-    _libc.capget(head, held)
-    kept = [word & CAP_DAC_OVERRIDE if place < 3 else 0 for place, word in enumerate(struct.unpack("6I", held.raw))]
-    _libc.capset(head, struct.pack("6I", *kept))
 
 
 def _filter(refuse: int) -> int:
@@ -118,7 +115,7 @@ def _filter(refuse: int) -> int:
     program += [(RETURN, 0, 0, ALLOW)]
     lines = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     head = struct.pack("HP", len(program), ctypes.addressof(lines))
-    return call(seccomp, SET_FILTER, NEW_LISTENER if refuse == ASK else 0, head)
+    return system_call(seccomp, SET_FILTER, NEW_LISTENER if refuse == ASK else 0, head)
 
 
 def code() -> list[str]:

@@ -275,12 +275,12 @@ def cpu_seconds(process: int) -> float:
         return 0.0
     nursery = found[process][0]
     spent = time.clock_gettime(~process << 3 | 2)  # its own, by a finer clock, numbered as in clock_getcpuclockid(3)
-    return spent + sum(seconds for one, (_, seconds) in found.items() if _below(one, nursery, found))
 
+    def below_nursery(one: int) -> bool:
+        while one in found:
+            one = found[one][0]
+            if one == nursery:
+                return True
+        return False
 
-def _below(process: int, ancestor: int, found: dict[int, tuple[int, float]]) -> bool:
-    while process in found:
-        process = found[process][0]
-        if process == ancestor:
-            return True
-    return False
+    return spent + sum(seconds for one, (_, seconds) in found.items() if below_nursery(one))

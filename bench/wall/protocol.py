@@ -46,7 +46,10 @@ class Channel:
         Raises:
             ChannelError: if nobody reads it.
         """
-        raw = {name: _array(value) for name, value in (arrays or {}).items()}
+        raw = {
+            name: np.frombuffer(one, np.uint8) if isinstance(one, bytes | bytearray) else np.ascontiguousarray(one)
+            for name, one in (arrays or {}).items()
+        }
         named = [[name, value.dtype.str, list(value.shape)] for name, value in raw.items()]
         text = json.dumps({"kind": kind, "arrays": named, **header}).encode()
         try:
@@ -107,7 +110,3 @@ class Channel:
         ready = select.poll()
         ready.register(self.end, select.POLLIN)
         return bool(ready.poll(seconds and 1000 * seconds))
-
-
-def _array(value: np.ndarray | bytes) -> np.ndarray:
-    return np.frombuffer(value, np.uint8) if isinstance(value, bytes | bytearray) else np.ascontiguousarray(value)

@@ -143,8 +143,13 @@ def _tree(value: Any, name: str, numbers: list) -> Any:
         return _of_tensor(value, name, numbers)
     if isinstance(value, np.ndarray | np.generic):
         return _of_array(value, name, numbers)
-    if kind in (bytes, bytearray, complex) or isinstance(value, PurePath):
-        return _of_word(value, numbers)
+    if kind in (bytes, bytearray):
+        numbers.append(bytes(value))
+        return {kind.__name__: len(value)}
+    if kind is complex:
+        return {"complex": [value.real, value.imag]}
+    if isinstance(value, PurePath):
+        return {"path": str(value)}
     if kind in (dict, OrderedDict, *MANY):
         return _of_many(value, name, numbers)
     if dataclasses.is_dataclass(kind):
@@ -153,15 +158,6 @@ def _tree(value: Any, name: str, numbers: list) -> Any:
         f"{name} is of type {kind.__module__}.{kind.__qualname__}, which cannot be carried to the next step: give "
         "tensors, NumPy arrays, numbers, text, or lists, dictionaries and dataclasses of them."
     )
-
-
-def _of_word(value: bytes | bytearray | complex | PurePath, numbers: list) -> dict:
-    if isinstance(value, PurePath):
-        return {"path": str(value)}
-    if isinstance(value, complex):
-        return {"complex": [value.real, value.imag]}
-    numbers.append(bytes(value))
-    return {type(value).__name__: len(value)}
 
 
 def _of_many(value: Any, name: str, numbers: list) -> Any:
@@ -254,9 +250,6 @@ class _Reader:
             return self._numbers(word, given, tree["shape"], tree.get("order", []), "there" in tree)
         if word == "dataclass":
             return self._dataclass(*given, tree["fields"])
-        return self._word(word, given)
-
-    def _word(self, word: str, given: Any) -> Any:
         if word in ("bytes", "bytearray"):
             return bytes(self.take(given)) if word == "bytes" else self.take(given)
         return {"complex": lambda: complex(*given), "path": lambda: Path(given), "int": lambda: int(given, 16)}[word]()

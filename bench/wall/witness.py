@@ -18,7 +18,7 @@ import struct
 from contextlib import suppress
 from fcntl import ioctl
 
-from bench.wall.confinement import MACHINES, call
+from bench.wall.confinement import MACHINES, system_call
 from bench.wall.system_calls import FILES, GUARDED, REFUSED, SIZES, Size
 
 ASKED, ANSWER = struct.Struct("QIIiIQ6Q"), struct.Struct("QqiI")  # struct seccomp_notif, struct seccomp_notif_resp
@@ -150,9 +150,9 @@ class Witness:
             answer = bytearray(size.lengths[self.column])
             place = (ctypes.c_char * len(answer)).from_buffer(answer)
             if name == "statx":
-                call(size.numbers[self.column], file, b"", flags | EMPTY_PATH, arguments[3] & 0xFFFFFFFF, place)
+                system_call(size.numbers[self.column], file, b"", flags | EMPTY_PATH, arguments[3] & 0xFFFFFFFF, place)
             else:
-                call(SIZES["newfstatat"].numbers[self.column], file, b"", place, EMPTY_PATH)
+                system_call(SIZES["newfstatat"].numbers[self.column], file, b"", place, EMPTY_PATH)
             return bytes(answer)
         finally:
             os.close(file)
