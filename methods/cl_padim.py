@@ -46,18 +46,22 @@ class RunningGaussian(Plugin):
     def after_training_exp(self, strategy, **_):
         """Mix the step's Gaussians, which the detector has just fitted, into the running ones; predict with those."""
         fitted = self.detector.net.gaussian
-        new = self._either(fitted.inv_covariance)
         self.mean = self._mix(self.mean, fitted.mean)
-        self.matrix = self._mix(self.matrix, new)
+        if not self.steps:
+            self.matrix = torch.empty_like(fitted.inv_covariance)
+        # Some positions at a time: the matrices of all are gigabytes at paper size.
+        for running, inverse in zip(self.matrix.split(64), fitted.inv_covariance.split(64), strict=True):
+            running.copy_(self._mix(running, self._either(inverse)))
+            inverse.copy_(self._either(running))
         self.steps += 1
-        fitted.mean, fitted.inv_covariance = self.mean.clone(), self._either(self.matrix)
+        fitted.mean = self.mean.clone()
 
     def _mix(self, running: Tensor, new: Tensor) -> Tensor:
         return (self.steps * running + new) / (self.steps + 1) if self.steps else new.clone()
 
     def _either(self, matrix: Tensor) -> Tensor:
         """Turn inverse covariances into what is averaged, or back."""
-        return torch.linalg.inv(matrix) if self.config.average == "covariance" else matrix.clone()
+        return torch.linalg.inv(matrix) if self.config.average == "covariance" else matrix
 
     def state_dict(self) -> dict:
         return {"steps": self.steps, "mean": self.mean, "matrix": self.matrix}

@@ -418,6 +418,8 @@ def test_a_method_has_a_page_with_its_source_its_rows_and_what_papers_print(site
     printed = page.select('[aria-label="Printed figures"] tbody tr')
     assert any("PatchCore+replay100" in row.text for row in printed)
     assert "arXiv:2403.15463" in dom(site, "methods/cl_patchcore.html").select_one(".about").text
+    about = dom(site, "methods/cadic.html").select_one(".about")
+    assert "reservoir" in [code.text for code in about.select("code")] and "`" not in about.text
     assert dom(site, "methods.html").find("a", string="replay")["href"] == "methods/replay.html"
 
 

@@ -1,6 +1,7 @@
 """Renders the templates: everything escaped, links relative, the scripts copied beside the pages."""
 
 import math
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from importlib.resources import files
@@ -8,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from bench import __version__, results
 from bench.render.leaderboard.tables import MISSING, amount, score_text, span
@@ -45,7 +47,7 @@ class Site:
             "number": number,
             "percent": percent,
         }
-        environment.filters |= {"choices": choices, "url": lambda path: quote(path, safe="/")}
+        environment.filters |= {"choices": choices, "url": lambda path: quote(path, safe="/"), "code": code}
         environment.globals |= {"nav": NAV, "version": __version__, "missing": MISSING}
         return environment
 
@@ -77,6 +79,11 @@ def number(value: float | None, digits: int = 3) -> str:
 def percent(value: float) -> str:
     """A share as text."""
     return MISSING if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def code(text: str) -> Markup:
+    """The words of a docstring, what stands in backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def choices(values: Iterable[str]) -> list[tuple[str, str]]:
