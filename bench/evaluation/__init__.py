@@ -132,19 +132,17 @@ class Evaluation:
             again.ask(look, size, told, seconds=seconds, budget=LATENCY_S, changed=~new, draws=draws)
             rows, new = rows[: again.count], new[: again.count]
             self._same(again, said, np.flatnonzero(new), TIMED_MAPS)
-            self._alike(again, said, np.flatnonzero(~new))
+            changed = np.flatnonzero(~new)  # most of these are to score nearly the same
+            moved = np.abs(again.scores[changed] - said.scores[said.places(again.rows[changed])])
+            if len(moved) and np.median(moved) > CANARY_JUMP * max(float(np.ptp(said.scores)), 1e-12):
+                raise CanaryError(
+                    f"the scores of most of {len(moved)} test images moved by {np.median(moved):.3g} and more when "
+                    "they were timed with single values changed by one grey level: what is timed must be what is "
+                    "scored."
+                )
             seen, order = np.union1d(seen, rows), np.roll(order, -again.count)
             found[str(size)] = 1000 * float(np.median(seconds[1:])) / size
         return found
-
-    def _alike(self, again: "Said", said: "Said", changed: np.ndarray) -> None:
-        """Demand nearly the same scores of most images that came `changed`, by their places."""
-        moved = np.abs(again.scores[changed] - said.scores[said.places(again.rows[changed])])
-        if len(moved) and np.median(moved) > CANARY_JUMP * max(float(np.ptp(said.scores)), 1e-12):
-            raise CanaryError(
-                f"the scores of most of {len(moved)} test images moved by {np.median(moved):.3g} and more when they "
-                "were timed with single values changed by one grey level: what is timed must be what is scored."
-            )
 
     def enter(self, said: "Said") -> dict[str, np.ndarray]:
         """Fill the rows of this step; returns the arrays to store of it, as `bench.results.stored` names them."""
@@ -334,7 +332,16 @@ def _compare(
     spread_of = every if spread_of is None else spread_of
     spread = max(float(spread_of.max()) - float(spread_of.min()), 1e-12)
     moved = np.abs(again - first).reshape(len(first), -1).max(1) / spread
-    passed, few = _passed(again, first, every), max(CANARY_PASSED, CANARY_TIES / every.size)
+    known = np.sort(every.reshape(-1)[:: every.size // CANARY_PIXELS | 1])
+    step = first[0].size // 4096 | 1  # odd, so that it is no multiple of a row
+
+    def ranks(values: np.ndarray) -> np.ndarray:
+        """Of each image, as shares of `every`, ties by half."""
+        values = values.reshape(len(first), -1)[:, ::step]
+        return (np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")) / (2 * len(known))
+
+    # The share of `every` that each image has passed; of maps the mean over its pixels.
+    passed, few = np.abs(ranks(again) - ranks(first)).mean(1), max(CANARY_PASSED, CANARY_TIES / every.size)
     wrong = ~((moved <= CANARY_TOLERANCE) & (passed <= few))
     jumped = (moved <= CANARY_JUMP) & (passed <= max(CANARY_JUMP_PASSED, few))
     if wrong.sum() > 1 or (wrong & ~jumped).any():
@@ -343,15 +350,3 @@ def _compare(
             f"{len(first)} test images were shown again, to another process, in another order and batch size: "
             "`predict` must judge each image on its own, from the weights and the state that was handed over."
         )
-
-
-def _passed(again: np.ndarray, first: np.ndarray, every: np.ndarray) -> np.ndarray:
-    """The share of `every` that each image has passed, ties by half; of maps the mean over an image's pixels."""
-    known = np.sort(every.reshape(-1)[:: every.size // CANARY_PIXELS | 1])
-    step = first[0].size // 4096 | 1  # odd, so that it is no multiple of a row
-
-    def ranks(values: np.ndarray) -> np.ndarray:
-        values = values.reshape(len(first), -1)[:, ::step]
-        return (np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")) / (2 * len(known))
-
-    return np.abs(ranks(again) - ranks(first)).mean(1)

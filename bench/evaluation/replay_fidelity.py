@@ -36,7 +36,14 @@ class Quality:
         recalled = {category: found for category, found in recalled.items() if len(found[0])}
         if not recalled:
             return {}
-        pairs = {category: self._pair(category, *found, step) for category, found in recalled.items()}
+        pairs: dict[int, tuple[Tensor, Tensor]] = {}  # pictures and originals, (n, 3, H, W) floats in 0..1
+        seen = [c for c, learned in enumerate(self.stream.learned_at) if learned <= step]
+        for category, (pictures, places) in recalled.items():
+            rows = rows_of(self.arrays, seen if category < 0 else [category], train=True)
+            if places is None:
+                places = np.linspace(0, len(rows) - 1, len(pictures)).round().astype(int)
+            originals = np.stack([self.arrays.images[row] for row in rows[np.asarray(places)]])
+            pairs[category] = pictures.cpu().float() / 255, as_float(torch.from_numpy(originals))
         noted = {"memory_ffd": self.ffd(*_joined(pairs))}
         true = {category: pair for category, pair in pairs.items() if recalled[category][1] is not None}
         if true:
@@ -46,16 +53,6 @@ class Quality:
                 noted["memory_psnr_lanczos"] = psnr(through(real, round(thumbnail)), real)
             noted["memory_ssim"] = structural_similarity_index_measure(made, real, data_range=1.0).item()
         return noted | {f"memory_psnr/{self.stream.classes[category]}": psnr(*pair) for category, pair in true.items()}
-
-    def _pair(self, category: int, pictures: Tensor, places: Tensor | None, step: int) -> tuple[Tensor, Tensor]:
-        """Pictures and originals, (n, 3, H, W) floats in 0..1."""
-        seen = [c for c, learned in enumerate(self.stream.learned_at) if learned <= step]
-        rows = rows_of(self.arrays, seen if category < 0 else [category], train=True)
-        if places is None:
-            places = np.linspace(0, len(rows) - 1, len(pictures)).round().astype(int)
-        rows = rows[np.asarray(places)]
-        originals = np.stack([self.arrays.images[row] for row in rows])
-        return pictures.cpu().float() / 255, as_float(torch.from_numpy(originals))
 
     def ffd(self, made: Tensor, real: Tensor) -> float:
         """Fréchet distance between the pooled features of two sets of images (n, 3, H, W)."""

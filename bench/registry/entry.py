@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from types import ModuleType
 
 from bench.errors import BadInput
 from bench.registry.declarations import declarations, did_you_mean
+from bench.registry.importing import import_file
 
 REQUIRED = {"method": ("Config", "build"), "detector": ("Config", "build"), "scenario": ("samples",)}
 
@@ -74,7 +74,7 @@ class Entry:
         if not self.module:
             self._check_helpers()
         try:
-            module = importlib.import_module(self.module) if self.module else _import_file(self.file)
+            module = importlib.import_module(self.module) if self.module else import_file(self.file)
         except BadInput:
             raise
         except (Exception, SystemExit) as error:
@@ -143,36 +143,3 @@ def _imported(tree: ast.Module) -> Iterable[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.partition(".")[0] == "bench":
             whole = node.module == "bench"
             yield from (f"bench.{alias.name}" if whole else node.module for alias in node.names)
-
-
-@dataclass(frozen=True)
-class Beside:
-    """Finds modules in a folder after all others, by their file names alone: behind the wall no folder is listed."""
-
-    folder: Path
-
-    def find_spec(self, name: str, path=None, target=None):
-        """Of a module `helper` or `package.helper`; None if no such file lies in the folder."""
-        stem = self.folder.joinpath(*name.split("."))
-        if (package := stem / "__init__.py").is_file():
-            return importlib.util.spec_from_file_location(name, package, submodule_search_locations=[str(stem)])
-        file = stem.with_suffix(".py")
-        return importlib.util.spec_from_file_location(name, file) if file.is_file() else None
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a file by its path; the helpers that lie beside it are found by their names."""
-    name = f"bench_plugin_{path.stem}"
-    if name in sys.modules and sys.modules[name].__file__ == str(path):
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up while it is being executed
-    if (beside := Beside(path.parent)) not in sys.meta_path:
-        sys.meta_path.append(beside)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

@@ -158,8 +158,14 @@ class Rapl:
             self._last = [int((path / "energy_uj").read_text()) for path in self._packages]
         except (OSError, ValueError):
             self._packages, self._ranges, self._last = [], [], []
+
+        def read_on() -> None:
+            wait = threading.Event()
+            while self._whole and not wait.wait(period_s):
+                self.sample()
+
         if self._packages:
-            threading.Thread(target=self._read_on, args=(period_s,), daemon=True).start()
+            threading.Thread(target=read_on, daemon=True).start()
 
     def joules(self) -> float | None:
         """Since the beginning; None where it cannot be read, or could not be in between."""
@@ -177,11 +183,6 @@ class Rapl:
             for before, after, most in zip(self._last, now, self._ranges, strict=True):
                 self._spent_uj += after - before if after >= before else after + most - before
             self._last = now
-
-    def _read_on(self, period_s: float) -> None:
-        wait = threading.Event()
-        while self._whole and not wait.wait(period_s):
-            self.sample()
 
 
 class Neighbours:
