@@ -22,9 +22,8 @@ methods: {finetune: {}, replay: {memory: 3}}
 """
 
 
-@pytest.mark.parametrize("name", protocols.protocol_names())
-def test_options_of_a_protocol_are_options_of_what_it_names(name):
-    found = protocols.load_protocol(name)
+@pytest.mark.parametrize("found", protocols.shipped_protocols(), ids=lambda one: one.name)
+def test_options_of_a_protocol_are_options_of_what_it_names(found):
     for kind, named in (("method", found.methods), ("detector", found.detectors)):
         for owner, options in named.items():
             made = config.resolve(owner, registry.find_entry(kind, owner).load(), found.size or "paper", options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
@@ -81,13 +82,20 @@ def _stream(spec: Spec) -> tuple:
 
 def _scaled(cell: Cell, path: Path, record: Record) -> tuple[float, float, float] | None:
     """(hours, GB, MB) of `record`, brought to the images of `cell`; None where those are not known."""
+    from bench.data.counts import counts
+
     cost, there = record.cost, None
     if cell.images is not None:  # images that are looked at over all steps
         tests = [cell.images[name][1] for name in cell.stream.classes]
         there = sum(tests[c] for t in range(len(cell.stream.steps)) for c in cell.tested_after(t))
-    train, test = _train_factor(cell, record), _factor(there, sum(filter(None, cost.get("eval_images", ()))))
+    train, test = None, _factor(there, sum(filter(None, cost.get("eval_images", ()))))
     if _stream(record.spec) == _stream(cell.spec):
         train, test = 1.0, test or 1.0
+    elif cell.images is not None:
+        with suppress(BadInput):  # a stream file or reader that is not at hand
+            known = counts(stream.load_stream(record.spec.scenario))
+            if known is not None:
+                train = _factor(*(sum(count for count, _ in images.values()) for images in (cell.images, known)))
     if train is None or test is None:
         return None
     seconds = train * sum(filter(None, cost["train_s"])) + test * sum(filter(None, cost.get("eval_s", ())))
@@ -99,18 +107,6 @@ def _scaled(cell: Cell, path: Path, record: Record) -> tuple[float, float, float
         disk += (there or 0) * cell.spec["image_size"] ** 2 * 2  # 16 bits a pixel, before compression
     disk += path.stat().st_size + kept * (len(cell.stream.steps) if cell.request.keep else 1)
     return seconds / 3600, (held or cost["peak_rss_bytes"] or 0) / 1e9, disk / 1e6
-
-
-def _train_factor(cell: Cell, record: Record) -> float | None:
-    from bench.data.counts import counts
-
-    try:
-        known = counts(stream.load_stream(record.spec.scenario))
-    except BadInput:  # a stream file or reader that is not at hand
-        known = None
-    if known is None or cell.images is None:
-        return None
-    return _factor(*(sum(train for train, _ in images.values()) for images in (cell.images, known)))
 
 
 def _factor(here: int | None, there: int) -> float | None:

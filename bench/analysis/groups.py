@@ -97,12 +97,12 @@ def _rows(cells: list[Cell]) -> list[Row]:
         Row(label, tuple(group), status, 0 if status else unfinished[key], *beside)
         for label, ((key, status), group) in zip(names, groups.items(), strict=True)
     ]
-    return sorted(rows, key=_rank)
 
+    def place(row: Row) -> tuple:
+        mean = row.stat("final_image_auroc").mean
+        return bool(row.status), mean != mean, -mean if mean == mean else 0, row.label, row.status
 
-def _rank(row: Row) -> tuple:
-    mean = row.stat("final_image_auroc").mean
-    return bool(row.status), mean != mean, -mean if mean == mean else 0, row.label, row.status
+    return sorted(rows, key=place)
 
 
 def _status(cell: Cell) -> str:

@@ -47,8 +47,14 @@ def contest(
     if missing := [name for name in names if name not in known]:
         there, near = ", ".join(known) or "none", did_you_mean(missing[0], known)
         raise BadInput(f"no finished result of {', '.join(missing)}: there are {there}.{near}")
-    asked = list(dict.fromkeys(names))
-    chosen = asked or _widest(table, known)
+    chosen = list(dict.fromkeys(names))
+    if not chosen:  # of the most widely run treatments, as many as make the complete table largest
+        coverage = {name: sum(name in row for row in table.values()) for name in known}
+        ordered = sorted(known, key=lambda name: (-coverage[name], name))
+        sets = [set(block for block, row in table.items() if name in row) for name in ordered]
+        common = [len(found) for found in accumulate(sets, set.intersection)]
+        sizes = [(count * number if number > 2 and count > 1 else 0) for number, count in enumerate(common, start=1)]
+        chosen = ordered[: int(np.argmax(sizes)) + 1] if any(sizes) else []
     blocks = [block for block, row in table.items() if all(name in row for name in chosen)]
     if len(chosen) < 3 or len(blocks) < 2:
         raise BadInput(
@@ -102,16 +108,6 @@ def _named(rows: Sequence[Row], whole: bool) -> Iterable[tuple[str, Row]]:
     for name, row in zip(plain, rows, strict=True):
         extra = row.label.strip("".join(MARKS.values())).removeprefix(row.spec["method"])
         yield (name if plain.count(name) == 1 else name + extra), row
-
-
-def _widest(table: dict[str, dict], known: Sequence[str]) -> list[str]:
-    """Of the most widely run treatments, as many as make the complete table largest."""
-    coverage = {name: sum(name in row for row in table.values()) for name in known}
-    ordered = sorted(known, key=lambda name: (-coverage[name], name))
-    sets = [set(block for block, row in table.items() if name in row) for name in ordered]
-    common = [len(blocks) for blocks in accumulate(sets, set.intersection)]
-    sizes = [(count * number if number > 2 and count > 1 else 0) for number, count in enumerate(common, start=1)]
-    return ordered[: int(np.argmax(sizes)) + 1] if any(sizes) else []
 
 
 def letters(found: Contest) -> list[str]:

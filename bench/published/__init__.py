@@ -137,7 +137,9 @@ def published_table(
         chosen = [row for row in chosen if not row.scenario.endswith("/*")]
     groups = defaultdict(list)
     for row in chosen:
-        groups[_heading(row)].append(_line(row))
+        pixels = f", {row.resolution} px" if row.resolution else ""
+        heading = f"{row.scenario or f'{row.dataset}: {row.protocol}'} · {row.source} ({row.trust}{pixels})"
+        groups[heading].append(_line(row))
     lines = []
     for heading, group in groups.items():
         name, metric = (max(len(line[place]) for line in group) for place in (0, 1))
@@ -151,11 +153,6 @@ def published_table(
     if clashes:
         clashes.insert(0, f"sources that differ by more than {TOLERANCE}")
     return "\n".join([*lines, _legend(chosen), *clashes]).rstrip() + "\n"
-
-
-def _heading(row: Published) -> str:
-    pixels = f", {row.resolution} px" if row.resolution else ""
-    return f"{row.scenario or f'{row.dataset}: {row.protocol}'} · {row.source} ({row.trust}{pixels})"
 
 
 def _line(row: Published) -> tuple[str, str, str]:

@@ -84,37 +84,33 @@ def declarations(kind: str, file: Path, tree: ast.Module) -> dict:
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id.isupper():
             name, where = target.id, f"{file}:{node.lineno}"
             if name in found:
-                found[name] = _checked(kind, name, _literal(node.value, name, where), where)
-            else:
-                _check_name(kind, name, where)
+                found[name] = _checked(kind, name, node.value, where)
+            elif other := next((other for other, names in DECLARATIONS.items() if name in names), None):
+                raise BadInput(f"{where}: {name} is declared by a {other}, not by a {kind}: remove the line.")
+            elif hint := did_you_mean(name, DECLARATIONS[kind]):
+                known = ", ".join(DECLARATIONS[kind])
+                raise BadInput(f"{where}: {name} is not read by anybody.{hint} A {kind} may declare {known}.")
     for part in ast.walk(tree):
         if isinstance(part, ast.ClassDef) and kind == "method":
             _check_plugin(part, file)
         if isinstance(part, ast.Call) and kind == "detector" and not found["BACKBONE"]:
-            _check_backbone(part, file)
+            asked = ast.unparse(part.func)
+            if asked in ("setup.features", "setup.tokens", "setup.embedder"):
+                raise BadInput(
+                    f"{file}:{part.lineno}: {asked} asks for a backbone and the file declares none: write "
+                    "BACKBONE = 'wide_resnet50_2.tv_in1k', or another name of timm, at its top."
+                )
     return found
 
 
-def _check_backbone(call: ast.Call, file: Path) -> None:
-    """That a detector which asks its `setup` for the run's backbone declares one."""
-    asked = ast.unparse(call.func)
-    if asked in ("setup.features", "setup.tokens", "setup.embedder"):
-        raise BadInput(
-            f"{file}:{call.lineno}: {asked} asks for a backbone and the file declares none: write "
-            "BACKBONE = 'wide_resnet50_2.tv_in1k', or another name of timm, at its top."
-        )
-
-
-def _literal(node: ast.expr | None, name: str, where: str):
+def _checked(kind: str, name: str, node: ast.expr | None, where: str):
+    """The value of a declaration."""
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
     except (ValueError, TypeError):
         raise BadInput(
             f"{where}: {name} is read without running the file: give a literal, not an expression."
         ) from None
-
-
-def _checked(kind: str, name: str, value, where: str):
     if isinstance(DECLARATIONS[kind][name], tuple):
         if not isinstance(value, tuple | list) or not all(isinstance(each, str) for each in value):
             first = value if isinstance(value, str) else "name"
@@ -145,15 +141,6 @@ def _check_vocabulary(name: str, values: Iterable[str], where: str) -> None:
     for value in values if name == "TRAITS" else ():
         if value not in TRAITS and did_you_mean(value, TRAITS):
             raise BadInput(f"{where}: no trait {value!r}.{did_you_mean(value, TRAITS)} Known: {', '.join(TRAITS)}.")
-
-
-def _check_name(kind: str, name: str, where: str) -> None:
-    for other, names in DECLARATIONS.items():
-        if name in names:
-            raise BadInput(f"{where}: {name} is declared by a {other}, not by a {kind}: remove the line.")
-    if hint := did_you_mean(name, DECLARATIONS[kind]):
-        known = ", ".join(DECLARATIONS[kind])
-        raise BadInput(f"{where}: {name} is not read by anybody.{hint} A {kind} may declare {known}.")
 
 
 def _check_plugin(part: ast.ClassDef, file: Path) -> None:

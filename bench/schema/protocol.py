@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,9 +102,10 @@ def load_protocol(name: str) -> Protocol:
         raise BadInput(f"{path} is no protocol: {first_fault(error)}.") from error
 
 
-def protocol_names() -> list[str]:
-    """Of every protocol that comes with the project, sorted."""
-    return sorted(_files())
+@cache
+def shipped_protocols() -> tuple[Protocol, ...]:
+    """Every protocol that comes with the project, by name."""
+    return tuple(map(load_protocol, sorted(_files())))
 
 
 def _files() -> dict[str, Path]:

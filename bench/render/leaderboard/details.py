@@ -4,7 +4,6 @@ import html
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from bench.render.leaderboard import tables
 from bench.render.leaderboard.commands import commands
 from bench.render.leaderboard.compare import Comparison
 from bench.render.leaderboard.tables import MISSING, Column, compact, escape_markdown, score_text
-from bench.schema import protocol as protocols
+from bench.schema.protocol import shipped_protocols
 
 
 def fold(summary: str, body: str) -> str:
@@ -116,16 +115,11 @@ def how_to_run(section: Section) -> str:
         f"WEIGHTS of {name}: a file named {escape_markdown(source)}, sha256 `{sha256}`."
         for name, source, sha256 in sorted(files)
     ]
-    for protocol in _shipped_protocols():
+    for protocol in shipped_protocols():
         if section.spec["scenario"] in protocol.scenarios and not protocol.paper:
             told.append(f"All headline rows: `python -m bench run --protocol {protocol.name} ...`.")
     body = "\n".join(["```bash", *lines, "```"])
     return fold("How to run these rows", "\n\n".join([" ".join(told), body]) if told else body)
-
-
-@cache
-def _shipped_protocols() -> list[protocols.Protocol]:
-    return [protocols.load_protocol(name) for name in protocols.protocol_names()]
 
 
 def skipped(section: Section) -> str:
