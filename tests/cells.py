@@ -101,6 +101,7 @@ def _cost(done, device):
         "others_share": [0.01] * done,
         "epochs": [3] * done,
         "train_images": [100.0] * done,
+        "optimizer_steps": [20.0] * done,
         "eval_images": [30.0] * done,
         "carried_bytes": [1e6 * (t + 1) for t in range(done)],
         "peak_rss_bytes": 900_000_000,

@@ -1,5 +1,6 @@
 """Normal images that no method trains on: which they are, that nobody sees them, and that thresholds hold on them."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,7 @@ def test_no_method_trains_on_them_and_their_scores_are_stored(stream, cache, tmp
     record = read(tmp_path, one)
     assert record["status"] == "ok", record["reason"]
     assert record["cost"]["train_images"][0] == 27  # nine of twelve images of each class
+    assert record["cost"]["optimizer_steps"][0] == math.ceil(27 / 8)  # batches of one epoch
     held = stored.read_stored(stored.scores_path(results.cell_path(tmp_path, one.spec)))
     assert {key: len(scores) for key, scores in held.calibration.items()} == {
         (t, name): 3 for t in range(3) for name in stream.classes[: t + 1]

@@ -113,6 +113,10 @@ FIGURES = {
             meaning="seconds that processors spent on training; other work on the machine hardly changes them",
         ),
         _cost("images_seen", "images seen", _sum("train_images")),
+        _cost(
+            "optimizer_steps", "optimizer steps", _sum("optimizer_steps"),
+            meaning="updates of weights, those of a method's own networks among them; 0: nothing learns by gradient",
+        ),
         _measured(
             "peak_mb", "peak MB",
             lambda _, cost: (

@@ -21,7 +21,7 @@ from bench.schema.spec import FieldMapping, Natural, Spec, adapter, cell_path, f
 
 SCHEMA = 1
 TIMES = ("train_s", "train_cpu_s", "eval_s", "eval_cpu_s", "extra_s", "others_share")  # of `Cost`, per step
-PER_STEP = (*TIMES, "epochs", "train_images", "eval_images", "carried_bytes")  # of `Cost`
+PER_STEP = (*TIMES, "epochs", "train_images", "optimizer_steps", "eval_images", "carried_bytes")  # of `Cost`
 FEATURES = ("feature_hits", "feature_misses")  # of `Cost`, with --feature-cache
 DEVICE_PEAK = "device_peak_bytes"  # of `Cost`, on an accelerator
 MICRO_BATCH = "micro_batch"  # of `Cost`, with --auto-batch
@@ -76,6 +76,7 @@ class Cost(TypedDict):
     extra_s: NotRequired[Amounts]  # the part of train_s spent in the method's own callbacks
     epochs: NotRequired[Amounts]  # passes over the images of the step that the method told of
     train_images: NotRequired[Amounts]  # images that the loss saw, repeats counted
+    optimizer_steps: NotRequired[Amounts]  # updates of weights, the method's own networks included
     eval_images: NotRequired[Amounts]
     carried_bytes: NotRequired[Amounts]  # kept from this step to the next, beyond the detector's weights
     peak_rss_bytes: Amount | None

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from avalanche.core import BaseSGDPlugin
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bench.errors import BadInput
 from bench.registry import Entry
@@ -164,7 +165,8 @@ class Learner:
         seed_everything(seed_for(self.task.seed, "train", step))
         with self._advised():
             images = [TrainImages(*one) for one in given]
-            strategy.train(train_experience(images, step, ahead=self.task.ahead), eval_streams=[])
+            with _counted_steps() as optimizer_steps:
+                strategy.train(train_experience(images, step, ahead=self.task.ahead), eval_streams=[])
         strategy.let_go()
         carried = [states.encode(strategy.model.state_dict(), f"{type(strategy.model).__name__}.state_dict()")]
         carried += [states.encode(one.state_dict(), f"{type(one).__name__}.state_dict()") for one in strategy.methods]
@@ -172,6 +174,7 @@ class Learner:
         return {
             "extra_s": self.extra.seconds,
             "train_images": strategy.train_images,
+            "optimizer_steps": len(optimizer_steps),
             "micro_batch": split or None,
         }, carried
 
@@ -219,6 +222,17 @@ class Learner:
         ]
         notes = [{name: float(value) for name, value in one.report().items()} for one in methods]
         return {"notes": notes, "recalled": recalled, "gpu": devices.peak_bytes(self.task.device)}
+
+
+@contextmanager
+def _counted_steps() -> Iterator[list[None]]:
+    """One entry per step of any optimizer of this process meanwhile: the detector's, and a method's own."""
+    steps: list[None] = []
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(None))
+    try:
+        yield steps
+    finally:
+        hook.remove()
 
 
 class _Epochs(BaseSGDPlugin, supports_distributed=False):

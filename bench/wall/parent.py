@@ -25,6 +25,7 @@ NOTE = 300  # letters of a note that are passed on
 ALONE = {  # numbers that a step says of itself -> what they are, and what its code must leave alone
     "extra_s": "it is the seconds in the callbacks of its plugins, so leave the functions of `time` as they are",
     "train_images": "it counts the images that went through the loss, so leave `strategy.train_images` as it is",
+    "optimizer_steps": "it counts the steps of PyTorch's optimizers, so leave their hooks as they are",
     "epochs": "it is the epochs of its row, so leave `strategy.train_epochs` as it is",
 }
 
@@ -104,7 +105,8 @@ class Confined:
         self.channel.send("train", arrays, steps=len(given))
         header, states = self.hear("trained")
         split = header.get("micro_batch") and _amount(header, "micro_batch")
-        told = {name: _amount(header, name) for name in ("extra_s", "train_images")} | {"micro_batch": split}
+        told = {name: _amount(header, name) for name in ("extra_s", "train_images", "optimizer_steps")}
+        told["micro_batch"] = split
         return told, [states[f"state/{place}"].tobytes() for place in range(len(states))]
 
     def look(self, batches: Iterable[np.ndarray], answer: Callable[[Answer], None], category: int | None) -> None:
