@@ -378,7 +378,7 @@ def test_a_malformed_cell_is_named_and_left_out(tmp_path, damage):
 
 def scored(values, order="published", **spec):
     """A cell whose classes end with `values`, in the stream's order."""
-    names = {"published": "abc", "reversed": "cba"}[order]
+    names = {"published": "abc", "reversed": "cba", "random:0": "bac"}[order]
     made = cell(order=order, classes=list(names), steps=[[name] for name in names], **spec)
     made["matrices"]["image_auroc"][-1] = values
     return made
@@ -430,12 +430,18 @@ def test_the_interval_beside_the_mean_is_over_seeds_and_classes(tmp_path):
 def test_several_orders_are_joined_by_class_name(tmp_path):
     made = [scored([0.9, 0.8, 0.7]), scored([0.5, 0.8, 0.9], "reversed"), cell(method="finetune")]
     found = across_orders(sections(made))
-    assert [(line.system, line.orders, line.runs) for line in found] == [("replay + patchcore", 2, 2)]
+    assert [(line.system, line.runs) for line in found] == [("replay + patchcore", 2)]
+    assert found[0].by_order == pytest.approx({"published": 0.8, "reversed": 2.2 / 3})
     assert found[0].auroc.mean == pytest.approx(np.mean([0.8, 2.2 / 3]))
     joined = interval([[0.9, 0.8, 0.7], [0.9, 0.8, 0.5]], ["published", "reversed"])
     assert found[0].interval == pytest.approx(joined)
     text = page(tmp_path, *made)
-    assert "## Over class orders" in text and "Over class orders" not in page(tmp_path / "one", made[0], made[2])
+    (line,) = [line for line in text.splitlines() if "published 0.800, reversed 0.733" in line]
+    assert "±" not in line and line.split("|")[6].strip() == "—", "two orders tell no interval"
+    third = page(tmp_path / "three", *made, scored([0.6, 0.8, 0.9], "random:0"))
+    (line,) = [line for line in third.splitlines() if "published 0.800, random:0" in line]
+    assert "0.767 ± 0.083" in line
+    assert "Over class orders" not in page(tmp_path / "one", made[0], made[2])
 
 
 def test_many_detectors_are_folded_away_under_a_table_of_the_best(tmp_path):

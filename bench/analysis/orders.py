@@ -17,9 +17,9 @@ class AcrossOrders(NamedTuple):
 
     scenario: str
     system: str
-    orders: int
+    by_order: dict[str, float]  # final image AUROC in each order, mean of its seeds
     runs: int
-    auroc: Stat  # final image AUROC over orders, each the mean of its seeds
+    auroc: Stat  # of the same, over orders
     interval: Interval  # of the same, over orders, seeds and classes
     lost: Stat  # forgetting of the image AUROC over orders
 
@@ -35,12 +35,11 @@ def across_orders(sections: Iterable[Section]) -> list[AcrossOrders]:
     for rows in groups.values():
         if len(rows) > 1:
             spec, cells = rows[0].spec, [cell for row in rows for cell in row.cells]
-            auroc, lost = (
-                stat(row.stat(name).mean for row in rows) for name in ("final_image_auroc", "forgetting_image_auroc")
-            )
+            by_order = {row.spec["order"]: row.stat("final_image_auroc").mean for row in rows}
+            lost = stat(row.stat("forgetting_image_auroc").mean for row in rows)
             name, scenario = f"{rows[0].label} + {spec['detector']}", f"{spec['scenario']}@{spec['scenario_version']}"
             interval = interval_of(cells, "image_auroc")
-            found.append(AcrossOrders(scenario, name, len(rows), len(cells), auroc, interval, lost))
+            found.append(AcrossOrders(scenario, name, by_order, len(cells), stat(by_order.values()), interval, lost))
     return sorted(found, key=lambda line: (line.scenario, -line.auroc.mean, line.system))
 
 

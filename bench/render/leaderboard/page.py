@@ -1,5 +1,6 @@
 """The texts of the leaderboard: a first page of one screen, and a page per scenario with every table."""
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -37,6 +38,7 @@ Read across, not down: lines differ in data or weights; `{LOWER}` and `{UPPER}` 
 is a reference, not an upper bound."""
 
 
+FEWEST_ORDERS = 3  # below these an interval over orders is as wide as the scale, and says nothing
 PRIVATE = ("factory7",)  # data sets whose images others cannot have: listed, not compared on the first screen
 
 
@@ -71,20 +73,7 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
             lines.append((here, str(len(section.blocks)), _counts(section.rows), str(len(section.skipped)), papers))
         head = ("all tables of", "detectors", "cells", "skipped pairs", "against papers")
         parts.append(f"## Every table\n\n{markdown(head, lines)}")
-        lines = [
-            (
-                f.scenario,
-                f.system,
-                str(f.orders),
-                str(f.runs),
-                score_text(f.auroc),
-                span(f.interval),
-                score_text(f.lost),
-            )
-            for f in across_orders(sections)
-        ]
-        head = ("scenario", "system", "orders", "runs", "image AUROC", INTERVAL, "forgetting")
-        parts += [f"## Over class orders\n\n{markdown(head, lines)}"] if lines else []
+        parts += [_over_orders(sections)]
         parts += [above_joint(sections)]
         rows = [row for section in sections for row in section.rows]
         marks = [OUTSIDE] * any(row.external for row in rows) + [AGED] * any(row.older for row in rows)
@@ -99,6 +88,22 @@ def front(sections: Sequence[Section], broken: Sequence[str], published: Sequenc
         told = (f"- {escape_markdown(text)}" for text in broken)
         parts.append("\n".join([f"**Result files that cannot be read, left out: {len(broken)}**\n", *told]))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _over_orders(sections: Sequence[Section]) -> str:
+    """What each system scored in each class order, and from three orders on what another one would have changed."""
+    lines = []
+    for found in across_orders(sections):
+        many = len(found.by_order) >= FEWEST_ORDERS
+        each = ", ".join(f"{order} {value:.3f}" for order, value in sorted(found.by_order.items()))
+        auroc, lost = (stat if many else stat._replace(half=math.nan) for stat in (found.auroc, found.lost))
+        over = span(found.interval) if many else MISSING
+        lines.append((found.scenario, found.system, each, str(found.runs), score_text(auroc), over, score_text(lost)))
+    if not lines:
+        return ""
+    head = ("scenario", "system", "in each order", "runs", "image AUROC", INTERVAL, "forgetting")
+    about = f"Fewer than {FEWEST_ORDERS} orders do not tell what another would give: they have no interval here."
+    return f"## Over class orders\n\n{about}\n\n{markdown(head, lines)}"
 
 
 def _first_screen(sections: Sequence[Section], links: dict[int, str]) -> tuple[str, ...]:
