@@ -19,6 +19,7 @@ from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
 from bench.errors import BadInput
 from bench.render import leaderboard as tables
+from bench.render.leaderboard.lines import section_lines
 from bench.render.progress import Watch
 from bench.results import stored
 from bench.schema import stream
@@ -132,7 +133,7 @@ def load_results(root: str | Path = "results") -> "DataFrame":
     from pandas import DataFrame
 
     grouped, _ = tables.read_sections(_folder(root))
-    return DataFrame([line for section in grouped for line in tables.section_lines(section)])
+    return DataFrame([line for section in grouped for line in section_lines(section)])
 
 
 def compare(

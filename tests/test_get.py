@@ -20,8 +20,9 @@ from trees import picture, stream
 
 from bench.cli import main
 from bench.data import get as module
-from bench.data import load_arrays
-from bench.data.get import MASKS, get, got_lines, recipe, recipe_names
+from bench.data import load_arrays, recipes
+from bench.data.get import MASKS, get, got_lines
+from bench.data.recipes import recipe, recipe_names
 from bench.errors import BadInput
 
 FOLDER = "images"
@@ -70,7 +71,7 @@ def manifest(repository, url="http://127.0.0.1:9/{commit}/{path}", **changes) ->
 def shelf(tmp_path, monkeypatch):
     """Recipes of the test's own, under the name `mine`."""
     place = tmp_path / "recipes"
-    monkeypatch.setattr(module, "shelf", lambda: place)
+    monkeypatch.setattr(recipes, "shelf", lambda: place)
 
     def put(content):
         (place / "mine").mkdir(parents=True, exist_ok=True)
@@ -99,9 +100,9 @@ def tree_of(to: Path) -> dict[str, bytes]:
 
 
 def test_the_shipped_recipes_hold_together():
-    recipes = [recipe(path) for path in sorted((module.shelf() / "open").glob("*.yaml"))]
-    assert {each.name for each in recipes} >= {"alien", "ball_screw", "cookie", "magnetic_tile", "pcb", "solar_mono"}
-    for each in recipes:
+    shipped = [recipe(path) for path in sorted((recipes.shelf() / "open").glob("*.yaml"))]
+    assert {each.name for each in shipped} >= {"alien", "ball_screw", "cookie", "magnetic_tile", "pcb", "solar_mono"}
+    for each in shipped:
         assert len(each.commit) == 40 and "{commit}" in each.url and each.licence and each.masks in MASKS
         assert len({file.target for file in each.files}) == len(each.files)
         for file in each.files:
@@ -115,7 +116,7 @@ def test_the_shipped_recipes_hold_together():
 def test_the_places_of_the_ball_screw_are_trained_on_or_tested_never_both():
     for name in ("ball_screw", "days_0828", "days_0831", "days_0903", "days_0906", "days_0908"):
         places = {"train": set(), "test": set()}
-        for file in recipe(module.shelf() / "open" / f"{name}.yaml").files:
+        for file in recipe(recipes.shelf() / "open" / f"{name}.yaml").files:
             places[file.target.parts[1]].add("_".join(file.target.stem.split("_")[2:4]))
         assert (len(places["train"]), len(places["test"])) <= (8, 7)
         assert places["train"].isdisjoint(places["test"])

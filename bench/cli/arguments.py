@@ -82,6 +82,17 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
+def capability_names(text: str) -> tuple[str, ...]:
+    from typing import get_args
+
+    from bench.schema.cell import Capability
+
+    unknown = [name for name in comma_separated(text) if name not in get_args(Capability)]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no capability {unknown[0]!r}: there are {', '.join(get_args(Capability))}")
+    return comma_separated(text)
+
+
 def between(low: int, high: int, what: str) -> Callable[[str], int]:
     """The type of an argument that is a whole number from `low` to `high`, `what` saying of what."""
 

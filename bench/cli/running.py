@@ -3,8 +3,6 @@
 import argparse
 import os
 import textwrap
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from shutil import get_terminal_size
 
@@ -192,7 +190,7 @@ def do_run(options) -> int:
 
     from bench import results, session
     from bench.render import plans
-    from bench.render.outcome import tables
+    from bench.render.outcome import fate_lines, other_detectors, tables
     from bench.results import stored
     from bench.schema import protocol as protocols
 
@@ -209,12 +207,12 @@ def do_run(options) -> int:
         print(session.script(request, execution) or "nothing to submit: all cells are finished.")
         return 0
     outcome, root = session.run(request, execution), execution.results
-    print("\n".join(_fates(outcome)))
+    print("\n".join(fate_lines(outcome)))
     if request.save_maps:
         files = [stored.scores_path(results.cell_path(root, cell.spec)) for cell in outcome.todo]
         sizes = [file.stat().st_size for file in files if file.is_file()]
         print(f"scores and maps of {len(sizes)} cells: {sum(sizes):,} bytes, beside their files in {root}.")
-    for hint in _other_detectors(outcome.cells, request.plugins):
+    for hint in other_detectors(outcome.cells, request.plugins):
         print(hint)
     for path in outcome.written:
         print(f"wrote {path}")
@@ -224,31 +222,6 @@ def do_run(options) -> int:
     if protocol:
         _tell_verdicts(protocol, outcome, root)
     return 0 if outcome.ok else 1
-
-
-def _fates(outcome) -> Iterator[str]:
-    """How many cells ran, and why others did not."""
-    skipped = [cell.skip for cell in outcome.cells if cell.skip]
-    finished = sum(fate.startswith("finished") for fate in outcome.fates)
-    ran, failed = len(outcome.todo) - len(outcome.failed), len(outcome.failed)
-    yield f"{ran} cells ran, {failed} failed, {finished} were finished before, {len(skipped)} skipped."
-    rest = [fate.removeprefix("finished, ") for fate in outcome.fates if fate not in ("finished", "run")]
-    other = Counter(fate for fate in rest if not fate.startswith("skip: "))
-    yield from (f"{count} {fate}" for fate, count in other.items())
-    yield from (f"skipped: {reason}" for reason in dict.fromkeys(skipped))
-
-
-def _other_detectors(cells, plugins) -> Iterator[str]:
-    """Of each method that fits none of the detectors asked for, those that it fits, shortest names first."""
-    from bench import registry
-
-    for name in dict.fromkeys(cell.spec["method"] for cell in cells if cell.skip):
-        wanted = registry.find_entry("method", name, plugins).declared["REQUIRES"]
-        detectors = registry.found_entries("detector", plugins).values()
-        fitting = {entry.name for entry in detectors if wanted in (None, *entry.declared["TRAITS"])}
-        if not fitting & {cell.spec["detector"] for cell in cells}:
-            names = ", ".join(sorted(fitting, key=lambda one: (len(one), one)))
-            yield f"{name} fits {names}: give one of them with --detectors"
 
 
 def _tell_verdicts(protocol, outcome, root: Path) -> None:

@@ -6,23 +6,19 @@ import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from os.path import isdir
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
-
-import numpy as np
-from PIL import Image
 
 from bench import registry
-from bench.data.arrays import Progress, inverted, looks_inverted, pixels_of_item, with_bits, writable
-from bench.data.fingerprint import fingerprint, repeated, workers
+from bench.data.arrays import Progress, inverted, with_bits, writable
+from bench.data.fingerprint import fingerprint, repeated
 from bench.data.listing import gaps, item
-from bench.data.near_duplicates import SIDE, twins
-from bench.data.pixels import mask, turned
+from bench.data.near_duplicates import twins
+from bench.data.pixels import turned
 from bench.data.sample import Item
+from bench.data.seen import look_at_items
 from bench.errors import BadInput
 from bench.schema import stream as streams
 
@@ -86,17 +82,6 @@ class Report:
         return asdict(self) | {"problems": self.has_problems}
 
 
-class Seen(NamedTuple):
-    """What decoding found: by position of the item what is wrong, and small pixels of those that are right."""
-
-    bad: dict[int, str]
-    small: dict[int, np.ndarray]  # (SIDE, SIDE, 3) uint8
-    odd: list[Item]  # with masks that look inverted
-    defects: Counter  # class -> connected defects at full size
-    images_lost: Counter  # class -> anomalous images without a pixel of their mask at the chosen size
-    defects_lost: Counter  # class -> connected defects of which no pixel is left
-
-
 def check_data(
     root: Path,
     reader: str | None = None,
@@ -117,7 +102,7 @@ def check_data(
     root, cache, options = Path(root).expanduser(), writable(cache), dict(options or {})
     kind, names, found, items = read_folder(root, reader, options)
     items, depths = with_bits(items)
-    seen = _decoded(items, size, progress)
+    seen = look_at_items(items, size, progress)
     lacking = [f"Class {name!r} has no {words} images" for name in names for words in gaps(found.samples, name)]
     copies = repeated(items, cache)
     alike = [pair for pair in twins(items, seen.small) if pair[0] not in dict(copies)]
@@ -179,38 +164,6 @@ def _kind(root: Path, kind: str | None) -> str:
 
 def _module(name: str) -> ModuleType:
     return registry.find_entry("scenario", name).load()
-
-
-def _decoded(items: Sequence[Item], size: int, progress: Progress | None) -> Seen:
-    seen = Seen({}, {}, [], Counter(), Counter(), Counter())
-    with ThreadPoolExecutor(workers()) as pool:
-        for index, result in enumerate(pool.map(lambda each: _pixels(each, size), items)):
-            if isinstance(result, str):
-                seen.bad[index] = result
-            else:
-                image, defects, left, odd = result
-                category = items[index].sample.category
-                seen.small[index] = image
-                seen.odd.extend([items[index]] * odd)
-                seen.defects[category] += defects
-                seen.defects_lost[category] += defects - left
-                seen.images_lost[category] += bool(defects and not left)
-            if progress:
-                progress(index + 1, len(items))
-    return seen
-
-
-def _pixels(each: Item, size: int) -> tuple[np.ndarray, int, int, bool] | str:
-    """(small image, connected defects, those with a pixel left at `size`, whether the mask looks inverted)."""
-    from scipy.ndimage import label
-
-    result = pixels_of_item(each, SIDE)  # the same decoding as at any size, and less to resize
-    if isinstance(result, str) or not each.sample.masks:
-        return result if isinstance(result, str) else (result[0], 0, 0, False)
-    full = mask(each.sample)
-    defects, count = label(full, np.ones((3, 3)))
-    small = Image.fromarray(defects.astype(np.int32)).resize((size, size), Image.Resampling.NEAREST)
-    return result[0], count, len(set(np.unique(np.asarray(small))) - {0}), looks_inverted(full)
 
 
 def _table(items: Sequence[Item], names: Sequence[str], bad: dict[int, str]) -> list[dict]:

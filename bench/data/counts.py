@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import registry
-from bench.data import get
+from bench.data import recipes
 from bench.data.listing import listing
 from bench.schema.stream import Stream
 
@@ -24,10 +24,10 @@ def counts(stream: Stream, plugins: Iterable[Path] = ()) -> Counts | None:
         prefix = f"{reader}:" if "+" in stream.reader else ""
         known |= {f"{prefix}{name}": images for name, images in official.items()}
     whole = stream.name.partition("/")[0]
-    if stream.reader == "folder" and whole in get.recipe_names():  # the recipe that bears the name of the data set
-        for path in (get.shelf() / whole / f"{name}.yaml" for name in stream.classes):
+    if stream.reader == "folder" and whole in recipes.recipe_names():  # the recipe that bears the name of the data set
+        for path in (recipes.shelf() / whole / f"{name}.yaml" for name in stream.classes):
             if path.is_file():
-                known[path.stem] = _split(file.target.parts[1] for file in get.recipe(path).files)
+                known[path.stem] = _split(file.target.parts[1] for file in recipes.recipe(path).files)
     return {name: known[name] for name in stream.classes} if set(stream.classes) <= set(known) else None
 
 

@@ -16,18 +16,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageEnhance
-from scipy.ndimage import gaussian_filter
 
+from bench.data import distortions
 from bench.data.pixels import decode
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
     from bench.data.sample import Item, Sample
 
-VERSION = 1  # raise it whenever a pixel changes: it enters the data fingerprint
+VERSION = 1  # raise it whenever a distortion gives another pixel: it enters the data fingerprint
 NAME = re.compile(r"(colour|blur|geometric)-([1-9]\d*)")
-SIDE = 224  # px, of the images that the geometric shifts are meant for
+DISTORTIONS = {
+    "colour": distortions.distort_colour,
+    "blur": distortions.distort_sharpness,
+    "geometric": distortions.distort_geometry,
+}
 
 
 def product_of(options: dict) -> str | None:
@@ -79,43 +82,3 @@ class Drifted:
         digest = hashlib.sha256(f"{self.place} {self.level}".encode("utf-8", "surrogateescape")).digest()
         draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         return DISTORTIONS[kind](image, mask, int(level), self.growing, draw)
-
-
-def _colour(image, mask, level: int, growing: bool, draw):
-    """Brightness, contrast and saturation times one number, 1 plus or minus 5 % of the level."""
-    strength = draw.uniform(0 if growing else 0.05 * (level - 1), 0.05 * level)
-    factor = max(0.0, 1 + strength * draw.choice([-1, 1]))
-    picture = Image.fromarray(image)
-    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        picture = enhance(picture).enhance(factor)
-    return np.asarray(picture), mask
-
-
-def _blur(image, mask, level: int, growing: bool, draw):
-    """A Gaussian over 2 level - 1 px with a spread of half the level; the first level has none."""
-    level = int(draw.integers(1, level + 1)) if growing else level
-    blurred = gaussian_filter(image.astype(np.float32), (0.5 * level, 0.5 * level, 0), radius=(level - 1, level - 1, 0))
-    return blurred.round().clip(0, 255).astype(np.uint8), mask
-
-
-def _geometric(image, mask, level: int, growing: bool, draw):
-    """Turn, shift, scale and shear about the centre; what comes in from outside is black and no defect."""
-    angle, shear = np.radians(draw.uniform(-2 * level, 2 * level)), np.radians(draw.uniform(-level, level))
-    scale, size = 1 + draw.uniform(-0.01 * level, 0.01 * level), image.shape[0]
-    shift = draw.uniform(-level, level, 2) * size / SIDE
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    back = np.linalg.inv(scale * turn @ np.array([[1, np.tan(shear)], [0, 1]]))
-    centre = np.full(2, size / 2)
-    offset = centre - back @ (centre + shift)
-    entries = (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1])
-    moved = [
-        np.asarray(Image.fromarray(array).transform((size, size), Image.Transform.AFFINE, entries, how))
-        for array, how in (
-            (image, Image.Resampling.BILINEAR),
-            (mask.astype(np.uint8) * 255, Image.Resampling.NEAREST),
-        )
-    ]
-    return moved[0], moved[1] > 127
-
-
-DISTORTIONS = {"colour": _colour, "blur": _blur, "geometric": _geometric}

@@ -84,22 +84,19 @@ def bits(paths: Iterable[Path]) -> int:
 
     The files are those of one camera: depth is a property of a class, and one dark image says nothing about it.
     """
-    deep = [path for path in paths if _is_deep(path)]
-    greatest = max((_greatest(path) for path in deep), default=65535)
+    greatest = max((value for value in map(_greatest_if_deep, paths) if value is not None), default=65535)
     return next((depth for depth in BIT_DEPTHS if greatest < 2**depth), 16)
 
 
-def _is_deep(path: Path) -> bool:
+def _greatest_if_deep(path: Path) -> int | None:
+    """The greatest value in a 16-bit file; None for any other."""
     try:
         with Image.open(path) as picture:
-            return picture.mode[0] == "I" or _is_deep_colour(path)
+            deep = picture.mode[0] == "I" or _is_deep_colour(path)
     except UNREADABLE:
-        return path.suffix.lower() in (".tif", ".tiff") and _is_deep_colour(path)
-
-
-def _greatest(path: Path) -> int:
+        deep = path.suffix.lower() in (".tif", ".tiff") and _is_deep_colour(path)
     try:
-        return int(np.asarray(_open(path, "image")).max())
+        return int(np.asarray(_open(path, "image")).max()) if deep else None
     except BadInput:
         return 0  # told when it is decoded
 

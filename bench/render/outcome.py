@@ -1,11 +1,13 @@
-"""What a run came to, as tables for a terminal of 80 columns: one per scenario and set of data."""
+"""What a run came to, for a terminal of 80 columns: how cells ended, and a table per scenario and set of data."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from bench import registry
 from bench.analysis.groups import Section, sections
 from bench.analysis.labels import MARKS
 from bench.analysis.rows import Row
@@ -14,6 +16,29 @@ from bench.schema.cell import Cell
 
 NUMBERS = ("image AUROC", "forgetting", "pixel AUPRO", "carried MB")
 WIDTH = 80
+
+
+def fate_lines(outcome) -> Iterator[str]:
+    """How many cells ran, and why others did not."""
+    skipped = [cell.skip for cell in outcome.cells if cell.skip]
+    finished = sum(fate.startswith("finished") for fate in outcome.fates)
+    ran, failed = len(outcome.todo) - len(outcome.failed), len(outcome.failed)
+    yield f"{ran} cells ran, {failed} failed, {finished} were finished before, {len(skipped)} skipped."
+    rest = [fate.removeprefix("finished, ") for fate in outcome.fates if fate not in ("finished", "run")]
+    other = Counter(fate for fate in rest if not fate.startswith("skip: "))
+    yield from (f"{count} {fate}" for fate, count in other.items())
+    yield from (f"skipped: {reason}" for reason in dict.fromkeys(skipped))
+
+
+def other_detectors(cells, plugins) -> Iterator[str]:
+    """Of each method that fits none of the detectors asked for, those that it fits, shortest names first."""
+    for name in dict.fromkeys(cell.spec["method"] for cell in cells if cell.skip):
+        wanted = registry.find_entry("method", name, plugins).declared["REQUIRES"]
+        detectors = registry.found_entries("detector", plugins).values()
+        fitting = {entry.name for entry in detectors if wanted in (None, *entry.declared["TRAITS"])}
+        if not fitting & {cell.spec["detector"] for cell in cells}:
+            names = ", ".join(sorted(fitting, key=lambda one: (len(one), one)))
+            yield f"{name} fits {names}: give one of them with --detectors"
 
 
 def tables(cells: Iterable[Cell]) -> list[Table]:

@@ -1,24 +1,18 @@
 """Turns the cell files into leaderboard.md and leaderboard.csv: same files, same bytes."""
 
-import csv
 import gc
-import io
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench import published, results
 from bench.analysis.groups import Section, sections
-from bench.analysis.labels import last_line
 from bench.errors import BadInput
 from bench.render.leaderboard import readme
+from bench.render.leaderboard.lines import csv_text
 from bench.render.leaderboard.page import front, page, slug
-from bench.schema.cell import Cell
 
-IDENTITY = ("scenario", "scenario_version", "fingerprint", "order", "image_size", "size", "metric_version", "method")
 TABLES = "tables"  # folder of the sections' pages, in the results folder
-IDENTITY += ("detector", "variant", "backbone", "seed")
 
 
 def render(root: Path, markdown: Path | None = None) -> dict[Path, str]:
@@ -49,7 +43,7 @@ def _render(root: Path, markdown: Path | None, grouped: list[Section], broken: l
     pages = {root / TABLES / f"{slug(section)}.md": page(section, printed) for section in grouped}
     if _named(root).name == "results":  # folders of other names may lie side by side
         pages |= readme.rendered_readme(_beside(root).with_name("README.md"), grouped)
-    return {markdown: front(grouped, broken, printed, beside), root / "leaderboard.csv": _csv(grouped), **pages}
+    return {markdown: front(grouped, broken, printed, beside), root / "leaderboard.csv": csv_text(grouped), **pages}
 
 
 def _beside(root: Path) -> Path:
@@ -99,49 +93,3 @@ def stale(root: Path, markdown: Path | None = None) -> list[str]:
 
 def _stale(root: Path, rendered: Mapping[Path, str]) -> list[Path]:
     return sorted(set((root / TABLES).glob("*.md")) - rendered.keys())
-
-
-def _csv(grouped: Sequence[Section]) -> str:
-    """One line per cell, wide; empty: not measured."""
-    found = [line for section in grouped for line in section_lines(section)]
-    head = list(dict.fromkeys(name for line in found for name in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {
-            name: inert(value) if not isinstance(value, float) else "" if math.isnan(value) else f"{value:.8g}"
-            for name, value in line.items()
-        }
-        for line in found
-    )
-    return text.getvalue()
-
-
-def inert(value: object) -> object:
-    """Text that a spreadsheet would run as a formula, quoted; numbers as they are."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        try:
-            float(value)
-        except ValueError:
-            return f"'{value}"
-    return value
-
-
-def section_lines(section: Section) -> list[dict[str, object]]:
-    """Of every cell of a section what it is, and its figures; NaN: not measured."""
-    found = []
-    for row in section.rows:
-        figures = row.figures or [{}] * len(row.cells)
-        found += [_identity(cell) | numbers for cell, numbers in zip(row.cells, figures, strict=True)]
-    return found + [_identity(cell) for cell in section.skipped]
-
-
-def _identity(cell: Cell) -> dict[str, object]:
-    spec, weights = cell["spec"], cell["spec"]["weights"]
-    line = {name: spec[name] for name in IDENTITY}
-    line |= {"weights": weights["kind"], "weights_source": weights["source"], "weights_sha256": weights["sha256"] or ""}
-    line |= {"capabilities": " ".join(cell["capabilities"]), "device": cell["environment"].get("device", "")}
-    line |= {"tuned_on": "; ".join(cell.get("tuned_on", ()))}
-    line |= {"external": spec["external"]["author"]} if "external" in spec else {}
-    return line | {"key": cell["key"], "status": cell["status"], "reason": last_line(cell["reason"] or "—")}

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from bench.analysis.groups import Section
 from bench.analysis.labels import last_line
+from bench.analysis.race import BOUNDS, BUDGETS, budget, out_of_race
 from bench.analysis.rows import Row
 from bench.published import TOLERANCE
 from bench.render.leaderboard import tables
 from bench.render.leaderboard.commands import commands
 from bench.render.leaderboard.compare import Comparison
-from bench.render.leaderboard.tables import MISSING, Column, compact, escape_markdown, score_text
+from bench.render.leaderboard.tables import MISSING, Column, compact, escape_markdown, markdown, score_text
 from bench.schema.protocol import shipped_protocols
 
 
@@ -132,3 +133,31 @@ def skipped(section: Section) -> str:
     lines = [(method, ", ".join(sorted(found)), reason) for (method, reason), found in sorted(reasons.items())]
     total = sum(map(len, reasons.values()))
     return fold(f"Skipped pairs and why: {total}", compact(("method", "detectors", "reason"), lines))
+
+
+def memory_budgets(section: Section) -> str:
+    """The highest mean within each memory budget, whatever the detector; bounds only where memory is no limit."""
+    parts, allowed = [], ("", BOUNDS["unlimited_memory"])
+
+    def auroc(row: Row) -> float:
+        return row.stat("final_image_auroc").mean
+
+    for weights, rows in section.by_weights().items():
+        rows = [row for row in rows if not row.status and not row.external and auroc(row) >= 0]
+        order, lines = [name for name, _ in BUDGETS], []
+        for place, name in enumerate(order):
+            within = [row for row in rows if order.index(budget(row)) <= place and out_of_race(row) in allowed]
+            if any(budget(row) == name for row in within):
+                row = max(within, key=auroc)
+                figures = (f"{auroc(row):.3f}", tables.amount(row.stat("carried_mb").mean), str(len(row.cells)))
+                lines.append((name, f"{row.short} + {row.spec['detector']}", *figures))
+        if lines:
+            head = ("memory between steps", "highest mean, not a claim", "image AUROC", "carried MB", "runs")
+            parts.append(f"**weights: {' '.join(weights[:2]).strip()}**\n\n{markdown(head, lines)}")
+    return fold("By memory budget", "\n\n".join(parts)) if parts else ""
+
+
+def shortened_options(rows: Iterable[Row]) -> str:
+    """Labels that the tables shorten, in full."""
+    long = [f"- {escape_markdown(row.short)}: {escape_markdown(row.label)}" for row in rows if row.short != row.label]
+    return fold("Shortened options in full", "\n".join(dict.fromkeys(long))) if long else ""

@@ -7,7 +7,7 @@ from itertools import groupby
 from bench.analysis.groups import Section
 from bench.analysis.labels import masks_of, odd_data, shared_options
 from bench.analysis.orders import across_orders
-from bench.analysis.race import BUDGETS, budget, out_of_race, standing
+from bench.analysis.race import standing
 from bench.analysis.rows import Row
 from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_RUNS
 from bench.published import Published
@@ -184,38 +184,15 @@ def page(section: Section, published: Sequence[Published]) -> str:
         blocks = sorted(section.blocks.items(), key=lambda block: leader(block[1]), reverse=True)
         lines = [(key[0], " ".join(key[1:3]).strip(), *winner(rows)) for key, rows in blocks]
         parts.append(markdown(("detector", "weights", *WINNER), lines))
-    parts += [_budgets(section)]
+    parts += [folds.memory_budgets(section)]
     parts += [_block(section, key) for key in section.blocks]
     parts += [folds.below_lanczos(section), rows_outside_band(section)]
-    parts += [*folds.details(section), folds.comparison_table(pairs), folds.skipped(section), _options(section.rows)]
-    parts += [folds.how_to_run(section)]
+    parts += [*folds.details(section), folds.comparison_table(pairs), folds.skipped(section)]
+    parts += [folds.shortened_options(section.rows), folds.how_to_run(section)]
     parts += [f"{AGED[0]} {AGED[1]}."] if any(row.older for row in section.rows) else []
     unlike = [f"{row.short} + {row.spec['detector']}: {', '.join(row.mixed)}" for row in section.rows if row.mixed]
     parts += [f"{UNLIKE[0]} {UNLIKE[1]}.", *(f"- {escape_markdown(line)}" for line in unlike)] if unlike else []
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _budgets(section: Section) -> str:
-    """The highest mean within each memory budget, whatever the detector; bounds only where memory is no limit."""
-    parts = []
-    for weights, rows in section.by_weights().items():
-        rows = [row for row in rows if not row.status and not row.external and _auroc(row) >= 0]
-        order, lines = [name for name, _ in BUDGETS], []
-        for place, name in enumerate(order):
-            within = [
-                row for row in rows if order.index(budget(row)) <= place and out_of_race(row) in ("", *_UNLIMITED)
-            ]
-            if any(budget(row) == name for row in within):
-                row = max(within, key=_auroc)
-                figures = (f"{_auroc(row):.3f}", tables.amount(row.stat("carried_mb").mean), str(len(row.cells)))
-                lines.append((name, f"{row.short} + {row.spec['detector']}", *figures))
-        if lines:
-            head = ("memory between steps", "highest mean, not a claim", "image AUROC", "carried MB", "runs")
-            parts.append(f"**weights: {' '.join(weights[:2]).strip()}**\n\n{markdown(head, lines)}")
-    return folds.fold("By memory budget", "\n\n".join(parts)) if parts else ""
-
-
-_UNLIMITED = ("unlimited memory",)
 
 
 def _block(section: Section, key: tuple) -> str:
@@ -234,12 +211,6 @@ def _block(section: Section, key: tuple) -> str:
         if len(section.blocks) == 1
         else folds.fold(f"{title}: {_counts(rows)}", text)
     )
-
-
-def _options(rows: Iterable[Row]) -> str:
-    """Labels that the tables shorten, in full."""
-    long = [f"- {escape_markdown(row.short)}: {escape_markdown(row.label)}" for row in rows if row.short != row.label]
-    return folds.fold("Shortened options in full", "\n".join(dict.fromkeys(long))) if long else ""
 
 
 def _weights(row: Row, weights: Sequence[str], section: Section) -> str:

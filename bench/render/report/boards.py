@@ -13,8 +13,8 @@ from bench.analysis.labels import masks_of
 from bench.analysis.race import standing
 from bench.analysis.rows import Row
 from bench.published import Published
-from bench.render.leaderboard import inert
 from bench.render.leaderboard.compare import compare_with_published
+from bench.render.leaderboard.lines import inert
 from bench.render.leaderboard.page import leader, slug, winner
 from bench.render.leaderboard.tables import score_text
 from bench.render.report.failures import skipped_pairs
