@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -113,8 +114,8 @@ def _checked(kind: str, name: str, node: ast.expr | None, where: str):
         ) from None
     if isinstance(DECLARATIONS[kind][name], tuple):
         if not isinstance(value, tuple | list) or not all(isinstance(each, str) for each in value):
-            first = value if isinstance(value, str) else "name"
-            raise BadInput(f"{where}: {name} = {value!r} is no tuple of names: write {name} = ({first!r},).")
+            names = tuple(re.findall(r"\w+", value)) if isinstance(value, str) else ("name",)
+            raise BadInput(f"{where}: {name} = {value!r} is no tuple of names: write {name} = {names!r}.")
         _check_vocabulary(name, value, where)
         return tuple(value)
     if name == "AS_RELEASED":
