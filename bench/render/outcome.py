@@ -33,9 +33,8 @@ def fate_lines(outcome) -> Iterator[str]:
 def other_detectors(cells, plugins) -> Iterator[str]:
     """Of each method that fits none of the detectors asked for, those that it fits, shortest names first."""
     for name in dict.fromkeys(cell.spec["method"] for cell in cells if cell.skip):
-        wanted = registry.find_entry("method", name, plugins).declared["REQUIRES"]
-        detectors = registry.found_entries("detector", plugins).values()
-        fitting = {entry.name for entry in detectors if wanted in (None, *entry.declared["TRAITS"])}
+        method, detectors = registry.find_entry("method", name, plugins), registry.found_entries("detector", plugins)
+        fitting = {detector.name for detector in detectors.values() if not registry.misfit(method, detector)}
         if not fitting & {cell.spec["detector"] for cell in cells}:
             names = ", ".join(sorted(fitting, key=lambda one: (len(one), one)))
             yield f"{name} fits {names}: give one of them with --detectors"
