@@ -12,7 +12,7 @@ from bench.analysis.groups import Section, sections
 from bench.analysis.labels import MARKS
 from bench.analysis.rows import Row
 from bench.render.leaderboard.tables import MISSING, amount, score_text
-from bench.schema.cell import Cell
+from bench.schema.record import Record
 
 NUMBERS = ("image AUROC", "forgetting", "pixel AUPRO", "carried MB")
 WIDTH = 80
@@ -40,7 +40,7 @@ def other_detectors(cells, plugins) -> Iterator[str]:
             yield f"{name} fits {names}: give one of them with --detectors"
 
 
-def tables(cells: Iterable[Cell]) -> list[Table]:
+def tables(cells: Iterable[Record]) -> list[Table]:
     """Rows by final image AUROC, whatever the detector; unfinished cells have their status and no number."""
     return [_table(section) for section in sections(cells) if section.rows]
 

@@ -10,8 +10,8 @@ from bench.analysis.summary import Stat, stat
 from bench.published import PRINTED_AS, TOLERANCE, Published
 from bench.published.data_sets import TEST_IMAGES, other_data
 from bench.published.protocols import set_as_in_a_paper
-from bench.schema.cell import Cell
 from bench.schema.metric import summarised
+from bench.schema.record import Record
 
 IN_ROWS = ("forgetting", "joint_minus_replay")  # definitions that rows have a figure of
 FEWEST_SEEDS = 3  # below that nobody knows what another seed would have given
@@ -48,7 +48,7 @@ def _pairs(row: Row, published: list[Published]) -> Iterator[Comparison]:
             yield Comparison(row, printed, measured, published_verdict(row.cells[0], printed, measured))
 
 
-def published_verdict(cell: Cell, printed: Published, measured: Stat) -> str:
+def published_verdict(cell: Record, printed: Published, measured: Stat) -> str:
     """`within 0.02`, `off by +0.031` (measured minus printed; told where seeds may explain it) or `not comparable`.
 
     `cell` is one of the runs, `measured` is of all of them."""
