@@ -14,23 +14,20 @@ from typing import TYPE_CHECKING
 from bench import backends, registry, results
 from bench.analysis import ranks
 from bench.analysis.estimate import Estimate, estimate, expected_seconds
-from bench.analysis.figures import kept_features, undisturbed
+from bench.analysis.fates import RUN, fate
 from bench.analysis.pairing import Pairing, pair
 from bench.backends import pool
 from bench.errors import BadInput
 from bench.render import leaderboard as tables
 from bench.render.leaderboard.lines import section_lines
 from bench.render.progress import Watch
-from bench.results import stored
 from bench.schema import stream
 from bench.schema.execution import Execution
-from bench.schema.record import Record, kept_from
+from bench.schema.record import Record
 from bench.schema.request import Cell, Request
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-RUN = "run"  # the fate of a cell that is run
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ def _planned(request: Request, execution: Execution) -> Planned:
         cells = pool.call(pool.cell_server(), _cells_of, request, execution, forks.end)
     for note in dict.fromkeys(note for cell in cells for note in cell.notes):
         _tell_once(note)
-    return Planned(cells, [_fate(cell, execution) for cell in cells])
+    return Planned(cells, [fate(cell, execution) for cell in cells])
 
 
 @cache
@@ -229,59 +226,6 @@ def _machine(device: str) -> str:
     from bench.runner.environment import machine
 
     return machine(device)
-
-
-def _fate(cell: Cell, execution: Execution) -> str:
-    if cell.skip:
-        return f"skip: {cell.skip}"
-    if not cell.spec["fingerprint"]:  # nobody knows without the data
-        return RUN
-    return RUN if _wanted(cell, execution) else _standing(cell, execution.results)
-
-
-def _older_code(record: Record, cell: Cell) -> bool:
-    """Whether a record was made by other source than a run would use now, or does not tell."""
-    return record.get("code") != cell.code
-
-
-def _standing(cell: Cell, root: Path) -> str:
-    """How a cell stands that will not be run."""
-    path = results.cell_path(root, cell.spec)
-    if not path.is_file():
-        return "not run before"
-    record = results.read(path)
-    if record["status"] == "failed":
-        return "failed before (--redo failed)"
-    if other := Record.differences(path, cell.spec):
-        return f"finished, with another {' and '.join(other)} (--redo changed)"
-    return "finished, with older code (--redo changed)" if _older_code(record, cell) else "finished"
-
-
-def _wanted(cell: Cell, execution: Execution) -> bool:
-    path, redo = results.cell_path(execution.results, cell.spec), execution.redo
-    if redo == "all" or not path.exists():
-        return redo in ("missing", "all")
-    try:
-        old = results.read(path)
-    except BadInput:
-        if redo == "missing":
-            raise
-        return True
-    if redo == "changed":
-        return old["key"] != cell.key or _older_code(old, cell)
-    if redo == "disturbed":
-        timed = undisturbed(old) and (not kept_features(old) or cell.request.feature_cache)
-        return old["status"] == "ok" and old["key"] == cell.key and not timed
-    if old["status"] == "failed":
-        return redo == "failed"
-    if other := Record.differences(path, cell.spec):
-        if redo == "missing" and "fingerprint" in other and "scenario_version" not in other:
-            raise BadInput(kept_from(path, other))  # the user's data: what was asked for is neither there nor run
-        return False  # the project's own defaults have moved on since
-    unkept = cell.request.keep and not results.kept(path, len(cell.stream.steps) - 1).exists()
-    stands = old.get("stored", {}).get("maps", False) and stored.scores_path(path).is_file()
-    unsaved = cell.request.save_maps and not stands
-    return redo == "missing" and (old["key"] != cell.key or old["status"] == "partial" or unkept or unsaved)
 
 
 def _run(backend, planned: Planned, execution: Execution) -> list[Cell]:

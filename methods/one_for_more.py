@@ -28,3 +28,7 @@ build = gradient_projection.build
 class Config(gradient_projection.Config):
     project: str = "gradient"  # as published
     route: str = "isvd"  # as published
+
+    @classmethod
+    def tiny(cls) -> "Config":
+        return cls(every=8)  # each image takes an SVD per layer

@@ -7,15 +7,16 @@ import numpy as np
 from bench import __version__, registry
 from bench.results import key_of
 from bench.results.age import digest_here
-from bench.schema.cell import SCHEMA, Cell
+from bench.schema.cell import SCHEMA
 from bench.schema.metric import METRICS, summarised
+from bench.schema.record import Record
 
 CLASSES = ("bottle", "cable", "capsule")
 
 
 def cell(
     final=0.9, peak=None, status="ok", reason="", capabilities=(), device="cpu", metrics=None, unmasked=(), **spec
-) -> Cell:
+) -> Record:
     """A valid cell of a 1x3 stream: every class scores `peak` when just learned and `final` after the last step.
 
     `metrics` overrides `final` per metric, `unmasked` names classes without masks; everything else sets a key of the

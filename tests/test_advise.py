@@ -10,6 +10,7 @@ from bench import advise, cli, session
 from bench.analysis.groups import sections
 from bench.data import check
 from bench.errors import BadInput
+from bench.render.advice import write_advice
 
 BAD = {"a": 20, "b": 10, "c": 0}
 TABLE = [{"class": name, "train": 40, "test good": 20, "test anomalous": bad} for name, bad in BAD.items()]
@@ -32,8 +33,7 @@ def measured(method, final, false_alarm=0.1, recall=0.8, unknown=(2,)):
 
 def test_the_paragraph_says_what_is_missed_what_it_costs_and_how_sure_that_is(tmp_path):
     ranked = rows(measured("replay", 0.7), measured("cl_patchcore", 0.9), measured("finetune", 0.5))
-    found = advise._written(ranked, TABLE, ["scale on inpaint"], "tiny", tmp_path)
-    text = found.paragraph
+    text, _ = write_advice(ranked, TABLE, ["scale on inpaint"], "tiny", tmp_path)
     assert text.startswith("Take cl_patchcore on patchcore, the best of 3 systems tried: when all 3 classes")
     assert "in 90% of cases (image AUROC; a coin has 50%), over the 2 classes that have defective images" in text
     assert (
@@ -50,7 +50,7 @@ def test_without_a_defect_the_best_is_who_keeps_to_the_false_alarms_asked_for(tm
     alone = {"unknown": (0, 1, 2), "recall": math.nan}
     ranked = rows(measured("replay", 0.9, 0.3, **alone), measured("cl_patchcore", 0.2, 0.06, **alone))
     table = [row | {"test anomalous": 0} for row in TABLE]
-    text = advise._written(ranked, table, [], "paper", tmp_path).paragraph
+    text, _ = write_advice(ranked, table, [], "paper", tmp_path)
     assert text.startswith("Take cl_patchcore on patchcore: of 2 systems tried, it rejects nearest to the 5% of good")
     assert "there is no defective image" in text and "pass" not in text
     assert "nan" not in text and "small networks" not in text

@@ -73,7 +73,7 @@ def test_categories_follow_the_stream_and_pixels_the_class(root, cache):
 
 def test_a_second_load_decodes_and_hashes_nothing(root, cache, monkeypatch):
     first, identity = load_arrays(stream("bolt", "nut"), root, 16, cache)
-    monkeypatch.setattr("bench.data.arrays.pixels_of_item", None)
+    monkeypatch.setattr("bench.data.decoding.pixels_of_item", None)
     monkeypatch.setattr("bench.data.fingerprint._digest", None)
     again, same = load_arrays(reorder(stream("bolt", "nut"), "reversed"), root, 16, cache)
     assert same == identity

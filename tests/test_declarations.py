@@ -20,6 +20,7 @@ def declared(kind: str, text: str) -> dict:
     ("kind", "text", "sentence"),
     [
         ("method", 'CAPABILITIES = "reads_ahead"', "mine.py:1: CAPABILITIES = 'reads_ahead' is no tuple of names"),
+        ("method", 'CAPABILITIES = "labels reads_ahead"', "write CAPABILITIES = .'labels', 'reads_ahead'"),
         ("method", 'CAPABILITIES = "labels"', r"write CAPABILITIES = \('labels',\)"),
         ("method", 'CAPABILITIES = ("read_ahead",)', "no capability 'read_ahead'. Did you mean 'reads_ahead'"),
         ("method", 'CAPABILITES = ("labels",)', "CAPABILITES is not read by anybody. Did you mean 'CAPABILITIES'"),
@@ -192,3 +193,10 @@ def test_every_capability_of_a_record_may_be_declared():
     from bench.schema.cell import Capability
 
     assert set(get_args(Capability)) <= set(CAPABILITIES)
+
+
+def test_a_docstring_moves_no_cursor(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text('"""Mine\\x1b[2K: first.\n\nThe \\x1b[1Arest."""\n')
+    entry = registry.Entry("method", "mine", file, "")
+    assert (entry.summary, entry.description) == ("Mine[2K: first.", "The [1Arest.")

@@ -9,7 +9,8 @@ import pytest
 from cells import cell
 from command import bench  # noqa: F401 - a fixture
 
-from bench import registry, results, session
+from bench import registry, results
+from bench.analysis import fates
 from bench.errors import BadInput
 from bench.published import PRINTED_AS
 from bench.registry.source import source_digest
@@ -70,7 +71,7 @@ def fate(tmp_path, planned, redo="missing", code=None):
     spec = Spec.of(planned["spec"])
     kept = SimpleNamespace(keep=False, save_maps=False)
     as_cell = SimpleNamespace(spec=spec, key=spec.key, code=code or planned["code"], request=kept, skip="")
-    return session._fate(as_cell, Execution(results=tmp_path, redo=redo))
+    return fates.fate(as_cell, Execution(results=tmp_path, redo=redo))
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ from bench.analysis.summary import stat
 from bench.errors import BadInput
 from bench.metrics.statistics import interval
 from bench.published import load_published
+from bench.published.data_sets import TEST_IMAGES
 from bench.render import leaderboard
-from bench.render.leaderboard.compare import TEST_IMAGES, compare_with_published
+from bench.render.leaderboard.compare import compare_with_published
 from bench.render.show import show
 
 IMAGENET = {"kind": "imagenet", "source": "wide_resnet50_2.tv_in1k", "sha256": "cd" * 32}

@@ -12,9 +12,9 @@ from bench.analysis.groups import sections
 from bench.data.counts import counts
 from bench.errors import BadInput
 from bench.published import Published
+from bench.published.data_sets import TEST_IMAGES
 from bench.published.protocols import set_as_in_a_paper
 from bench.render.leaderboard.commands import commands
-from bench.render.leaderboard.compare import TEST_IMAGES
 from bench.render.verdicts import beside_paper, printed, verdicts
 from bench.schema import protocol as protocols
 from bench.schema import stream

@@ -23,8 +23,8 @@ from bench.analysis.summary import learned_at, stat
 from bench.errors import BadInput
 from bench.metrics import definitions
 from bench.metrics.statistics import interval
+from bench.published.data_sets import TEST_IMAGES
 from bench.render import leaderboard, report
-from bench.render.leaderboard.compare import TEST_IMAGES
 from bench.render.leaderboard.tables import score_text
 from bench.render.report.charts import LEFT, RIGHT, WIDTH
 from bench.render.report.field import ranked

@@ -169,6 +169,42 @@ def test_what_a_detector_fills_itself_is_not_carried():
     filled = state.encode(Network().state_dict() | {"bank": torch.ones(50, 7)})
     assert grown_by(filled, FRESH) == (1400, 0)
     assert grown_by(state.encode(Network().state_dict()), FRESH) == (0, 0)
+    assert grown_by(state.encode({"bank": torch.ones(50, 7)}), FRESH) == (1400, 0), "what is left out makes no room"
+
+
+def test_a_state_is_handed_on_without_entries(tmp_path):
+    whole = {"a": torch.arange(3), "bank": torch.ones(4, 7), "b": torch.arange(5).flip(0).view(5, 1).T}
+    left = state.decode_state(state.without_entries(state.encode(whole), ["bank", "c"]))
+    assert list(left) == ["a", "b"] and all(torch.equal(left[name], whole[name]) for name in left)
+    assert state.without_entries(state.encode(whole), []) == state.encode(whole)
+    assert state.without_entries(b"", ["bank"]) == b""
+
+
+@pytest.mark.parametrize(
+    ("detector", "bank"),
+    [
+        ("patchcore", "net.memory_bank"),
+        ("cfa", "net.memory_bank"),
+        ("padim", "net.gaussian.inv_covariance"),
+        ("position_bank", "bank"),
+    ],
+)
+def test_no_method_keeps_things_in_the_bank_of_its_detector(detector, bank, stream, cache, arrays, tmp_path):
+    """It would be memory that nobody counts: old rows within the new bank are worth ten points to fine-tuning."""
+    code = f"""
+    def before_training_exp(self, strategy, **_):
+        if strategy.model.state_dict()["{bank}"].any():
+            raise RuntimeError(f"step {{strategy.experience.current_experience}} finds an older bank")
+    def after_training_exp(self, strategy, **_):
+        if not strategy.model.state_dict()["{bank}"].any():
+            raise RuntimeError("there is no bank")
+"""
+    cheating(code, stream, cache, tmp_path)
+    plugins = (tmp_path / "cheat.py",)
+    one = cell(stream, cache, "cheat", detector, plugins=plugins)
+    run_cell(one, tmp_path / "results", at_most=2)
+    record = read(tmp_path / "results", one)
+    assert record["status"] == "partial", record["reason"]
 
 
 @pytest.mark.parametrize("kept", [torch.zeros(1000), "0" * 4000], ids=["numbers", "text"])

@@ -97,7 +97,7 @@ def test_images_are_normalised_as_timm_says_the_weights_were_trained(tmp_path, a
     made = plan._backbone(registry.find_entry("detector", "token_bank"), "paper", request)
     assert (made.mean, made.std) == (mean, std)
     told = {"mean": mean[0], "std": std[0]} if mean != IMAGENET_MEAN else {}
-    assert plan._construction(made) == told
+    assert made.construction == told
 
 
 def test_the_projects_own_network_keeps_its_own_normalisation():

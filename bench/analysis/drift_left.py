@@ -11,37 +11,37 @@ from statistics import fmean
 
 from bench.analysis.identity import surroundings
 from bench.analysis.summary import threshold_shifts
-from bench.schema.cell import Cell
+from bench.schema.record import Record
 
 FINETUNE = "finetune"
 ID = "drift_left"
 INERT, FROZEN = 0.7, 0.1  # beyond these a penalty does next to nothing, or lets next to nothing be learned
 
 
-def finetuned_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+def finetuned_cells(cells: Iterable[Record]) -> tuple[Record, ...]:
     """The finished fine-tuned cells among `cells`."""
     return tuple(cell for cell in cells if cell["spec"]["method"] == FINETUNE and cell["status"] == "ok")
 
 
-def drift_left_figures(cell: Cell, finetuned: Iterable[Cell]) -> dict[str, float]:
+def drift_left_figures(cell: Record, finetuned: Iterable[Record]) -> dict[str, float]:
     """{"drift_left": drift of `cell` over that of the one of `finetuned` beside it}; NaN where there is none."""
     beside = finetuned_beside(cell, finetuned)
     whole = _drift(beside) if beside else math.nan
     return {ID: _drift(cell) / whole if whole else math.nan}
 
 
-def finetuned_beside(cell: Cell, finetuned: Iterable[Cell]) -> Cell | None:
+def finetuned_beside(cell: Record, finetuned: Iterable[Record]) -> Record | None:
     """The one of `finetuned` that differs from `cell` in the method only; None where there is none."""
     own, seed = surroundings(cell["spec"]), cell["spec"]["seed"]
     same = (one for one in finetuned if one["spec"]["seed"] == seed and surroundings(one["spec"]) == own)
     return next(same, None)
 
 
-def is_outside_band(share: float, cell: Cell) -> bool:
+def is_outside_band(share: float, cell: Record) -> bool:
     """Whether a method that is set by a strength leaves a share of the drift that says it is set wrong there."""
     return "strength" in cell["spec"]["method_config"] and not (math.isnan(share) or FROZEN <= share <= INERT)
 
 
-def _drift(cell: Cell) -> float:
+def _drift(cell: Record) -> float:
     shifts = threshold_shifts(cell)
     return fmean(map(abs, shifts)) if shifts else math.nan

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from bench.analysis.summary import matrix_of, threshold_shifts
 from bench.metrics import matrix
-from bench.schema.cell import FEATURES, TIMES, Cell, Cost
+from bench.schema.cell import FEATURES, TIMES, Cost
 from bench.schema.metric import METRICS, summarised
+from bench.schema.record import Record
 
 MB = 1e6
 QUIET = 0.1  # of the machine's processors: where others use more, wall seconds are not the method's own
@@ -23,7 +24,7 @@ class Figure:
     id: str
     heading: str  # of columns
     # Of a cell and its `own_times`; None: it needs other cells too, `bench.analysis.drift_left` has it.
-    value: Callable[[Cell, Cost], float] | None
+    value: Callable[[Record, Cost], float] | None
     kind: Literal["score", "percent", "amount"] = "amount"
     higher_is_better: bool = False
     table: Literal["line", "cost"] | None = None  # of the leaderboard: one threshold for all classes, or what it costs
@@ -32,7 +33,7 @@ class Figure:
     meaning: str = ""  # for the leaderboard's legend, where the heading does not say it
 
 
-def _sum(name: str) -> Callable[[Cell, Cost], float]:
+def _sum(name: str) -> Callable[[Record, Cost], float]:
     return lambda _, cost: _total(cost, name)
 
 
@@ -40,24 +41,24 @@ def _total(cost: Cost, name: str) -> float:
     return float(sum(cost.get(name) or [math.nan]))
 
 
-def _number(name: str, unit: float = 1.0) -> Callable[[Cell, Cost], float]:
+def _number(name: str, unit: float = 1.0) -> Callable[[Record, Cost], float]:
     return lambda _, cost: _known(cost, name) / unit
 
 
-def _gpu(name: str, unit: float = 1.0) -> Callable[[Cell, Cost], float]:
+def _gpu(name: str, unit: float = 1.0) -> Callable[[Record, Cost], float]:
     return lambda _, cost: _known(cost.get("gpu"), name) / unit
 
 
-def _latency(batch: str) -> Callable[[Cell, Cost], float]:
+def _latency(batch: str) -> Callable[[Record, Cost], float]:
     return lambda _, cost: _known(cost.get("ms_per_image"), batch)
 
 
-def _at_threshold(name: str) -> Callable[[Cell, Cost], float]:
+def _at_threshold(name: str) -> Callable[[Record, Cost], float]:
     # Older cells set their threshold on images that had been trained on, which says nothing of new ones.
     return lambda cell, _: _last(cell["threshold"].get(name)) if cell["spec"].get("holdout") else math.nan
 
 
-def _pooled(metric: str) -> Callable[[Cell, Cost], float]:
+def _pooled(metric: str) -> Callable[[Record, Cost], float]:
     return lambda cell, _: _last(cell["pooled"].get(metric))
 
 
@@ -162,7 +163,7 @@ FIGURES = {
 }  # fmt: skip
 
 
-def figures(cell: Cell) -> dict[str, float]:
+def figures(cell: Record) -> dict[str, float]:
     """Every scalar of a complete cell by name (the columns of leaderboard.csv); NaN where it was not measured."""
     found = {}
     for metric in summarised():
@@ -179,7 +180,7 @@ def figures(cell: Cell) -> dict[str, float]:
     return found | {figure.id: figure.value(cell, cost) for figure in FIGURES.values() if figure.value}
 
 
-def own_times(cell: Cell) -> Cost:
+def own_times(cell: Record) -> Cost:
     """The cost of a cell without the seconds and energy that are not its method's own.
 
     None are where features were found or kept. Where others used the machine meanwhile, or where nobody looked whether
@@ -196,12 +197,12 @@ def own_times(cell: Cell) -> Cost:
     return cost | lists | latency | {"gpu": gpu, "cpu_energy_j": None}
 
 
-def kept_features(cell: Cell) -> bool:
+def kept_features(cell: Record) -> bool:
     """Whether it took features of a frozen network from a cache, or wrote some there."""
     return any(images > 0 for name in FEATURES for images in cell["cost"].get(name, ()))
 
 
-def undisturbed(cell: Cell) -> bool:
+def undisturbed(cell: Record) -> bool:
     """Whether the machine was the cell's own at every step."""
     shares = cell["cost"].get("others_share")
     return "external" in cell["spec"] or (bool(shares) and all(share <= QUIET for share in shares))

@@ -10,7 +10,8 @@ from bench.analysis.identity import block_key, configuration, runs_for_debugging
 from bench.analysis.labels import labels, last_line
 from bench.analysis.rows import Row
 from bench.analysis.summary import steps_done
-from bench.schema.cell import Cell, Spec
+from bench.schema.cell import Spec
+from bench.schema.record import Record
 
 # Cells that differ in one of these are measured on something else; the words say so in headings.
 SECTION = {
@@ -31,7 +32,7 @@ class Section:
     title: str
     spec: Spec  # of any of its cells
     blocks: dict[tuple, list[Row]] = field(default_factory=dict)  # block_key -> rows, best first
-    skipped: list[Cell] = field(default_factory=list)
+    skipped: list[Record] = field(default_factory=list)
 
     @property
     def rows(self) -> list[Row]:
@@ -39,7 +40,7 @@ class Section:
         return [row for rows in self.blocks.values() for row in rows]
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[Record]:
         """Of all rows."""
         return [cell for row in self.rows for cell in row.cells]
 
@@ -55,7 +56,7 @@ def _section_key(spec: Spec) -> tuple:
     return tuple(spec[name] for name in SECTION)
 
 
-def sections(cells: Iterable[Cell]) -> list[Section]:
+def sections(cells: Iterable[Record]) -> list[Section]:
     """Sections by scenario, blocks by detector, rows by final image AUROC; independent of the cells' order."""
     cells = sorted(cells, key=lambda cell: (configuration(cell["spec"]), cell["spec"]["seed"], cell["key"]))
     groups = defaultdict(list)
@@ -69,7 +70,7 @@ def sections(cells: Iterable[Cell]) -> list[Section]:
     return [_section(key, groups[key], list(groups)) for key in sorted(groups)]
 
 
-def _section(key: tuple, cells: list[Cell], keys: list[tuple]) -> Section:
+def _section(key: tuple, cells: list[Record], keys: list[tuple]) -> Section:
     rivals = [other for other in keys if other[0] == key[0]]
     differs = [
         f"{word}{str(value)[:12]}"
@@ -86,7 +87,7 @@ def _section(key: tuple, cells: list[Cell], keys: list[tuple]) -> Section:
     return section
 
 
-def _rows(cells: list[Cell]) -> list[Row]:
+def _rows(cells: list[Record]) -> list[Row]:
     groups = defaultdict(list)
     for cell in cells:
         groups[configuration(cell["spec"]), _status(cell)].append(cell)
@@ -105,7 +106,7 @@ def _rows(cells: list[Cell]) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def _status(cell: Cell) -> str:
+def _status(cell: Record) -> str:
     if runs_for_debugging(cell["spec"]):
         return "no wall: run for debugging"
     if cell["status"] == "failed":

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from bench.schema.cell import Cell, Spec
+from bench.schema.cell import Spec
+from bench.schema.record import Record
 
 MARKS = {"reads_ahead": "†", "task_oracle": "‡", "labels": "§", "unlimited_memory": "∞"}
 EXTERNAL = "¶"
@@ -14,7 +15,7 @@ NOT_OWN = re.compile(
 )  # the libraries' frames and the bench's
 
 
-def labels(cells: list[Cell]) -> list[str]:
+def labels(cells: list[Record]) -> list[str]:
     """Method, options and marks; where two configurations would read alike, also what differs between them."""
     found, shared = [], shared_options(cells)
     names = [_name(cell, shared) for cell in cells]
@@ -27,13 +28,13 @@ def labels(cells: list[Cell]) -> list[str]:
     return found
 
 
-def shared_options(cells: Iterable[Cell]) -> list[str]:
+def shared_options(cells: Iterable[Record]) -> list[str]:
     """Options that all cells of a block were run with: told once, in its heading."""
     options = [cell["spec"]["variant"].split(",") for cell in cells]
     return [part for part in dict.fromkeys(options[0]) if part and all(part in other for other in options)]
 
 
-def _name(cell: Cell, shared: list[str]) -> str:
+def _name(cell: Record, shared: list[str]) -> str:
     spec = cell["spec"]
     own = [part for part in dict.fromkeys(spec["variant"].split(",")) if part and part not in shared]
     options = f" ({', '.join(own)})" if own else ""
@@ -49,7 +50,7 @@ def _flat(spec: Spec) -> dict[str, str]:
     return flat | {"backbone_arguments": str(spec["backbone_arguments"])} | spec.get("external", {})
 
 
-def masks_of(cells: Iterable[Cell]) -> str:
+def masks_of(cells: Iterable[Record]) -> str:
     """Which classes pixel metrics are a mean over, in words; "" where all of them have masks."""
     for cell in cells:
         if unmasked := cell.get("unmasked"):
@@ -58,7 +59,7 @@ def masks_of(cells: Iterable[Cell]) -> str:
     return ""
 
 
-def odd_data(cells: Iterable[Cell]) -> list[str]:
+def odd_data(cells: Iterable[Record]) -> list[str]:
     """What was odd about the images that cells were measured on, each thing once."""
     return list(dict.fromkeys(line for cell in cells for line in cell.get("data", ())))
 

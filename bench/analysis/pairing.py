@@ -12,8 +12,8 @@ from bench.analysis.identity import runs_for_debugging
 from bench.analysis.summary import classes_of, final_scores
 from bench.errors import BadInput
 from bench.metrics.statistics import CrossedMean, SignedRank, crossed_mean, signed_rank
-from bench.schema.cell import Cell
 from bench.schema.metric import summarised
+from bench.schema.record import Record
 
 # Cells that differ in one of these were measured on something else: never paired.
 SETTING = ("scenario", "scenario_version", "fingerprint", "image_size", "size", "metric_version")
@@ -59,7 +59,7 @@ def _options(spec: dict) -> list[str]:
     return [option for option in spec["variant"].split(",") if option] + author
 
 
-def pair(first: str, second: str, cells: Iterable[Cell], metric: str = "image_auroc", scenario: str = ""):
+def pair(first: str, second: str, cells: Iterable[Record], metric: str = "image_auroc", scenario: str = ""):
     """A `Pairing` per setting in which both systems have complete runs of the same (order, seed).
 
     Raises BadInput where a name fits nothing or several things, or where the two share no run.
@@ -69,7 +69,7 @@ def pair(first: str, second: str, cells: Iterable[Cell], metric: str = "image_au
     whole = (cell for cell in cells if cell["status"] == "ok" and not runs_for_debugging(cell["spec"]))
     cells = [cell for cell in whole if scenario in ("", cell["spec"]["scenario"])]
     both = [_named(name, cells, scenario) for name in (first, second)]
-    tables: list[dict[tuple, dict[tuple[str, int], Cell]]] = [defaultdict(dict), defaultdict(dict)]
+    tables: list[dict[tuple, dict[tuple[str, int], Record]]] = [defaultdict(dict), defaultdict(dict)]
     for table, chosen in zip(tables, both, strict=True):
         for cell in chosen:
             spec = cell["spec"]
@@ -93,7 +93,7 @@ def pair(first: str, second: str, cells: Iterable[Cell], metric: str = "image_au
     return pairings
 
 
-def _named(name: str, cells: Sequence[Cell], scenario: str) -> list[Cell]:
+def _named(name: str, cells: Sequence[Record], scenario: str) -> list[Record]:
     """The cells of one system; options may be left out where only one set of them was run."""
     system, *options = name.split(",")
     same = [c for c in cells if f"{c['spec']['method']}+{c['spec']['detector']}" == system]

@@ -20,8 +20,8 @@ from bench.analysis.rows import Row
 from bench.errors import BadInput
 from bench.metrics.statistics import FEWEST_BLOCKS, Ranking, rank_scores
 from bench.registry.declarations import did_you_mean
-from bench.schema.cell import Cell
 from bench.schema.metric import summarised
+from bench.schema.record import Record
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Contest:
 
 
 def contest(
-    cells: Iterable[Cell], metric: str = "image_auroc", names: Sequence[str] = (), scenario: str = ""
+    cells: Iterable[Record], metric: str = "image_auroc", names: Sequence[str] = (), scenario: str = ""
 ) -> Contest:
     """The largest complete table, or that of `names`; raises BadInput below 3 treatments or 2 blocks."""
     if metric not in summarised():

@@ -10,7 +10,8 @@ from bench.analysis.figures import figures
 from bench.analysis.summary import Stat, interval_of, stat
 from bench.metrics.statistics import Interval
 from bench.results.age import differing_versions, older_code
-from bench.schema.cell import Cell, Spec
+from bench.schema.cell import Spec
+from bench.schema.record import Record
 
 LONGEST = 40  # characters of a label in a table
 
@@ -20,11 +21,11 @@ class Row:
     """One configuration: its complete cells (one per seed) as numbers, or its unfinished ones as a status."""
 
     label: str  # method, options, marks
-    cells: tuple[Cell, ...]  # by seed
+    cells: tuple[Record, ...]  # by seed
     status: str = ""  # "" for complete cells, which alone have numbers
     unfinished: int = 0  # seeds of the same configuration that failed or did not end
-    joint: tuple[Cell, ...] = ()  # joint training on the same detector, to measure the distance to
-    finetuned: tuple[Cell, ...] = ()  # fine-tuning of the same detector, to measure the drift by
+    joint: tuple[Record, ...] = ()  # joint training on the same detector, to measure the distance to
+    finetuned: tuple[Record, ...] = ()  # fine-tuning of the same detector, to measure the drift by
 
     @property
     def spec(self) -> Spec:
@@ -95,6 +96,6 @@ class Row:
         return capability in self.cells[0]["capabilities"]
 
 
-def tuned_on(cells: Iterable[Cell]) -> list[str]:
+def tuned_on(cells: Iterable[Record]) -> list[str]:
     """What any of the cells tells of it, once each."""
     return list(dict.fromkeys(text for cell in cells for text in cell.get("tuned_on", ())))

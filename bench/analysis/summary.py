@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.metrics.statistics import LEVEL, Interval, interval, student_quantile
-from bench.schema.cell import CLASS_SHIFT, Cell
+from bench.schema.cell import CLASS_SHIFT
 from bench.schema.metric import METRICS
+from bench.schema.record import Record
 
 
 class Stat(NamedTuple):
@@ -32,13 +33,13 @@ def stat(values: Iterable[float]) -> Stat:
     return Stat(mean, student_quantile(LEVEL, n - 1) * math.sqrt(variance / n), n)
 
 
-def learned_at(cell: Cell) -> np.ndarray:
+def learned_at(cell: Record) -> np.ndarray:
     """Step at which each class arrives, (C,)."""
     step_of = {name: step for step, names in enumerate(cell["spec"]["steps"]) for name in names}
     return np.array([step_of[name] for name in cell["spec"]["classes"]])
 
 
-def classes_of(cell: Cell, metric: str) -> list[str]:
+def classes_of(cell: Record, metric: str) -> list[str]:
     """The classes that a mean of `metric` is over, in the order of the stream: a pixel metric needs those with masks.
 
     All of them where none has masks; such a metric is then missing.
@@ -47,7 +48,7 @@ def classes_of(cell: Cell, metric: str) -> list[str]:
     return [name for name in cell["spec"]["classes"] if name not in unmasked] or cell["spec"]["classes"]
 
 
-def matrix_of(cell: Cell, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def matrix_of(cell: Record, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """(R, learned_at) of the classes that `metric` is a mean over, as `bench.metrics.matrix` takes them."""
     classes, over = cell["spec"]["classes"], set(classes_of(cell, metric))
     R = np.array(cell["matrices"].get(metric) or np.full((len(cell["spec"]["steps"]), len(classes)), np.nan), float)
@@ -55,26 +56,26 @@ def matrix_of(cell: Cell, metric: str) -> tuple[np.ndarray, np.ndarray]:
     return R[:, columns], learned_at(cell)[columns]
 
 
-def steps_done(cell: Cell) -> int:
+def steps_done(cell: Record) -> int:
     """Steps that the cell has been through; not every one need have been evaluated."""
     return len(cell["cost"].get("train_s") or [])
 
 
-def final_scores(cell: Cell, metric: str, classes: Sequence[str]) -> list[float]:
+def final_scores(cell: Record, metric: str, classes: Sequence[str]) -> list[float]:
     """The last row of R, in the order of `classes`; NaN where the metric was not measured."""
     matrix = cell["matrices"].get(metric)
     last = dict(zip(cell["spec"]["classes"], matrix[-1], strict=True)) if matrix else {}
     return [last.get(name, math.nan) for name in classes]
 
 
-def interval_of(cells: Sequence[Cell], metric: str) -> Interval:
+def interval_of(cells: Sequence[Record], metric: str) -> Interval:
     """Final average of runs over the same classes, with its bootstrap interval over orders, seeds and classes."""
     classes = sorted(classes_of(cells[0], metric)) if cells else []
     scores = [final_scores(cell, metric, classes) for cell in cells]
     return interval(np.reshape(scores, (len(cells), len(classes))), [cell["spec"]["order"] for cell in cells])
 
 
-def threshold_shifts(cell: Cell) -> list[float]:
+def threshold_shifts(cell: Record) -> list[float]:
     """How far the threshold of each old class, set anew at the end, lies from the one set when the class was new.
 
     In standard deviations of the normal scores then; none at one step and without hold-out.

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 from bench import registry
-from bench.data.arrays import Progress, inverted, with_bits, writable
+from bench.data.arrays import writable
+from bench.data.decoding import Progress, inverted, with_bits
 from bench.data.fingerprint import fingerprint, repeated
 from bench.data.listing import gaps, item
 from bench.data.near_duplicates import twins

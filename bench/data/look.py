@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.arrays import pixels_of_item, with_bits
 from bench.data.check import SHOWN, Report, read_folder
+from bench.data.decoding import pixels_of_item, with_bits
 from bench.data.sample import Item
 
 SIDE = 192  # px of a picture

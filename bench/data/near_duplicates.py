@@ -28,19 +28,16 @@ def twins(items: Sequence[Item], images: Mapping[int, np.ndarray]) -> list[tuple
     for split in classes.values():
         train, test = split["train"], split["test"]
         if len(train) > 2 and test:
-            known, asked = (_even([images[index] for index in part]) for part in (train, test))
+            # Grey levels (n, pixels), each image of mean 0 and standard deviation 1: light and contrast drop out.
+            grey = np.stack([images[index] for index in (*train, *test)]).astype(np.float32).mean(axis=3)
+            grey = grey.reshape(len(grey), -1)
+            grey -= grey.mean(axis=1, keepdims=True)
+            known, asked = np.split(grey / np.maximum(grey.std(axis=1, keepdims=True), 1e-6), [len(train)])
             usual = np.median(_nearest(known, known, itself=False)[1])
             place, distance = _nearest(asked, known)
             close = np.flatnonzero(distance < CLOSER * usual)
             found += [(items[test[i]].place, items[train[place[i]]].place) for i in close]
     return found
-
-
-def _even(images: list[np.ndarray]) -> np.ndarray:
-    """(n, pixels) float32 grey levels, each image of mean 0 and standard deviation 1: light and contrast drop out."""
-    grey = np.stack(images).astype(np.float32).mean(axis=3).reshape(len(images), -1)
-    grey -= grey.mean(axis=1, keepdims=True)
-    return grey / np.maximum(grey.std(axis=1, keepdims=True), 1e-6)
 
 
 def _nearest(asked: np.ndarray, known: np.ndarray, itself: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from bench.data.arrays import Progress, looks_inverted, pixels_of_item
+from bench.data.decoding import Progress, looks_inverted, pixels_of_item
 from bench.data.fingerprint import workers
 from bench.data.near_duplicates import SIDE
 from bench.data.pixels import mask

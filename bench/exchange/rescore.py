@@ -13,7 +13,8 @@ from bench.render import leaderboard
 from bench.render.show import find_cells
 from bench.results import stored
 from bench.schema import stream as streams
-from bench.schema.cell import RAW_ERROR, Cell
+from bench.schema.cell import RAW_ERROR
+from bench.schema.record import Record
 from bench.schema.stream import Stream
 
 
@@ -64,7 +65,7 @@ def truth_of(spec: Mapping, options) -> tuple[Stream, Truth]:
     return stream, Truth(arrays, len(stream.classes))
 
 
-def rescored(path: Path, cell: Cell, stream: Stream, truth: Truth, *, images_only: bool = False) -> Cell:
+def rescored(path: Path, cell: Record, stream: Stream, truth: Truth, *, images_only: bool = False) -> Record:
     """The cell with every metric made anew; cost and environment stay, and so do pixel metrics of this version
     where there are no maps to make them from.
 

@@ -20,8 +20,9 @@ from bench.render import leaderboard
 from bench.render.show import find_cells
 from bench.results import stored
 from bench.results.age import other_parts
-from bench.schema.cell import CLASS_FALSE_ALARM, CLASS_RECALL, CLASS_SHIFT, CLASS_SPREAD, CLASS_THRESHOLD, Cell
+from bench.schema.cell import CLASS_FALSE_ALARM, CLASS_RECALL, CLASS_SHIFT, CLASS_SPREAD, CLASS_THRESHOLD
 from bench.schema.cell_json import json_text as written
+from bench.schema.record import Record
 
 SCORED = ("matrices", "pooled", "threshold", "routing_accuracy")  # what comes of scores and maps
 DATA = ("scenario", "scenario_version", "order", "image_size", "fingerprint")
@@ -80,7 +81,7 @@ class _Open(Exception):  # noqa: N818 - nothing is wrong
     """Why something cannot be verified, worded to follow `not verified in N cells:`."""
 
 
-def _within(path: Path, cell: Cell) -> Iterator[str]:
+def _within(path: Path, cell: Record) -> Iterator[str]:
     """What a cell contradicts in itself."""
     if path.read_text(encoding="utf-8") != written(cell):
         yield "it is not written as the bench writes it, so it was edited by hand"
@@ -101,7 +102,7 @@ def _within(path: Path, cell: Cell) -> Iterator[str]:
             yield from _same({"image_auroc": [pooled]}, {"image_auroc": [alone]}, f"after step {step + 1} pooled")
 
 
-def _derived(cell: Cell) -> dict[str, dict]:
+def _derived(cell: Record) -> dict[str, dict]:
     """What other numbers of the cell give, by part: F1 of precision and recall, and how far thresholds have moved."""
     threshold, matrices = cell["threshold"], cell["matrices"]
     f1 = {}
@@ -122,7 +123,7 @@ def _derived(cell: Cell) -> dict[str, dict]:
     return {"threshold": f1, "matrices": {CLASS_SHIFT: shift}}
 
 
-def _code(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:
+def _code(path: Path, cell: Record, options, known: dict) -> Iterator[str]:
     """Which of its sources are no longer what it was measured with."""
     if "external" in cell.spec:
         raise _Open("code, of which nothing is known: the scores are from elsewhere")
@@ -132,7 +133,7 @@ def _code(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:
         yield f"its {kind} is other code today: --redo changed measures it anew"
 
 
-def _scores(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:
+def _scores(path: Path, cell: Record, options, known: dict) -> Iterator[str]:
     """Where its numbers are none that its test images can give, or not those that its stored scores give."""
     identity = tuple(
         str(cell.spec[key]) for key in ("scenario", "scenario_version", "order", "image_size", "fingerprint")
@@ -159,7 +160,7 @@ def _scores(path: Path, cell: Cell, options, known: dict) -> Iterator[str]:
         yield from _same(cell[part], new[part], part)
 
 
-def _impossible(cell: Cell, truth: Truth) -> Iterator[str]:
+def _impossible(cell: Record, truth: Truth) -> Iterator[str]:
     """Numbers that no scores give: an AUROC counts pairs of images, a recall images."""
     counts = np.array([[(labels == 0).sum(), (labels == 1).sum()] for labels in truth.labels])
     normal, anomalous = counts.T
@@ -176,7 +177,7 @@ def _impossible(cell: Cell, truth: Truth) -> Iterator[str]:
                 )
 
 
-def _rerun(path: Path, cell: Cell, options) -> Iterator[str]:
+def _rerun(path: Path, cell: Record, options) -> Iterator[str]:
     """What another run of the cell gives otherwise."""
     context = pool.cell_server()
     try:
@@ -196,7 +197,7 @@ def _rerun(path: Path, cell: Cell, options) -> Iterator[str]:
         yield from _same(cell[part], new[part], f"run again, {part}")
 
 
-def _planned(path: Path, cell: Cell, options):
+def _planned(path: Path, cell: Record, options):
     from bench.runner.again import again
 
     planned = again(path, cell.spec, options)

@@ -3,7 +3,6 @@
 Nothing is imported to list them: descriptions and declarations are read from the source with `ast`.
 """
 
-import ast
 import difflib
 import importlib.util
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from bench.errors import BadInput
+from bench.registry.declarations import kind_of
 from bench.registry.entry import Entry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def found_entries(kind: str, plugins: Iterable[Path] = ()) -> dict[str, Entry]:
         if not path.is_file():
             raise BadInput(f"no plugin file {str(plugin)!r}; give the path of a Python file.")
         entry = Entry(kind, path.stem, path, "")
-        if _kind_of(entry.tree, path) == kind:
+        if kind_of(entry.tree, path) == kind:
             found.append(entry)
     entries: dict[str, Entry] = {}
     for entry in found:
@@ -95,25 +95,15 @@ def default_detector(method: Entry, plugins: Iterable[Path] = ()) -> str:
     return name
 
 
-KINDS = {"Strategy": "method", "Detector": "detector"}  # of what `build` is annotated to return
-
-
-def _kind_of(tree: ast.Module, path: Path) -> str:
-    """A file with `samples` is a scenario reader; otherwise the return annotation of `build` tells."""
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if "samples" in functions:
-        return "scenario"
-    if "build" not in functions:
-        raise BadInput(
-            f"{path} is no plugin: it needs `build(...) -> Strategy`, `build(...) -> Detector` or `samples(...)`."
+def misfit(method: Entry, detector: Entry, precision: str = "float32") -> str:
+    """Why a method makes no sense on a detector, or the detector none in `precision`; "" where they go together."""
+    wanted, traits = method.declared["REQUIRES"], detector.declared["TRAITS"]
+    if wanted is not None and wanted not in traits:
+        has = ", ".join(traits) or "none of the traits"
+        return f"{method.name} needs a detector with {wanted}; {detector.name} has {has}"
+    if precision != "float32" and precision not in traits:
+        return (
+            f"--precision {precision}: {detector.name} computes in float32 only; "
+            f"`bench list detectors` names those that have {precision}"
         )
-    returns = functions["build"].returns
-    told = returns.value if isinstance(returns, ast.Constant) else returns and ast.unparse(returns)
-    kind = KINDS.get(str(told).rpartition(".")[2])
-    if kind is None:
-        says = f"it is annotated to return {told}" if told else "it does not say what it returns"
-        raise BadInput(
-            f"{path}:{functions['build'].lineno}: is `build` a method's or a detector's? Here {says}: write "
-            "`-> Strategy` for a method, `-> Detector` for a detector."
-        )
-    return kind
+    return ""

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -113,8 +114,8 @@ def _checked(kind: str, name: str, node: ast.expr | None, where: str):
         ) from None
     if isinstance(DECLARATIONS[kind][name], tuple):
         if not isinstance(value, tuple | list) or not all(isinstance(each, str) for each in value):
-            first = value if isinstance(value, str) else "name"
-            raise BadInput(f"{where}: {name} = {value!r} is no tuple of names: write {name} = ({first!r},).")
+            names = tuple(re.findall(r"\w+", value)) if isinstance(value, str) else ("name",)
+            raise BadInput(f"{where}: {name} = {value!r} is no tuple of names: write {name} = {names!r}.")
         _check_vocabulary(name, value, where)
         return tuple(value)
     if name == "AS_RELEASED":
@@ -160,3 +161,27 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = ALIKE) -> str:
     """A question that names the known one which `name` may have been meant for; "" if none is as near as `cutoff`."""
     near = difflib.get_close_matches(name, [each for each in known if each != name], n=1, cutoff=cutoff)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+KINDS = {"Strategy": "method", "Detector": "detector"}  # of what `build` is annotated to return
+
+
+def kind_of(tree: ast.Module, path: Path) -> str:
+    """A file with `samples` is a scenario reader; otherwise the return annotation of `build` tells."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if "samples" in functions:
+        return "scenario"
+    if "build" not in functions:
+        raise BadInput(
+            f"{path} is no plugin: it needs `build(...) -> Strategy`, `build(...) -> Detector` or `samples(...)`."
+        )
+    returns = functions["build"].returns
+    told = returns.value if isinstance(returns, ast.Constant) else returns and ast.unparse(returns)
+    kind = KINDS.get(str(told).rpartition(".")[2])
+    if kind is None:
+        says = f"it is annotated to return {told}" if told else "it does not say what it returns"
+        raise BadInput(
+            f"{path}:{functions['build'].lineno}: is `build` a method's or a detector's? Here {says}: write "
+            "`-> Strategy` for a method, `-> Detector` for a detector."
+        )
+    return kind

@@ -39,12 +39,18 @@ class Entry:
     @property
     def summary(self) -> str:
         """First line of the docstring."""
-        return (ast.get_docstring(self.tree) or "").partition("\n")[0]
+        return self._docstring.partition("\n")[0]
 
     @property
     def description(self) -> str:
         """The rest of the docstring: whose it is, what it keeps, how it differs from what was published."""
-        return (ast.get_docstring(self.tree) or "").partition("\n")[2].strip()
+        return self._docstring.partition("\n")[2].strip()
+
+    @property
+    def _docstring(self) -> str:
+        """Without what would move a terminal's cursor."""
+        text = ast.get_docstring(self.tree) or ""
+        return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
 
     @cached_property
     def declared(self) -> dict:

@@ -12,7 +12,7 @@ from bench.analysis.groups import Section, sections
 from bench.analysis.labels import MARKS
 from bench.analysis.rows import Row
 from bench.render.leaderboard.tables import MISSING, amount, score_text
-from bench.schema.cell import Cell
+from bench.schema.record import Record
 
 NUMBERS = ("image AUROC", "forgetting", "pixel AUPRO", "carried MB")
 WIDTH = 80
@@ -33,15 +33,14 @@ def fate_lines(outcome) -> Iterator[str]:
 def other_detectors(cells, plugins) -> Iterator[str]:
     """Of each method that fits none of the detectors asked for, those that it fits, shortest names first."""
     for name in dict.fromkeys(cell.spec["method"] for cell in cells if cell.skip):
-        wanted = registry.find_entry("method", name, plugins).declared["REQUIRES"]
-        detectors = registry.found_entries("detector", plugins).values()
-        fitting = {entry.name for entry in detectors if wanted in (None, *entry.declared["TRAITS"])}
+        method, detectors = registry.find_entry("method", name, plugins), registry.found_entries("detector", plugins)
+        fitting = {detector.name for detector in detectors.values() if not registry.misfit(method, detector)}
         if not fitting & {cell.spec["detector"] for cell in cells}:
             names = ", ".join(sorted(fitting, key=lambda one: (len(one), one)))
             yield f"{name} fits {names}: give one of them with --detectors"
 
 
-def tables(cells: Iterable[Cell]) -> list[Table]:
+def tables(cells: Iterable[Record]) -> list[Table]:
     """Rows by final image AUROC, whatever the detector; unfinished cells have their status and no number."""
     return [_table(section) for section in sections(cells) if section.rows]
 

@@ -13,7 +13,7 @@ from bench import results
 from bench.analysis.groups import sections
 from bench.analysis.labels import last_line
 from bench.render import outcome
-from bench.schema.cell import Cell as Record
+from bench.schema.record import Record
 
 
 class Watch:

@@ -22,8 +22,9 @@ from bench.errors import BadInput
 from bench.metrics.matrix import forgetting
 from bench.render import outcome
 from bench.render.leaderboard import read_sections
-from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR, Cell
+from bench.schema.cell import FEATURES, MICRO_BATCH, PER_STEP, RAW_ERROR
 from bench.schema.metric import METRICS
+from bench.schema.record import Record
 
 MISSING = "—"
 WIDE = 30  # classes; more columns than that are no table any more
@@ -66,7 +67,7 @@ def find_cells(cell: str, root: Path) -> list[Path]:
     return found
 
 
-def cell_text(path: Path, cell: Cell, joint: Sequence[Cell] = ()) -> str:
+def cell_text(path: Path, cell: Record, joint: Sequence[Record] = ()) -> str:
     """The page of one cell; `joint`: finished joint cells, of which one may be its reference."""
     spec = cell["spec"]
     name = f"{spec['scenario']}@{spec['scenario_version']} {system_name(spec)} seed {spec['seed']}"
@@ -143,7 +144,7 @@ def _number(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _matrices(cell: Cell) -> Iterator[str]:
+def _matrices(cell: Record) -> Iterator[str]:
     """R of each metric: rows = after step (from 1), columns = classes; the last column is the mean of the classes seen.
 
     Steps after which nothing was evaluated have no line. Of more than `WIDE` classes there is a line for each instead.
@@ -177,7 +178,7 @@ def _matrices(cell: Cell) -> Iterator[str]:
         yield f"{title}\n{_grid(head, lines)}"
 
 
-def _forgetting(cell: Cell, joint: Sequence[Cell]) -> str:
+def _forgetting(cell: Record, joint: Sequence[Record]) -> str:
     """Every definition, from the image AUROC and AUPRO matrices; a value that cannot be had says what it needs."""
     from bench.metrics import definitions
 
@@ -194,7 +195,7 @@ def _forgetting(cell: Cell, joint: Sequence[Cell]) -> str:
     return "\n".join([title, _grid(["", *shown], lines), "", *formulas])
 
 
-def _steps(cell: Cell) -> str:
+def _steps(cell: Record) -> str:
     cost = {name: cell["cost"].get(name) or [] for name in (*PER_STEP, *FEATURES, MICRO_BATCH)}
     pooled = {f"pooled {name}": values for name, values in cell["pooled"].items()}
     threshold = {f"threshold {name}": values for name, values in cell["threshold"].items()}
@@ -202,7 +203,7 @@ def _steps(cell: Cell) -> str:
     return f"Per step\n{_columns(cost | pooled | threshold | routing)}"
 
 
-def _notes(cell: Cell) -> Iterator[str]:
+def _notes(cell: Record) -> Iterator[str]:
     """What the method reports of itself, and how true its memory is."""
     if cell.get("notes"):
         yield f"Notes\n{_columns(cell['notes'])}"

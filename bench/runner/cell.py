@@ -28,6 +28,7 @@ from bench.training.seeding import make_deterministic
 from bench.wall import nursery as nurseries
 from bench.wall.nursery import Nursery
 from bench.wall.parent import Given, MethodError, Used, confined, readable, task_of, unconfined
+from bench.wall.state import without_entries
 
 Emit = Callable[[dict], None]
 
@@ -130,7 +131,7 @@ class CellRun:
         task, at_hand = task_of(cell, t, self.threads), {"weights": readable(cell), "tell": self._tell}
         features = self.features.answer if asked.feature_cache else None
         used, again, neighbours = Used(refused=self.refused), Used(refused=self.refused), Neighbours()
-        with wall(self.nursery, task, self.carried, used, features=features, **at_hand) as method:
+        with wall(self.nursery, task, self.handed_on(), used, features=features, **at_hand) as method:
             # give: the step's images; the state that the last step handed over is there already
             self.closed = used.closed
             about, self.carried = method.train(self.given(t))
@@ -163,6 +164,12 @@ class CellRun:
         if asked.keep:
             checkpoint.keep(self.checkpoint, results.kept(self.path, t))
         self.pace.write(lambda: results.write_cell(self.root, self.record("partial")))
+
+    def handed_on(self) -> list[bytes] | None:
+        """What the last step left, without the detector's bank: it fits a new one, and no method keeps things in it."""
+        if self.carried is None or "reads_ahead" in self.cell.capabilities:  # who trains once goes on with that bank
+            return self.carried
+        return [without_entries(self.carried[0], self.log.grown), *self.carried[1:]]
 
     def given(self, t: int) -> Given:
         """The training images of step `t`, or of all for a method that reads ahead; classes if it uses labels."""

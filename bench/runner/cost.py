@@ -33,6 +33,7 @@ class CostLog:
         self.cost: dict[str, list] = {name: [] for name in PER_STEP}
         self.notes: dict[str, list[float]] = {}
         self.sizes: dict[str, int] = dict.fromkeys(SIZES, 0)
+        self.grown: list[str] = []  # entries of the detector's state that hold what it saw: its bank
         self.latency: dict[str, float] = {}
         self.peak_rss = 0
 
@@ -52,6 +53,7 @@ class CostLog:
         built, `carried` what the step hands over.
         """
         grown, added = grown_by(carried[0], fresh)
+        self.grown = grown_entries(carried[0], fresh)
         line = line | {"carried_bytes": sum(map(len, carried[1:])) + added}
         for name in PER_STEP:
             self.cost[name].append(line[name])
@@ -74,13 +76,14 @@ class CostLog:
 
     def state(self) -> dict:
         """What a checkpoint keeps of it."""
-        return {"cost": self.cost, "notes": self.notes, "peak_rss": self.peak_rss, "sizes": self.sizes}
+        so_far = {"cost": self.cost, "notes": self.notes, "peak_rss": self.peak_rss, "sizes": self.sizes}
+        return so_far | {"grown": self.grown}
 
     def restore(self, saved: dict) -> None:
         """Go on from what `state` gave."""
         steps = len(saved["cost"]["train_s"])  # an earlier version may not have counted all of it
         self.cost = {name: [math.nan] * steps for name in PER_STEP} | saved["cost"]
-        self.notes = saved["notes"]
+        self.notes, self.grown = saved["notes"], saved.get("grown", [])
         self.peak_rss, self.sizes = saved["peak_rss"], saved["sizes"]
 
     def record(self) -> dict:
@@ -107,7 +110,14 @@ def grown_by(state: bytes, fresh: dict) -> tuple[int, int]:
     for name, (numbers, text) in now.items():
         had, told = before.get(name, (0, 0))
         added += max(0, text - told) + (0 if name in fresh["grows"] else max(0, numbers - had))
-    return sum(map(sum, now.values())) - sum(map(sum, before.values())), added
+    whole = before | now  # what is left out of a state is as it was built
+    return sum(map(sum, whole.values())) - sum(map(sum, before.values())), added
+
+
+def grown_entries(state: bytes, fresh: dict) -> list[str]:
+    """The entries of a detector's state that are built to grow, and hold more than in a `fresh` one."""
+    now = entry_sizes(state)
+    return [name for name in fresh["grows"] if name in now and now[name][0] > fresh["entries"].get(name, (0, 0))[0]]
 
 
 class GpuMeter:

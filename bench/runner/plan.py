@@ -16,8 +16,6 @@ from bench.metrics.ranking import METRIC_VERSION
 from bench.registry.source import from_outside, source_digest
 from bench.schema import config, stream
 from bench.schema.request import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     PROCEDURAL,
     TINY_BACKBONE,
     BackboneSpec,
@@ -38,7 +36,13 @@ def plan_cells(request: Request, forks: nursery.Nursery | None = None) -> list[C
         BadInput: for the first thing that could not be run: a name, an option, the data, the weights.
     """
     methods = _entries("method", request.methods, request)
-    pairs = [(method, detector) for method in methods for detector in _detectors(method, request)]
+    pairs = [
+        (method, detector)
+        for method in methods
+        for detector in _entries(
+            "detector", request.detectors or (registry.default_detector(method, request.plugins),), request
+        )
+    ]
     running = {entry.name for pair in pairs for entry in pair}
     for owner in request.overrides:
         if owner not in running:
@@ -77,10 +81,6 @@ def _entries(kind: str, names: tuple[str, ...], request: Request) -> list[regist
     return [registry.find_entry(kind, name, request.plugins) for name in dict.fromkeys(names)]
 
 
-def _detectors(method: registry.Entry, request: Request) -> list[registry.Entry]:
-    return _entries("detector", request.detectors or (registry.default_detector(method, request.plugins),), request)
-
-
 def _default_size(chosen: stream.Stream, request: Request) -> str:
     return registry.default_size(chosen.reader, request.plugins)
 
@@ -117,7 +117,10 @@ def _described(request: Request, forks, method: registry.Entry, detector: regist
 def _cell(
     method, detector, chosen, size, pixels, fingerprint, backbone, seed, request, described: Callable[..., dict]
 ) -> Cell:
-    skip, weights = _skip(method, detector, request.precision), backbone.weights if backbone else Weights("none")
+    skip, weights = (
+        registry.misfit(method, detector, request.precision),
+        backbone.weights if backbone else Weights("none"),
+    )
     about = described(method, detector, size, 0 if skip or _absent(chosen, request) else pixels)
     spec = {
         "scenario": chosen.name,
@@ -132,7 +135,7 @@ def _cell(
         "detector": detector.name,
         "detector_config": about["detector_config"],
         "backbone": backbone and backbone.name,
-        "backbone_arguments": _construction(backbone) if backbone else {},
+        "backbone_arguments": backbone.construction if backbone else {},
         "weights": {"kind": weights.kind, "source": weights.source, "sha256": weights.sha256},
         "size": size,
         "seed": seed,
@@ -168,27 +171,6 @@ def _with_code(cell: Cell, method: registry.Entry, detector: registry.Entry, dig
     own = {kind: digests[kind] for kind in digests if outside[kind]}
     spec = Spec.of(cell.spec | {"plugin_code": own}) if own else Spec.of(cell.spec)
     return dataclasses.replace(cell, spec=spec, code=digests | {"bench": __version__})
-
-
-def _construction(backbone: BackboneSpec) -> dict:
-    """Arguments of a backbone, and its input normalisation where it is not ImageNet's."""
-    if backbone.mean == IMAGENET_MEAN and backbone.std == IMAGENET_STD:
-        return backbone.arguments
-    own = {"mean": backbone.mean, "std": backbone.std}
-    return backbone.arguments | {key: value[0] if len(set(value)) == 1 else list(value) for key, value in own.items()}
-
-
-def _skip(method: registry.Entry, detector: registry.Entry, precision: str) -> str:
-    wanted, traits = method.declared["REQUIRES"], detector.declared["TRAITS"]
-    if wanted is not None and wanted not in traits:
-        has = ", ".join(traits) or "none of the traits"
-        return f"{method.name} needs a detector with {wanted}; {detector.name} has {has}"
-    if precision != "float32" and precision not in traits:
-        return (
-            f"--precision {precision}: {detector.name} computes in float32 only; "
-            f"`bench list detectors` names those that have {precision}"
-        )
-    return ""
 
 
 def _backbone(detector: registry.Entry, size: str, request: Request) -> BackboneSpec | None:

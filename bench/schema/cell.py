@@ -10,9 +10,8 @@ from bench.schema.metric import (
     RAW_ERROR,
 )
 from bench.schema.record import DEVICE_PEAK, FEATURES, MICRO_BATCH, PER_STEP, SCHEMA, TIMES, Capability, Cost, Status
-from bench.schema.record import Record as Cell
 from bench.schema.spec import Spec, key_of
 
 __all__ = ["CLASS_FALSE_ALARM", "CLASS_RECALL", "CLASS_SHIFT", "CLASS_SPREAD", "CLASS_THRESHOLD"]
 __all__ += ["DEVICE_PEAK", "FEATURES", "MAP_MAX", "MICRO_BATCH", "PER_STEP", "RAW_ERROR", "SCHEMA", "TIMES"]
-__all__ += ["Capability", "Cell", "Cost", "Spec", "Status", "key_of"]
+__all__ += ["Capability", "Cost", "Spec", "Status", "key_of"]

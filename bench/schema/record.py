@@ -14,9 +14,9 @@ from typing_extensions import TypedDict
 
 from bench.errors import BadInput
 from bench.schema import cell_json as notation
-from bench.schema import metric as metrics
 from bench.schema.cell_json import plain
 from bench.schema.disk import replace
+from bench.schema.record_numbers import check_lists, check_matrices
 from bench.schema.spec import FieldMapping, Natural, Spec, adapter, cell_path, first_fault, key_of
 
 SCHEMA = 1
@@ -296,38 +296,8 @@ def _checked(text: bytes) -> Record:
         raise ValueError("its key does not belong to its spec, so it was edited by hand")
     # Numbers as they stand there: a whole number stays one.
     record = dataclasses.replace(record, **{n: notation.restored(n, content[n]) for n in record if n != "spec"})
-    _check_numbers(record)
+    check_matrices(record)
+    check_lists(record)
     if record.checksum is not None and not notation.is_whole(text):
         raise ValueError("its checksum is another, so it was damaged or edited by hand")
     return record
-
-
-def _check_numbers(record: Record) -> None:
-    """Raises ValueError for what does not fit the stream, and for values that a metric cannot have."""
-    width, steps = len(record.spec.classes), len(record.spec.steps)
-    if sorted(name for step in record.spec.steps for name in step) != sorted(record.spec.classes):
-        raise ValueError("its classes are not those of its steps")
-    if other := set(record.unmasked or ()) - set(record.spec.classes):
-        raise ValueError(f"it has no class {min(other)!r}, which it calls unmasked")
-    for metric, matrix in record.matrices.items():
-        matrix[:] = [row or [math.nan] * width for row in matrix]
-        short = len(matrix) < steps and record.status == "ok"
-        if short or len(matrix) > steps or any(len(row) != width for row in matrix):
-            raise ValueError(f"{metric} is not a matrix of {steps} steps × {width} classes")
-        known = metrics.METRICS.get(metric)
-        if wrong := known.impossible(value for row in matrix for value in row) if known else []:
-            raise ValueError(f"{metric} is {wrong[0]}, and lies in {known.low:g} to {known.high:g}")
-    _check_lists(record, steps)
-
-
-def _check_lists(record: Record, steps: int) -> None:
-    lists = {**record.pooled, **record.threshold, "routing_accuracy": record.routing_accuracy or []}
-    lists |= {name: value for name, value in record.cost.items() if isinstance(value, list)}
-    for name, values in lists.items():
-        if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
-            raise ValueError(f"{name} is no list of numbers")
-        if len(values) > steps:
-            raise ValueError(f"{name} has {len(values)} numbers for {steps} steps")
-    for metric, values in record.pooled.items():
-        if wrong := [value for value in values if not (math.isnan(value) or 0 <= value <= 1)]:
-            raise ValueError(f"pooled {metric} is {wrong[0]}, and lies in 0 to 1")

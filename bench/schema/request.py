@@ -44,6 +44,14 @@ class BackboneSpec:
     std: tuple[float, ...] = IMAGENET_STD
     seed: int = 0  # of random weights, so that they are the same for every detector of a run
 
+    @property
+    def construction(self) -> dict:
+        """Its arguments, and its input normalisation where it is not ImageNet's."""
+        if self.mean == IMAGENET_MEAN and self.std == IMAGENET_STD:
+            return self.arguments
+        own = {"mean": self.mean, "std": self.std}
+        return self.arguments | {key: value[0] if len(set(value)) == 1 else list(value) for key, value in own.items()}
+
 
 @dataclass(frozen=True)
 class Request:

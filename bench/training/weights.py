@@ -36,7 +36,21 @@ def load_weights(net: nn.Module, whole: Callable[[], nn.Module], name: str, file
     Raises:
         BadInput: for a file that cannot be read, or that does not fit.
     """
-    state = _as_timm(_read(file), net, whole, name, file)
+    state = _read(file)
+    if not all(key in state or key.endswith(COUNTER) for key in net.state_dict()):  # in its authors' names
+        module = sys.modules[timm.models.model_entrypoint(name.partition(".")[0]).__module__]
+        if convert := getattr(module, "checkpoint_filter_fn", None):
+            try:
+                state = convert(state, whole())
+            except (KeyError, RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
+                raise BadInput(
+                    f"weights {file.name!r} do not fit backbone {name!r} ({type(error).__name__}: {error}); "
+                    "name the right --backbone."
+                ) from error
+        # timm wraps a network for its feature maps: stages.0.x becomes stages_0.x or model.stages.0.x
+        flat = {key.replace(".", "_"): value for key, value in state.items()}
+        names = {key: key.removeprefix("model.").replace(".", "_") for key in net.state_dict()}
+        state = {key: flat[plain] for key, plain in names.items() if plain in flat}
     wanted = {key: value for key, value in net.state_dict().items() if not key.endswith(COUNTER)}
     absent = [key for key in wanted if key not in state]
     if absent:
@@ -76,23 +90,3 @@ def _read(file: Path) -> dict[str, Tensor]:
     if all(key.startswith("module.") for key in state):  # of DataParallel
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state
-
-
-def _as_timm(state: dict, net: nn.Module, whole: Callable[[], nn.Module], name: str, file: Path) -> dict[str, Tensor]:
-    """The tensors in the names of `net`: as they are, or through timm's own conversion of what authors published."""
-    if all(key in state or key.endswith(COUNTER) for key in net.state_dict()):
-        return state
-    module = sys.modules[timm.models.model_entrypoint(name.partition(".")[0]).__module__]
-    convert = getattr(module, "checkpoint_filter_fn", None)
-    if convert:
-        try:
-            state = convert(state, whole())
-        except (KeyError, RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
-            raise BadInput(
-                f"weights {file.name!r} do not fit backbone {name!r} ({type(error).__name__}: {error}); "
-                "name the right --backbone."
-            ) from error
-    # timm wraps a network for its feature maps: stages.0.x becomes stages_0.x or model.stages.0.x
-    flat = {key.replace(".", "_"): value for key, value in state.items()}
-    names = {key: key.removeprefix("model.").replace(".", "_") for key in net.state_dict()}
-    return {key: flat[plain] for key, plain in names.items() if plain in flat}

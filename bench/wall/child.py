@@ -128,9 +128,12 @@ def _module(kind: str, about: tuple[str, str, str]) -> ModuleType:
 
 
 def load_carried(strategy: Strategy, carried: list[bytes]) -> Strategy:
-    """Put a strategy back where the state of an earlier step left it: detector first, then each plugin."""
+    """Put a strategy back where the state of an earlier step left it: detector first, then each plugin.
+
+    What the state of the detector lacks is as it was built: a step's training is not given the banks of the last.
+    """
     detector, *plugins = (states.decode_state(content, strategy.device) for content in carried)
-    strategy.model.to(strategy.device).load_state_dict(detector)
+    strategy.model.to(strategy.device).load_state_dict(strategy.model.state_dict() | detector)
     for plugin, saved in zip(strategy.methods, plugins, strict=True):
         plugin.load_state_dict(saved)
     return strategy

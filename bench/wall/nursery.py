@@ -96,7 +96,11 @@ def serve(end: socket.socket) -> None:
     libc.prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides
     signal.signal(signal.SIGTERM, lambda *_: end.shutdown(socket.SHUT_RDWR))  # as if it were closed
-    _sweep()
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*-*"):  # of this user's nurseries that were killed
+        owner = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        with suppress(OSError):
+            if owner.isdigit() and not Path("/proc", owner).exists() and folder.lstat().st_uid == os.getuid():
+                _remove(str(folder))
     gc.freeze()  # so that children do not write into what they share
     child, scratch, witness, heard = 0, "", None, -1
     try:
@@ -184,15 +188,6 @@ def _fork(end: socket.socket, descriptor: int, scratch: str, told: socket.socket
         traceback.print_exc()
     finally:
         os._exit(code)
-
-
-def _sweep() -> None:
-    """Remove the scratch folders of this user's nurseries that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*-*"):
-        owner = folder.name.removeprefix(SCRATCH).partition("-")[0]
-        with suppress(OSError):
-            if owner.isdigit() and not Path("/proc", owner).exists() and folder.lstat().st_uid == os.getuid():
-                _remove(str(folder))
 
 
 def _remove(folder: str) -> None:

@@ -11,7 +11,7 @@ import math
 import struct
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -92,6 +92,27 @@ def entry_sizes(content: bytes) -> Sizes:
     if sum(numbers for numbers, _ in sizes.values()) != len(content) - PREFIX.size - length:
         raise ValueError("this is no whole state")
     return sizes
+
+
+def without_entries(content: bytes, names: Container[str]) -> bytes:
+    """The bytes of a state dictionary without some of its entries.
+
+    Raises:
+        ValueError: for what is no such state.
+    """
+    if not names or not entry_sizes(content):
+        return content
+    start = PREFIX.size + PREFIX.unpack_from(content)[0]
+    ((word, pairs),) = json.loads(content[PREFIX.size : start]).items()
+    kept, numbers = [], []
+    for key, item in pairs:
+        end = start + _numbers_in(item)
+        if key not in names:
+            kept.append([key, item])
+            numbers.append(content[start:end])
+        start = end
+    text = _text({word: kept})
+    return b"".join([PREFIX.pack(len(text)), text, *numbers])
 
 
 def numbers_held(content: bytes) -> int:

@@ -91,8 +91,8 @@ class Config:
         """
         return cls(
             model="procedural", words=4, first_word="product", row=128, features=32, steps=120, batch_size=16,
-            rate=2.5e-4, word_rate=30.0, templates=1, jitter="small:2:0.03", replays=24, guidance=2.0,
-            from_scratch=False, checkpointing=False,
+            rate=2.5e-4, word_rate=30.0, templates=1, jitter="small:2:0.03", replays=24, sampling_steps=20,
+            guidance=2.0, from_scratch=False, checkpointing=False,
         )  # fmt: skip
 
 

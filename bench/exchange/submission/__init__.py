@@ -16,7 +16,7 @@ from bench.metrics.scoring import Truth
 from bench.render import leaderboard
 from bench.results import stored
 from bench.results.archive import Archive
-from bench.schema.cell import Cell
+from bench.schema.record import Record
 
 
 def submit(options) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _enter(form: Form, options) -> Path:
     return path
 
 
-def _cell(form: Form, spec: dict, record: dict, held: stored.StoredScores) -> Cell:
+def _cell(form: Form, spec: dict, record: dict, held: stored.StoredScores) -> Record:
     cell = results.blank(spec, form.capabilities, "ok", "")
     told = {"device": form.cost["device"]} if "device" in form.cost else {}
     missing = [np.nan] * len(form.stream.steps)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from bench.analysis.rows import Row
-from bench.schema.cell import Cell
+from bench.schema.record import Record
 
 FLAG = {"image_size": "--image-size", "holdout": "--holdout", "precision": "--precision", "size": "--size"}
 NAME = re.compile(r"(?:^|,)([A-Za-z_][\w.]*)(?==|,|$)")  # of a changed option, as `Spec.variant` lists them
@@ -37,7 +37,7 @@ def commands(rows: Sequence[Row]) -> list[str]:
     return [" ".join(command.split()).replace("`", "'") for command in found]
 
 
-def _options(cell: Cell) -> tuple[tuple[str, ...], list[str]]:
+def _options(cell: Record) -> tuple[tuple[str, ...], list[str]]:
     """(what the rows of one command must share, options of the method)."""
     spec, own = cell["spec"], []
     scenario = spec["scenario"]

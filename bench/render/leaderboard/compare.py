@@ -1,31 +1,20 @@
 """Published numbers beside measured ones, each with a verdict: within tolerance, off by x, or not comparable."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bench.analysis.groups import Section
 from bench.analysis.rows import Row
 from bench.analysis.summary import Stat, stat
 from bench.published import PRINTED_AS, TOLERANCE, Published
+from bench.published.data_sets import TEST_IMAGES, other_data
 from bench.published.protocols import set_as_in_a_paper
-from bench.schema.cell import Cell
 from bench.schema.metric import summarised
+from bench.schema.record import Record
 
 IN_ROWS = ("forgetting", "joint_minus_replay")  # definitions that rows have a figure of
 FEWEST_SEEDS = 3  # below that nobody knows what another seed would have given
-# Classes and their test images as published: other copies of a data set lack images, or split them otherwise.
-TEST_IMAGES = {
-    "mvtec": {
-        **{"bottle": 83, "cable": 150, "capsule": 132, "carpet": 117, "grid": 78, "hazelnut": 110, "leather": 124},
-        **{"metal_nut": 115, "pill": 167, "screw": 160, "tile": 117, "toothbrush": 42, "transistor": 100},
-        **{"wood": 79, "zipper": 151},
-    },
-    "visa": {
-        **{"candle": 200, "capsules": 160, "cashew": 150, "chewinggum": 150, "fryum": 150, "macaroni1": 200},
-        **{"macaroni2": 200, "pcb1": 200, "pcb2": 200, "pcb3": 201, "pcb4": 201, "pipe_fryum": 150},
-    },
-}
 
 
 class Comparison(NamedTuple):
@@ -59,12 +48,12 @@ def _pairs(row: Row, published: list[Published]) -> Iterator[Comparison]:
             yield Comparison(row, printed, measured, published_verdict(row.cells[0], printed, measured))
 
 
-def published_verdict(cell: Cell, printed: Published, measured: Stat) -> str:
+def published_verdict(cell: Record, printed: Published, measured: Stat) -> str:
     """`within 0.02`, `off by +0.031` (measured minus printed; told where seeds may explain it) or `not comparable`.
 
     `cell` is one of the runs, `measured` is of all of them."""
     spec, any_order = cell["spec"], printed.scenario.endswith("/*")
-    reasons = list(_other_data(cell, TEST_IMAGES.get(printed.dataset, {}), whole=any_order))
+    reasons = list(other_data(cell, TEST_IMAGES.get(printed.dataset, {}), whole=any_order))
     if spec["weights"]["kind"] not in ("imagenet", "none"):  # none: a detector without a pretrained part
         reasons.append(f"{spec['weights']['kind']} weights instead of ImageNet's")
     if spec["size"] != "paper":
@@ -85,19 +74,3 @@ def published_verdict(cell: Cell, printed: Published, measured: Stat) -> str:
         text += f", inside the ± {measured.half:.3f} of {measured.n} seeds"
     same_size = printed.resolution.partition(",")[0] in ("", str(spec["image_size"]))
     return text if same_size else f"{text}, at {printed.resolution} px there"
-
-
-def _other_data(cell: Cell, known: Mapping[str, int], *, whole: bool) -> Iterator[str]:
-    """In what the images of a cell are not those of a data set with these test images (class -> how many).
-
-    `whole`: joint and one-model-per-class numbers are averages over all classes.
-    """
-    classes, tested = cell["spec"]["classes"], cell["cost"].get("eval_images", ())
-    if not known:
-        return
-    if other := [name for name in classes if name not in known]:
-        yield f"a class {other[0]!r}, which the data set has not"
-    elif whole and len(classes) != len(known):
-        yield f"{len(classes)} classes instead of {len(known)}"
-    elif tested and tested[-1] != sum(known[name] for name in classes):
-        yield f"{tested[-1]:,.0f} test images instead of {sum(known[name] for name in classes):,}"

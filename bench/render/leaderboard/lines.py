@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.analysis.groups import Section
 from bench.analysis.labels import last_line
-from bench.schema.cell import Cell
+from bench.schema.record import Record
 
 IDENTITY = ("scenario", "scenario_version", "fingerprint", "order", "image_size", "size", "metric_version", "method")
 IDENTITY += ("detector", "variant", "backbone", "seed")
@@ -49,7 +49,7 @@ def section_lines(section: Section) -> list[dict[str, object]]:
     return found + [_identity(cell) for cell in section.skipped]
 
 
-def _identity(cell: Cell) -> dict[str, object]:
+def _identity(cell: Record) -> dict[str, object]:
     spec, weights = cell["spec"], cell["spec"]["weights"]
     line = {name: spec[name] for name in IDENTITY}
     line |= {"weights": weights["kind"], "weights_source": weights["source"], "weights_sha256": weights["sha256"] or ""}

@@ -19,8 +19,8 @@ from bench.render.leaderboard.page import leader, slug, winner
 from bench.render.leaderboard.tables import score_text
 from bench.render.report.failures import skipped_pairs
 from bench.render.report.field import Field, Line, field
-from bench.schema.cell import Cell
 from bench.schema.metric import METRICS, headings, summarised
+from bench.schema.record import Record
 
 GROUPS = {"cost": "scores and cost", "line": "one threshold for the line", "all": "everything"}
 
@@ -116,7 +116,7 @@ def _place(row: Row) -> tuple:
     return bool(row.status), mean != mean, -mean if mean == mean else 0, row.label, row.spec["detector"]
 
 
-def overview(cells: Iterable[Cell], broken: Sequence[str]) -> dict[str, int]:
+def overview(cells: Iterable[Record], broken: Sequence[str]) -> dict[str, int]:
     """How many there are of what."""
     cells = list(cells)
     states = Counter(cell["status"] for cell in cells)

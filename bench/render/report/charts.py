@@ -11,8 +11,8 @@ from bench.analysis.race import standing
 from bench.errors import BadInput
 from bench.render.report.boards import named
 from bench.render.report.field import ranked
-from bench.schema.cell import Cell
 from bench.schema.metric import headings, summarised
+from bench.schema.record import Record
 
 CONTESTS = ("image_auroc", "aupro", "pixel_ap")
 WIDTH, LABEL, LEFT, RIGHT = 860, 22, 210, 210  # px: of the drawing, of a label's line, of the labels' margins
@@ -30,7 +30,7 @@ class Diagram:
     bars: list[tuple[float, float, float]]  # from, to, y
 
 
-def contests(cells: Iterable[Cell]) -> list[dict]:
+def contests(cells: Iterable[Record]) -> list[dict]:
     """Ranking and diagram per metric, or the sentence that says why there is none."""
     cells, found = list(cells), []
     for metric in CONTESTS:

@@ -6,10 +6,10 @@ from pathlib import PurePath
 
 from bench.analysis.labels import last_line
 from bench.analysis.summary import steps_done
-from bench.schema.cell import Cell
+from bench.schema.record import Record
 
 
-def faults(cells: Mapping[PurePath, Cell], broken: Sequence[str], pages: Mapping[str, str]) -> dict:
+def faults(cells: Mapping[PurePath, Record], broken: Sequence[str], pages: Mapping[str, str]) -> dict:
     """Values of the template."""
     skipped = defaultdict(set)  # (method, reason): detectors
     for cell in cells.values():
@@ -24,12 +24,12 @@ def faults(cells: Mapping[PurePath, Cell], broken: Sequence[str], pages: Mapping
     }
 
 
-def skipped_pairs(cells: Iterable[Cell]) -> set[tuple[str, str]]:
+def skipped_pairs(cells: Iterable[Record]) -> set[tuple[str, str]]:
     """(method, detector) that make no sense together, each once, on however many streams it was asked for."""
     return {(cell["spec"]["method"], cell["spec"]["detector"]) for cell in cells if cell["status"] == "skipped"}
 
 
-def _line(path: PurePath, cell: Cell, pages: Mapping[str, str]) -> dict:
+def _line(path: PurePath, cell: Record, pages: Mapping[str, str]) -> dict:
     return {
         "name": path.with_suffix("").as_posix(),
         "href": pages[cell["key"]],

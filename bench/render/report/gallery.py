@@ -12,7 +12,7 @@ from bench.data import Arrays, load_known, rows_of
 from bench.errors import BadInput
 from bench.results import stored
 from bench.schema import stream as streams
-from bench.schema.cell import Cell
+from bench.schema.record import Record
 
 SIDE = 112  # px of a picture
 STEPS = 6  # maps of a strip: the first, the last and those spread between
@@ -31,7 +31,7 @@ class Strip:
     pixels: np.ndarray  # (SIDE, width, 3) uint8
 
 
-def strips(path: Path, cell: Cell, options) -> Iterator[Strip]:
+def strips(path: Path, cell: Record, options) -> Iterator[Strip]:
     """The strips of a finished cell; none where no maps were saved.
 
     `options` has data, scenario, plugin and cache, as `bench score` has. BadInput if the data are others.
@@ -98,7 +98,7 @@ def _joined(pictures: list[np.ndarray]) -> np.ndarray:
     return strip
 
 
-def of_run(path: Path, cell: Cell, options, site: Path, folder: str) -> dict:
+def of_run(path: Path, cell: Record, options, site: Path, folder: str) -> dict:
     """Saves the strips of one run into `folder` of the site; what the template shows, or why there is nothing."""
     found = {"seed": cell["spec"]["seed"], "note": "", "classes": defaultdict(list)}
     try:

@@ -47,7 +47,7 @@ class Site:
             "number": number,
             "percent": percent,
         }
-        environment.filters |= {"choices": choices, "url": lambda path: quote(path, safe="/"), "code": code}
+        environment.filters |= {"choices": choices, "url": lambda path: quote(path, safe="/"), "code": docstring_code}
         environment.globals |= {"nav": NAV, "version": __version__, "missing": MISSING}
         return environment
 
@@ -81,7 +81,7 @@ def percent(value: float) -> str:
     return MISSING if math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def code(text: str) -> Markup:
+def docstring_code(text: str) -> Markup:
     """The words of a docstring, what stands in backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 

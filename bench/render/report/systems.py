@@ -12,8 +12,9 @@ from bench.analysis.pairing import system_name
 from bench.analysis.rows import tuned_on
 from bench.analysis.summary import classes_of, learned_at, stat
 from bench.metrics.definitions import ALL
-from bench.schema.cell import PER_STEP, Cell
+from bench.schema.cell import PER_STEP
 from bench.schema.metric import headings, summarised
+from bench.schema.record import Record
 
 EMBEDDED = ("matrices", "pooled", "threshold", "routing_accuracy")  # of a cell, as its file has them
 
@@ -23,7 +24,7 @@ def system_address(folder: PurePath) -> str:
     return f"systems/{folder.as_posix()}.html"
 
 
-def by_folder(cells: Mapping[PurePath, Cell]) -> dict[PurePath, list[Cell]]:
+def by_folder(cells: Mapping[PurePath, Record]) -> dict[PurePath, list[Record]]:
     """The cells of each folder by seed, skipped pairs left out."""
     folders = defaultdict(list)
     for path, cell in cells.items():
@@ -32,7 +33,7 @@ def by_folder(cells: Mapping[PurePath, Cell]) -> dict[PurePath, list[Cell]]:
     return {folder: sorted(found, key=lambda cell: cell["spec"]["seed"]) for folder, found in folders.items()}
 
 
-def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) -> dict:
+def system(folder: PurePath, cells: Sequence[Record], joint: Sequence[Record] = ()) -> dict:
     """What the template shows of the runs in one folder; `joint`: finished joint cells, their references among them."""
     whole = [cell for cell in cells if cell["status"] == "ok"]
     numbers = [figures(cell) | distance.gap_figures(cell, joint) for cell in whole]
@@ -64,7 +65,7 @@ def system(folder: PurePath, cells: Sequence[Cell], joint: Sequence[Cell] = ()) 
     }
 
 
-def _run(cell: Cell) -> dict:
+def _run(cell: Record) -> dict:
     return {
         "seed": cell["spec"]["seed"],
         "status": cell["status"],

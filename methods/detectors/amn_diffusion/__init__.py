@@ -61,7 +61,7 @@ class Config:
     def tiny(cls) -> "Config":
         return cls(
             model="procedural",
-            epochs=40,
+            epochs=30,
             batch_size=8,
             lr=5e-4,
             stem=(8, 8, 16, 16, 16, 16, 32),
