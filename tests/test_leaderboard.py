@@ -20,7 +20,7 @@ from bench.analysis.groups import sections
 from bench.analysis.identity import surroundings
 from bench.analysis.labels import last_line
 from bench.analysis.orders import across_orders
-from bench.analysis.summary import stat
+from bench.analysis.summary import classes_of, stat
 from bench.errors import BadInput
 from bench.metrics.statistics import interval
 from bench.published import load_published
@@ -689,3 +689,16 @@ def test_seeds_of_other_versions_are_told(tmp_path, change, told):
     text = page(tmp_path, first, second)
     assert ("≠ its seeds were measured with different versions" in text) == bool(told)
     assert (f"- replay + patchcore: {told}" in text) == bool(told)
+
+
+def test_a_class_with_normal_test_images_only_has_no_share_in_the_ranking(tmp_path):
+    made = [scored([0.9, 0.1, 0.7], seed=seed) for seed in range(3)]
+    for one in made:
+        for R in one["matrices"].values():
+            for row in R:
+                row[1] = np.nan
+    text = page(tmp_path, *made)
+    assert row_of(text, "replay")[2].startswith("0.800")
+    assert "image metrics over 2 of 3 classes: those with anomalous test images" in text
+    under_way = made[0] | {"status": "partial"}
+    assert classes_of(under_way, "image_auroc") == ["a", "b", "c"], "of a cell under way nobody knows"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePath
 
+from bench.analysis.summary import one_kind_only
 from bench.schema.cell import Spec
 from bench.schema.record import Record
 
@@ -51,11 +52,17 @@ def _flat(spec: Spec) -> dict[str, str]:
 
 
 def masks_of(cells: Iterable[Record]) -> str:
-    """Which classes pixel metrics are a mean over, in words; "" where all of them have masks."""
+    """Which classes metrics are a mean over, in words; "" where all have defects in their test, and masks of these."""
     for cell in cells:
-        if unmasked := cell.get("unmasked"):
-            classes = cell["spec"]["classes"]
-            return f"pixel metrics over {len(classes) - len(unmasked)} of {len(classes)} classes: those with masks"
+        classes, normal = cell["spec"]["classes"], one_kind_only(cell)
+        unmasked = {*(cell.get("unmasked") or ()), *normal}
+        texts = [
+            f"{what} metrics over {len(classes) - len(without)} of {len(classes)} classes: those with {needed}"
+            for what, without, needed in (("image", normal, "anomalous test images"), ("pixel", unmasked, "masks"))
+            if without
+        ]
+        if texts:
+            return "; ".join(texts)
     return ""
 
 

@@ -42,10 +42,27 @@ def learned_at(cell: Record) -> np.ndarray:
 def classes_of(cell: Record, metric: str) -> list[str]:
     """The classes that a mean of `metric` is over, in the order of the stream: a pixel metric needs those with masks.
 
-    All of them where none has masks; such a metric is then missing.
+    Of a class whose test images are all normal there is no ranking, only false alarms. All of them where no class is
+    left; the metric is then missing.
     """
-    unmasked = cell.get("unmasked", ()) if METRICS[metric].needs_masks else ()
-    return [name for name in cell["spec"]["classes"] if name not in unmasked] or cell["spec"]["classes"]
+    without = set(cell.get("unmasked", ()) if METRICS[metric].needs_masks else ())
+    without |= set(one_kind_only(cell)) & set(_unknown_columns(cell, metric))
+    return [name for name in cell["spec"]["classes"] if name not in without] or cell["spec"]["classes"]
+
+
+def one_kind_only(cell: Record) -> list[str]:
+    """The classes of a finished cell whose test images cannot be ranked: all are normal, or all are anomalous."""
+    return _unknown_columns(cell, "image_auroc") if cell["status"] == "ok" else []
+
+
+def _unknown_columns(cell: Record, metric: str) -> list[str]:
+    """The classes of which R of `metric` has not one number."""
+    R = cell["matrices"].get(metric) or [[]]
+    return [
+        name
+        for column, (name, last) in enumerate(zip(cell["spec"]["classes"], R[-1], strict=False))
+        if math.isnan(last) and all(math.isnan(row[column]) for row in R)
+    ]
 
 
 def matrix_of(cell: Record, metric: str) -> tuple[np.ndarray, np.ndarray]:
