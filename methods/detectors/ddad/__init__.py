@@ -92,7 +92,6 @@ class Config:
             width=16,
             multipliers=(1, 1),
             layers=1,
-            attended=(16,),  # its deepest level: attention at 32 px takes most of the time, and scores no better
             heads=2,
             groups=8,
             levels=50,  # little noise is learned to be removed in a few hundred steps, the paper's start is not
