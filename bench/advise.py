@@ -19,7 +19,7 @@ from bench.data import check as checking
 from bench.data.sample import TEST_SHARE
 from bench.errors import BadInput
 from bench.metrics.thresholds import FALSE_ALARM_RATE
-from bench.render.advice import mean_auroc, write_advice
+from bench.render.advice import write_advice
 from bench.schema.execution import Execution
 from bench.schema.request import Request
 
@@ -142,5 +142,5 @@ def _link(place: Path, target: Path) -> None:
 
 def _merit(row: Row) -> tuple[float, float]:
     """Lower is better: image AUROC where there are defects to find, else how far the false alarms are from asked."""
-    auroc, alarms = mean_auroc(row), row.stat("false_alarm").mean
+    auroc, alarms = (row.stat(name).mean for name in ("final_image_auroc", "false_alarm"))
     return (-auroc if auroc == auroc else 0.0), (abs(alarms - FALSE_ALARM_RATE) if alarms == alarms else math.inf)

@@ -51,7 +51,7 @@ def _flat(spec: Spec) -> dict[str, str]:
     return flat | {"backbone_arguments": str(spec["backbone_arguments"])} | spec.get("external", {})
 
 
-def masks_of(cells: Iterable[Record]) -> str:
+def averaged_classes(cells: Iterable[Record]) -> str:
     """Which classes metrics are a mean over, in words; "" where all have defects in their test, and masks of these."""
     for cell in cells:
         classes, normal = cell["spec"]["classes"], one_kind_only(cell)

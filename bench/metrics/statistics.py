@@ -19,6 +19,7 @@ FEWEST_PAIRS = 6
 FEWEST_BLOCKS = 10  # the chi-square approximation of Friedman's test wants more (Demšar, JMLR 7, 2006, 3.2.2)
 # The design below which no difference is claimed: fewer runs say nothing of what another seed would change.
 FEWEST_RUNS, FEWEST_CLASSES = 3, 6
+FEWEST_ORDERS = 3  # an interval over two is as wide as the scale
 
 
 class Interval(NamedTuple):

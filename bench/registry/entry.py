@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-from bench.errors import BadInput
+from bench.errors import BadInput, printable
 from bench.registry.declarations import declarations, did_you_mean
 from bench.registry.importing import import_file
 
@@ -48,9 +48,7 @@ class Entry:
 
     @property
     def _docstring(self) -> str:
-        """Without what would move a terminal's cursor."""
-        text = ast.get_docstring(self.tree) or ""
-        return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
+        return printable(ast.get_docstring(self.tree) or "")
 
     @cached_property
     def declared(self) -> dict:

@@ -8,9 +8,8 @@ from statistics import fmean
 import numpy as np
 
 from bench.analysis.rows import Row
-from bench.analysis.summary import final_scores, learned_at
+from bench.analysis.summary import classes_of, final_scores, learned_at
 from bench.data.sample import TEST_SHARE
-from bench.metrics.matrix import forgetting
 from bench.metrics.statistics import crossed_mean, interval
 from bench.metrics.thresholds import FALSE_ALARM_RATE
 from bench.render.leaderboard.heat import Panel, drawing
@@ -19,25 +18,6 @@ from bench.render.progress import duration
 from bench.schema.cell import CLASS_FALSE_ALARM
 
 Z = 1.959964  # of a 95 % interval
-
-
-def _ranked(row: Row) -> list[int]:
-    """Columns of the classes that have normal and defective test images: the others have no AUROC."""
-    final = final_scores(row.cells[0], "image_auroc", row.spec["classes"])
-    return [c for c, value in enumerate(final) if value == value]
-
-
-def mean_auroc(row: Row) -> float:
-    """Mean over these after the last step; NaN without any."""
-    final = np.array(row.cells[0]["matrices"]["image_auroc"][-1], dtype=float)[_ranked(row)]
-    return float(final.mean()) if final.size else math.nan
-
-
-def _forgetting(row: Row) -> float:
-    """Mean over those of these that are of earlier steps."""
-    chosen, cell = _ranked(row), row.cells[0]
-    R = np.array(cell["matrices"]["image_auroc"], dtype=float)[:, chosen]
-    return float(forgetting(R, learned_at(cell)[chosen])) if chosen else math.nan
 
 
 def write_advice(
@@ -66,8 +46,8 @@ def write_advice(
         "|---|" + "---:|" * 6,
     ]
     for row in rows:
-        numbers = (mean_auroc(row), _forgetting(row), *(row.stat(n).mean for n in ("false_alarm", "threshold_recall")))
-        scores = [_told(number, ".3f") for number in numbers]
+        names = ("final_image_auroc", "forgetting_image_auroc", "false_alarm", "threshold_recall")
+        scores = [_told(row.stat(name).mean, ".3f") for name in names]
         costs = [amount(row.stat("carried_mb").mean), amount(_latency(row))]
         lines.append(f"| {' | '.join([_name(row), *scores, *costs])} |")
     page.write_text(f"# Advice\n\n{paragraph}\n\n![R]({picture.name})\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
@@ -81,21 +61,24 @@ def _latency(row: Row) -> float:
 
 def _sentences(rows: Sequence[Row], table: Sequence[dict], untried: Sequence[str], size: str) -> Iterator[str]:
     best, cell = rows[0], rows[0].cells[0]
+    auroc, lost = (best.stat(f"{name}_image_auroc").mean for name in ("final", "forgetting"))
     alarms, recall = (best.stat(name).mean for name in ("false_alarm", "threshold_recall"))
     classes, bad = len(table), sum(row["test anomalous"] for row in table)
     good = sum(row["test good"] or row["train"] // TEST_SHARE * (not row["test anomalous"]) for row in table)
-    if chosen := _ranked(best):
-        final = [cell["matrices"]["image_auroc"][-1][c] for c in chosen]
+    known = not math.isnan(auroc)  # there are defective images
+    chosen = classes_of(cell, "image_auroc")
+    if known:
+        final = final_scores(cell, "image_auroc", chosen)
         yield (
             f"Take {_name(best)}, the best of {len(rows)} systems tried: when all {classes} classes have been learned, "
             f"one after the other, it scores a defective image above a good one of the same class in "
-            f"{mean_auroc(best):.0%} of cases (image AUROC; a coin has 50%), over the {_count(len(chosen))} defective "
+            f"{auroc:.0%} of cases (image AUROC; a coin has 50%), over the {_count(len(chosen))} defective "
             f"images (so few leave room for {span(interval([final]), '.0%')})."
         )
         worst = min(range(len(chosen)), key=final.__getitem__)
         if len(chosen) > 1:
-            yield f"Its weakest class is {best.spec['classes'][chosen[worst]]}, with {final[worst]:.0%}."
-        if (lost := _forgetting(best)) == lost:
+            yield f"Its weakest class is {chosen[worst]}, with {final[worst]:.0%}."
+        if not math.isnan(lost):
             yield f"Later classes have cost the earlier ones {max(lost, 0):.2f} of their image AUROC (forgetting)."
     else:
         yield (
@@ -115,8 +98,8 @@ def _sentences(rows: Sequence[Row], table: Sequence[dict], untried: Sequence[str
         f"an image on this machine ({cell['environment'].get('device', 'unknown')}); learning all classes took "
         f"{duration(sum(cell['cost']['train_s']))}."
     )
-    if len(rows) > 1 and chosen:
-        finals = [[row.cells[0]["matrices"]["image_auroc"][-1][c] for c in chosen] for row in rows[:2]]
+    if len(rows) > 1 and known:
+        finals = [final_scores(row.cells[0], "image_auroc", chosen) for row in rows[:2]]
         gap = crossed_mean([np.subtract(*finals)])
         shown = "the classes are too few to tell whether that is chance"  # of two or three the interval says nothing
         if gap.half() < 1:

@@ -117,10 +117,8 @@ def _described(request: Request, forks, method: registry.Entry, detector: regist
 def _cell(
     method, detector, chosen, size, pixels, fingerprint, backbone, seed, request, described: Callable[..., dict]
 ) -> Cell:
-    skip, weights = (
-        registry.misfit(method, detector, request.precision),
-        backbone.weights if backbone else Weights("none"),
-    )
+    skip = registry.misfit(method, detector, request.precision)
+    weights = backbone.weights if backbone else Weights("none")
     about = described(method, detector, size, 0 if skip or _absent(chosen, request) else pixels)
     spec = {
         "scenario": chosen.name,

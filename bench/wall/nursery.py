@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
-from bench.wall.protocol import printable
+from bench.errors import printable
 from bench.wall.witness import Witness
 
 ENVIRONMENT = {

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench import registry
-from bench.errors import BadInput
+from bench.errors import BadInput, printable
 from bench.registry.source import source_files
 from bench.schema import config
 from bench.schema.request import BackboneSpec, Cell, Request
@@ -19,7 +19,7 @@ from bench.wall import state as states
 from bench.wall.child import PAIR, Learner, Task
 from bench.wall.confinement import OFF, code
 from bench.wall.nursery import Nursery
-from bench.wall.protocol import Channel, ChannelError, MessageError, printable
+from bench.wall.protocol import Channel, ChannelError, MessageError
 
 NOTE = 300  # letters of a note that are passed on
 ALONE = {  # numbers that a step says of itself -> what they are, and what its code must leave alone

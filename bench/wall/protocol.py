@@ -15,15 +15,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bench.errors import printable
+
 PREFIX = struct.Struct("<I")
 MOST_HEADER = 1 << 24  # bytes
 PATIENCE = 60.0  # seconds within which a message that has begun goes on
 KINDS = frozenset("biuf")  # of numbers that an array may hold
-
-
-def printable(text: object, but: str = "\t\n") -> str:
-    """What a method says, without what moves a terminal's cursor or cannot be written to a file."""
-    return "".join(letter for letter in str(text) if letter.isprintable() or letter in but)
 
 
 class ChannelError(Exception):

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from bench.analysis.groups import Section
-from bench.analysis.labels import masks_of, odd_data, shared_options
+from bench.analysis.labels import averaged_classes, odd_data, shared_options
 from bench.analysis.orders import across_orders
 from bench.analysis.race import standing
 from bench.analysis.rows import Row
-from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_RUNS
+from bench.metrics.statistics import FEWEST_CLASSES, FEWEST_ORDERS, FEWEST_RUNS
 from bench.published import Published
 from bench.render.leaderboard import details as folds
 from bench.render.leaderboard import tables
@@ -38,7 +38,6 @@ Read across, not down: lines differ in data or weights; `{LOWER}` and `{UPPER}` 
 is a reference, not an upper bound."""
 
 
-FEWEST_ORDERS = 3  # below these an interval over orders is as wide as the scale, and says nothing
 PRIVATE = ("factory7",)  # data sets whose images others cannot have: listed, not compared on the first screen
 
 
@@ -171,7 +170,8 @@ def page(section: Section, published: Sequence[Published]) -> str:
     sizes = " + ".join(f"{count} × {size}" if count > 1 else str(size) for size, count in runs)
     facts = f"{len(spec['classes'])} classes in {len(spec['steps'])} steps ({sizes}), order {spec['order']}, "
     facts += f"evaluated at {spec['image_size']} px, size {spec['size']}, data `{spec['fingerprint'][:12]}`, "
-    facts += ", ".join(filter(None, (f"metrics version {spec['metric_version']}", masks_of(section.cells)))) + "."
+    over = averaged_classes(section.cells)
+    facts += f"metrics version {spec['metric_version']}{over and f', {over}'}."
     devices = device_names(section.rows)
     told = escape_markdown(", ".join(devices))
     if len(devices) > 1:

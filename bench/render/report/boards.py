@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.analysis.figures import FIGURES, Figure
 from bench.analysis.groups import Section
-from bench.analysis.labels import masks_of
+from bench.analysis.labels import averaged_classes
 from bench.analysis.race import standing
 from bench.analysis.rows import Row
 from bench.published import Published
@@ -108,7 +108,7 @@ def facts(section: Section) -> str:
         f"{spec['image_size']} px, size {spec['size']}, data {spec['fingerprint'][:12]}, "
         f"metrics version {spec['metric_version']}"
     )
-    return ", ".join(filter(None, (text, masks_of(section.cells))))
+    return ", ".join(filter(None, (text, averaged_classes(section.cells))))
 
 
 def _place(row: Row) -> tuple:

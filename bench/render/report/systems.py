@@ -7,7 +7,7 @@ from pathlib import PurePath
 from bench import results
 from bench.analysis import gap_to_joint as distance
 from bench.analysis.figures import figures, own_times
-from bench.analysis.labels import last_line, masks_of
+from bench.analysis.labels import averaged_classes, last_line
 from bench.analysis.pairing import system_name
 from bench.analysis.rows import tuned_on
 from bench.analysis.summary import classes_of, learned_at, stat
@@ -55,7 +55,7 @@ def system(folder: PurePath, cells: Sequence[Record], joint: Sequence[Record] = 
         "spec": cells[0]["spec"],
         "capabilities": cells[0]["capabilities"],
         "tuned_on": tuned_on(cells),
-        "masks": masks_of(cells),
+        "masks": averaged_classes(cells),
         "runs": [_run(cell) for cell in cells],
         "measured": any(cell["matrices"] for cell in cells),
         "metrics": headings(),
